@@ -1,0 +1,191 @@
+//! `convnext bench`: how fast one job runs here.
+
+mod jobs;
+
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+use convnext_core::{Entry, simd::Level};
+use serde::Serialize;
+
+use crate::{Context, Failure, Outcome, host, output};
+
+/// Measures images per second: of whole training steps, of inference, or of loading data.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  convnext bench --job pretrain --model atto --batch 16 --threads 2
+  convnext bench --job load --model atto --batch 64 --threads 2 --data 'data/train-*.tar' --json
+
+A training step is the loss, its gradients, their norm and the update of AdamW (and of the average of the weights, in
+fine-tuning), on random images. Rates are those of the median step.")]
+pub struct Args {
+    /// What to measure.
+    #[arg(long, value_enum)]
+    job: Job,
+    /// The variant; `convnext models` lists them.
+    #[arg(long)]
+    model: String,
+    /// Images of a step.
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
+    batch: u32,
+    /// Where to compute.
+    #[arg(long, value_enum, default_value_t = Device::Cpu)]
+    device: Device,
+    /// Steps that are measured.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    steps: u32,
+    /// Steps before them that are not.
+    #[arg(long, default_value_t = 2)]
+    warmup: u32,
+    /// Shards to load, for `--job load`.
+    #[arg(long, value_name = "GLOB", required_if_eq("job", "load"))]
+    data: Option<String>,
+    /// Writes one line of JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Job {
+    /// Steps of masked pre-training.
+    Pretrain,
+    /// Steps of supervised training.
+    Finetune,
+    /// Logits.
+    Infer,
+    /// Reading, decoding and augmenting; no model.
+    Load,
+}
+
+/// Where to compute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Device {
+    /// The processor.
+    Cpu,
+    /// A CUDA device.
+    Cuda,
+}
+
+/// The arguments, resolved.
+struct Bench<'a> {
+    job: Job,
+    entry: &'a Entry,
+    batch: usize,
+    warmup: usize,
+    steps: usize,
+    data: Vec<PathBuf>,
+}
+
+impl<'a> Bench<'a> {
+    fn resolve(args: &Args, context: &Context<'a>) -> Outcome<Self> {
+        if args.device == Device::Cuda {
+            let what = "--device cuda: this build has no CUDA executor yet; measure with --device cpu";
+            return Err(Failure::failed(format!("{what}, and see `convnext doctor` for what CUDA there is here")));
+        }
+        let entry = context.registry.find(&args.model)?;
+        let data = args.data.as_deref().map_or(Ok(Vec::new()), shards)?;
+        let [batch, warmup, steps] = [args.batch, args.warmup, args.steps].map(|number| number as usize);
+        Ok(Self { job: args.job, entry, batch, warmup, steps, data })
+    }
+}
+
+/// The files of a glob, in the order of their names.
+fn shards(pattern: &str) -> Outcome<Vec<PathBuf>> {
+    let what = || format!("--data {pattern}: not a pattern");
+    let paths = glob::glob(pattern).map_err(|error| Failure::because(what(), error))?;
+    let paths = paths.collect::<Result<Vec<_>, _>>()?;
+    if paths.is_empty() {
+        return Err(Failure::failed(format!("--data {pattern}: no such files; make shards with `convnext pack`")));
+    }
+    Ok(paths)
+}
+
+#[derive(Serialize)]
+struct Report {
+    job: Job,
+    model: &'static str,
+    /// Images per second of the median step.
+    img_s: f64,
+    ms_median: f64,
+    ms_min: f64,
+    ms_max: f64,
+    steps: usize,
+    batch: usize,
+    threads: usize,
+    device: Device,
+    dtype: &'static str,
+    level: &'static str,
+    peak_rss_mb: Option<f64>,
+}
+
+/// Runs the command.
+pub fn run(args: &Args, context: &Context<'_>) -> Outcome {
+    let bench = Bench::resolve(args, context)?;
+    let mut step = jobs::prepare(&bench)?;
+    for _ in 0..bench.warmup {
+        step()?;
+    }
+    let mut times = (0..bench.steps).map(|_| step()).collect::<Outcome<Vec<f64>>>()?;
+    times.sort_by(f64::total_cmp);
+    let report = Report::of(&bench, &times);
+    if args.json { output::json_line(&report) } else { output::text(&text(&report)) }
+}
+
+impl Report {
+    /// From the times of the steps, in milliseconds, ascending.
+    fn of(bench: &Bench<'_>, times: &[f64]) -> Self {
+        let ms_median = median(times);
+        Self {
+            job: bench.job,
+            model: bench.entry.plan.name,
+            img_s: bench.batch as f64 / ms_median * 1e3,
+            ms_median,
+            ms_min: times[0],
+            ms_max: times[times.len() - 1],
+            steps: times.len(),
+            batch: bench.batch,
+            threads: rayon::current_num_threads(),
+            device: Device::Cpu,
+            dtype: "f32",
+            level: Level::current().name(),
+            peak_rss_mb: host::peak_rss_mb(),
+        }
+    }
+}
+
+fn median(ascending: &[f64]) -> f64 {
+    let middle = ascending.len() / 2;
+    if ascending.len() % 2 == 1 { ascending[middle] } else { (ascending[middle - 1] + ascending[middle]) / 2.0 }
+}
+
+fn text(report: &Report) -> String {
+    let job = Job::to_possible_value(&report.job).map_or_else(String::new, |value| value.get_name().to_owned());
+    let memory = report.peak_rss_mb.map_or_else(String::new, |mb| format!(", at most {mb:.0} MiB in use"));
+    format!(
+        "{job} {}: {:.1} img/s; {:.1} ms a step (median of {}; {:.1} to {:.1}), batch {}, {} threads, {} on {}{memory}\n",
+        report.model,
+        report.img_s,
+        report.ms_median,
+        report.steps,
+        report.ms_min,
+        report.ms_max,
+        report.batch,
+        report.threads,
+        report.dtype,
+        report.level,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians() {
+        assert_eq!([median(&[3.0]), median(&[1.0, 2.0]), median(&[1.0, 2.0, 9.0])], [3.0, 1.5, 2.0]);
+    }
+}

@@ -1,0 +1,93 @@
+//! `convnext debug fcmae`: one pre-training pass, forwards and backwards.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use convnext_core::{
+    convert::{self, Dialect},
+    dfdx::tensor::Cpu,
+    nn::{AutoencoderModule, Visibility},
+    plan::FcmaePlan,
+};
+use serde::Serialize;
+
+use super::{Given, Images, load, written};
+use crate::{
+    Context, Failure, Outcome,
+    npy::{self, Array},
+    output,
+};
+
+/// Runs one pre-training pass on given masks: prints the loss as JSON, writes predictions and gradients.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  convnext debug fcmae --model atto --weights w.safetensors --input x.npy --mask m.npy --output pred.npy --grads g.safetensors")]
+pub(crate) struct Args {
+    #[command(flatten)]
+    given: Given,
+    /// Masks `[N, L]`, 0 = keep, 1 = remove; patches row by row. Each keeps as many patches as the model says.
+    #[arg(long, value_name = "M.npy")]
+    mask: PathBuf,
+    /// Where the predictions `[N, L, P * P * C]` of all patches go; values of a patch are (y, x, channel).
+    #[arg(long, value_name = "PRED.npy")]
+    output: Option<PathBuf>,
+    /// Where the gradients of all parameters go, in the official names and layout.
+    #[arg(long, value_name = "G.safetensors")]
+    grads: Option<PathBuf>,
+}
+
+#[derive(Serialize)]
+struct Report {
+    loss: f32,
+}
+
+pub(crate) fn run(args: &Args, context: &Context<'_>) -> Outcome {
+    let entry = context.registry.find(&args.given.model)?;
+    let none = || Failure::failed(format!("`{}` declares no pre-training part (fcmae)", entry.plan.name));
+    let plan = entry.plan.fcmae.ok_or_else(none)?;
+    let images = Images::read(&args.given.input, &entry.plan)?;
+    let visible = Arc::new(read_mask(&args.mask, images.samples, &plan)?);
+    let device = Cpu::default();
+    let mut model = entry.autoencoder(&device)?.ok_or_else(none)?;
+    load(&mut *model, &args.given.weights)?;
+    if let Some(path) = &args.output {
+        let predictions = model.predictions(&device, images.values.clone(), &visible)?;
+        let values = plan.patch * plan.patch * entry.plan.channels;
+        npy::write(path, &[images.samples, plan.patches(), values], &predictions)?;
+    }
+    let (loss, gradients) = step(&*model, &device, images.values, &visible)?;
+    if let Some(path) = &args.grads {
+        convert::save(path, &model.layout(), &gradients, Dialect::Official)?;
+    }
+    output::json_line(&Report { loss })
+}
+
+/// The loss, and the gradients of all parameters in the order of the layout.
+fn step(
+    model: &dyn AutoencoderModule,
+    device: &Cpu,
+    images: Vec<f32>,
+    visible: &Arc<Visibility>,
+) -> Outcome<(f32, Vec<f32>)> {
+    let (loss, mut gradients) = model.step(device, images, visible, model.allocate_gradients()?)?;
+    let mut flat = vec![0.0; model.layout().len()];
+    model.take_gradients(&mut gradients, &mut flat)?;
+    Ok((loss, flat))
+}
+
+fn read_mask(path: &Path, samples: usize, plan: &FcmaePlan) -> Outcome<Visibility> {
+    let Array { shape, values } = npy::read(path)?;
+    let FcmaePlan { patches_high: high, patches_wide: wide, visible, .. } = *plan;
+    if shape != [samples, high * wide] && shape != [samples, high, wide] {
+        let (found, expected) = (written(&shape), written(&[samples, high * wide]));
+        let what = format!("the mask has shape {found}, should have {expected}: {high}x{wide} patches of each image");
+        return Err(Failure::failed(format!("{}: {what}", path.display())));
+    }
+    // Anything but 0 and 1 is for the mask's own check to refuse.
+    let bits: Vec<u8> = values.iter().map(|&value| if value == 0.0 { 0 } else if value == 1.0 { 1 } else { 2 }).collect();
+    let mask = Visibility::from_mask(&bits, high, wide, visible);
+    mask.map_err(|error| Failure::because(format!("{}: not a mask of this model", path.display()), error))
+}

@@ -1,0 +1,133 @@
+//! `convnext debug`: single passes on arrays, to hold this program against another framework.
+
+mod fcmae;
+mod forward;
+mod init;
+
+use std::path::{Path, PathBuf};
+
+use clap::Subcommand;
+use convnext_core::{
+    checkpoint::Which,
+    convert,
+    nn::Flat,
+    plan::Plan,
+};
+
+use crate::{
+    Context, Failure, Outcome,
+    npy::{self, Array},
+};
+
+/// Runs single passes on arrays, to compare with another framework.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  convnext debug init --model atto --seed 1 --output w.safetensors --layout official
+  convnext debug forward --model atto --weights w.safetensors --input x.npy --output y.npy")]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Forward(forward::Args),
+    Fcmae(fcmae::Args),
+    Init(init::Args),
+}
+
+/// Runs the command.
+pub fn run(args: &Args, context: &Context<'_>) -> Outcome {
+    match &args.command {
+        Command::Forward(args) => forward::run(args, context),
+        Command::Fcmae(args) => fcmae::run(args, context),
+        Command::Init(args) => init::run(args, context),
+    }
+}
+
+/// What both passes are given.
+#[derive(Debug, clap::Args)]
+struct Given {
+    /// The variant; `convnext models` lists them.
+    #[arg(long)]
+    model: String,
+    /// Its weights, in any known layout: a `.safetensors` file, a checkpoint, or a run.
+    #[arg(long, value_name = "PATH")]
+    weights: PathBuf,
+    /// Images `[N, H, W, C]`, as the model sees them: nothing is normalised here.
+    #[arg(long, value_name = "X.npy")]
+    input: PathBuf,
+}
+
+/// Images of the size that a model takes.
+struct Images {
+    samples: usize,
+    values: Vec<f32>,
+}
+
+impl Images {
+    fn read(path: &Path, plan: &Plan) -> Outcome<Self> {
+        let Array { shape, values } = npy::read(path)?;
+        match check_images(&shape, plan) {
+            Ok(samples) => Ok(Self { samples, values }),
+            Err(what) => Err(Failure::failed(format!("{}: {what}", path.display()))),
+        }
+    }
+}
+
+/// The number of samples of an array of images, or what is wrong with its shape.
+fn check_images(shape: &[usize], plan: &Plan) -> Result<usize, String> {
+    let (h, w, c) = (plan.height, plan.width, plan.channels);
+    let hint = match *shape {
+        [samples, ..] if samples > 0 && shape[1..] == [h, w, c] => return Ok(samples),
+        [0, ..] => "there are no images in it".to_owned(),
+        [_, a, b, d] if (a, b, d) == (c, h, w) => "this looks like [N,C,H,W]: transpose to [N,H,W,C]".to_owned(),
+        [_, a, b, d] if (a, b, d) == (w, h, c) => "this looks like [N,W,H,C]: transpose to [N,H,W,C]".to_owned(),
+        [a, b, d] if (a, b, d) == (h, w, c) => "this looks like one image: give it as [1,H,W,C]".to_owned(),
+        [_, _, _, d] if d != c => format!("`{}` takes {c} channels", plan.name),
+        [_, a, b, _] => format!("`{}` takes images of {h}x{w}, not {a}x{b}: resize them first", plan.name),
+        _ => "it should have four axes".to_owned(),
+    };
+    Err(format!("X has shape {}; `{}` takes [N,{h},{w},{c}]; {hint}", written(shape), plan.name))
+}
+
+/// `[2,3]`.
+fn written(shape: &[usize]) -> String {
+    let sides: Vec<String> = shape.iter().map(ToString::to_string).collect();
+    format!("[{}]", sides.join(","))
+}
+
+/// Puts weights, in whatever layout they are, into a model.
+fn load(model: &mut dyn Flat, path: &Path) -> Outcome {
+    let loaded = convert::load(path, &model.layout(), Which::Best)?;
+    for skipped in &loaded.skipped {
+        eprintln!("warning: passed over: {skipped}");
+    }
+    model.write(&loaded.values);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_shape_says_what_it_looks_like() {
+        let models = crate::models::builtin();
+        let plan = models.iter().find(|entry| entry.plan.name == "atto").unwrap().plan;
+        let check = |shape: &[usize]| check_images(shape, &plan);
+        assert_eq!(check(&[2, 224, 224, 3]), Ok(2));
+        for (shape, hint) in [
+            (&[2, 3, 224, 224][..], "looks like [N,C,H,W]: transpose to [N,H,W,C]"),
+            (&[224, 224, 3], "give it as [1,H,W,C]"),
+            (&[2, 256, 224, 3], "takes images of 224x224, not 256x224"),
+            (&[2, 224, 224, 1], "takes 3 channels"),
+            (&[0, 224, 224, 3], "no images"),
+            (&[7], "four axes"),
+        ] {
+            let error = check(shape).unwrap_err();
+            assert!(error.contains(hint), "{error}");
+        }
+    }
+}

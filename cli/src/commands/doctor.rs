@@ -1,0 +1,180 @@
+//! `convnext doctor`: what this machine offers, and what is missing and why.
+
+use std::path::PathBuf;
+
+use convnext_core::simd::Level;
+use convnext_data::DECODER;
+use serde::Serialize;
+
+use crate::{Outcome, host, numbers::bytes, output};
+
+/// Tells what this machine offers: instruction sets, cores, memory, CUDA, NCCL and MPI, and if not, why not.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  convnext doctor
+  convnext doctor --json | jq .simd.level")]
+pub struct Args {
+    /// Writes JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Report {
+    versions: Versions,
+    simd: Simd,
+    processor: Option<String>,
+    cores: usize,
+    threads: usize,
+    memory: Memory,
+    cuda: Cuda,
+    nccl: Library,
+    mpi: Library,
+}
+
+#[derive(Serialize)]
+struct Versions {
+    convnext: &'static str,
+    /// Which decoders turn bytes into pixels: part of what makes a run repeatable.
+    decoder: &'static str,
+    os: &'static str,
+    architecture: &'static str,
+}
+
+#[derive(Serialize)]
+struct Simd {
+    /// The level in use.
+    level: Option<&'static str>,
+    /// What is wrong with the variable that forces one.
+    error: Option<String>,
+    /// Levels of this machine, slowest first.
+    available: Vec<&'static str>,
+}
+
+#[derive(Serialize)]
+struct Memory {
+    total: Option<u64>,
+    available: Option<u64>,
+    limit: Option<u64>,
+    peak_rss_mb: Option<f64>,
+}
+
+#[derive(Serialize)]
+struct Cuda {
+    /// Whether this build can compute on a CUDA device.
+    executor: bool,
+    usable: bool,
+    why: String,
+    kernel_driver: Option<String>,
+    driver: Library,
+    compiler: Library,
+}
+
+#[derive(Serialize)]
+struct Library {
+    name: &'static str,
+    found: bool,
+    path: Option<PathBuf>,
+    why: Option<String>,
+}
+
+impl Library {
+    fn find(name: &'static str, from: &str) -> Self {
+        let path = host::find_library(name);
+        let folders = host::known_folders();
+        let why = || format!("no {name} in LD_LIBRARY_PATH or the {folders} usual folders; it comes with {from}");
+        Self { name, found: path.is_some(), why: path.is_none().then(why), path }
+    }
+}
+
+impl Simd {
+    fn look() -> Self {
+        let available = Level::available().into_iter().map(Level::name).collect();
+        let forced = std::env::var(Level::VARIABLE).ok().map(|name| name.parse::<Level>());
+        match forced.transpose() {
+            Ok(forced) => Self { level: Some(forced.unwrap_or_else(Level::detect).name()), error: None, available },
+            Err(error) => Self { level: None, error: Some(format!("{}: {error}", Level::VARIABLE)), available },
+        }
+    }
+}
+
+impl Cuda {
+    fn look() -> Self {
+        let driver = Library::find("libcuda.so.1", "the NVIDIA driver");
+        let why = "this build has no CUDA executor yet: everything runs on the processor";
+        Self {
+            executor: false,
+            usable: false,
+            why: why.to_owned(),
+            kernel_driver: host::nvidia_driver(),
+            driver,
+            compiler: Library::find("libnvrtc.so", "the CUDA toolkit (package cuda-nvrtc)"),
+        }
+    }
+}
+
+impl Report {
+    fn look() -> Self {
+        let host::Memory { total, available, limit } = host::Memory::now();
+        Self {
+            versions: Versions {
+                convnext: env!("CARGO_PKG_VERSION"),
+                decoder: DECODER,
+                os: std::env::consts::OS,
+                architecture: std::env::consts::ARCH,
+            },
+            simd: Simd::look(),
+            processor: host::processor(),
+            cores: host::cores(),
+            threads: rayon::current_num_threads(),
+            memory: Memory { total, available, limit, peak_rss_mb: host::peak_rss_mb() },
+            cuda: Cuda::look(),
+            nccl: Library::find("libnccl.so.2", "NCCL (package libnccl2)"),
+            mpi: Library::find("libmpi.so", "an MPI such as Open MPI (package libopenmpi3)"),
+        }
+    }
+}
+
+/// Runs the command.
+pub fn run(args: &Args) -> Outcome {
+    let report = Report::look();
+    if args.json { output::json(&report) } else { output::text(&text(&report)) }
+}
+
+fn text(report: &Report) -> String {
+    let Report { versions, simd, memory, cuda, .. } = report;
+    let level = match (simd.level, &simd.error) {
+        (_, Some(error)) => error.clone(),
+        (level, None) => format!("{} (available: {})", level.unwrap_or("unknown"), simd.available.join(", ")),
+    };
+    let processor = report.processor.as_deref().unwrap_or("unknown");
+    let lines = [
+        ("convnext", format!("{} on {} {}", versions.convnext, versions.os, versions.architecture)),
+        ("decoder", versions.decoder.to_owned()),
+        ("processor", processor.to_owned()),
+        ("SIMD level", level),
+        ("cores", format!("{}, computing with {} threads", report.cores, report.threads)),
+        ("memory", memory_line(memory)),
+        ("CUDA", format!("not usable: {}", cuda.why)),
+        ("  kernel driver", cuda.kernel_driver.clone().unwrap_or_else(|| "not loaded".to_owned())),
+        ("  driver library", library(&cuda.driver)),
+        ("  compiler", library(&cuda.compiler)),
+        ("NCCL", library(&report.nccl)),
+        ("MPI", library(&report.mpi)),
+    ];
+    lines.into_iter().map(|(name, value)| format!("{name:<18}{value}\n")).collect()
+}
+
+fn memory_line(memory: &Memory) -> String {
+    let amount = |amount: Option<u64>| amount.map_or_else(|| "unknown".to_owned(), bytes);
+    let limit = memory.limit.map_or_else(String::new, |limit| format!(", limited to {}", bytes(limit)));
+    format!("{}, {} available{limit}", amount(memory.total), amount(memory.available))
+}
+
+fn library(library: &Library) -> String {
+    match (&library.path, &library.why) {
+        (Some(path), _) => path.display().to_string(),
+        (None, why) => format!("not found: {}", why.as_deref().unwrap_or("unknown")),
+    }
+}

@@ -1,0 +1,39 @@
+//! `convnext finetune`: supervised training.
+
+use convnext_pipeline::{recipe::Job, runs};
+
+use super::training::{self, Training, toml_string, train_pattern};
+use crate::{Context, Failure, Outcome, shards};
+
+/// Trains a classifier, from pre-trained weights or from scratch.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  convnext finetune --model micro --data 'data/train-*.tar' --validation 'data/test-*.tar' --weights runs/pretrain \\
+      --recipe cli/recipes/micro-finetune.toml --out runs/finetune
+  convnext finetune --out runs/finetune --resume")]
+pub struct Args {
+    #[command(flatten)]
+    training: training::Args,
+    /// Shards to measure on after each epoch, as a quoted pattern.
+    #[arg(long, value_name = "GLOB")]
+    validation: Option<String>,
+    /// The run, checkpoint or file that the encoder starts from.
+    #[arg(long, value_name = "PATH")]
+    weights: Option<String>,
+}
+
+/// Runs the command.
+pub fn run(args: &Args, context: &Context<'_>) -> Outcome {
+    let mut sets = Vec::new();
+    sets.extend(args.validation.as_deref().map(|glob| format!("data.validation={}", toml_string(glob))));
+    sets.extend(args.weights.as_deref().map(|path| format!("finetune.weights={}", toml_string(path))));
+    let Training { entry, recipe, place } = args.training.resolve(context, &sets)?;
+    if !matches!(recipe.job, Job::Finetune { .. }) {
+        return Err(Failure::usage("the recipe has no [finetune]; give one that fine-tunes"));
+    }
+    let train = shards::open(train_pattern(&recipe)?)?;
+    let validation = recipe.data.validation.as_deref().map(shards::open).transpose()?;
+    let record = runs::finetune(entry, recipe, train, validation, &place)?;
+    training::report(&record, &place.out, args.training.json)
+}

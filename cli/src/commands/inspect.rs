@@ -1,0 +1,162 @@
+//! `convnext inspect`: what is in shards.
+
+use std::path::PathBuf;
+
+use convnext_data::{Channels, Decoder, Shard, ShardError, ShardSet, shard::Summary};
+use serde::Serialize;
+
+use crate::{Failure, Outcome, numbers::bytes, output, table::Table};
+
+/// Tells what is in shards, and checks every byte of them on request.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  convnext inspect data/train-*.tar --samples 3
+  convnext inspect data/train-*.tar --verify")]
+pub struct Args {
+    /// The shards.
+    #[arg(required = true, value_name = "SHARD")]
+    shards: Vec<PathBuf>,
+    /// Also lists the first N samples of each shard.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    samples: u64,
+    /// Reads every byte and lists every fault; the exit code is 1 if there is one.
+    #[arg(long)]
+    verify: bool,
+    /// Writes JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Report {
+    samples: u64,
+    unlabelled: u64,
+    classes: u32,
+    class_names: Option<Vec<String>>,
+    shards: Vec<Contents>,
+}
+
+#[derive(Serialize)]
+struct Contents {
+    shard: PathBuf,
+    samples: u64,
+    unlabelled: u64,
+    classes: u32,
+    /// Of all images.
+    bytes: u64,
+    jpeg: u64,
+    png: u64,
+    raw: u64,
+    first: Vec<Sample>,
+    /// Absent unless they were looked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    faults: Option<Vec<String>>,
+}
+
+#[derive(Serialize)]
+struct Sample {
+    number: u64,
+    name: String,
+    label: Option<u32>,
+    bytes: u64,
+    /// Height and width, or why they cannot be told.
+    #[serde(flatten)]
+    size: Size,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Size {
+    Known { height: usize, width: usize, channels: usize },
+    Unknown { error: String },
+}
+
+/// Runs the command.
+pub fn run(args: &Args) -> Outcome {
+    let set = ShardSet::open(&args.shards)?;
+    let shards = set.shards().iter().map(|shard| Contents::of(shard, args)).collect::<Outcome<Vec<_>>>()?;
+    let report = Report {
+        samples: set.len(),
+        unlabelled: shards.iter().map(|shard| shard.unlabelled).sum(),
+        classes: set.classes(),
+        class_names: set.class_names().map(<[String]>::to_vec),
+        shards,
+    };
+    if args.json { output::json(&report) } else { output::text(&text(&report)) }?;
+    match report.shards.iter().filter_map(|shard| shard.faults.as_ref()).map(Vec::len).sum::<usize>() {
+        0 => Ok(()),
+        1 => Err(Failure::failed("1 fault found")),
+        faults => Err(Failure::failed(format!("{faults} faults found"))),
+    }
+}
+
+impl Contents {
+    fn of(shard: &Shard, args: &Args) -> Outcome<Self> {
+        let Summary { samples, unlabelled, classes, bytes, encodings: [jpeg, png, raw] } = shard.summary()?;
+        let first = shard.samples().take(usize::try_from(args.samples).unwrap_or(usize::MAX));
+        let first = first.map(|sample| Sample::of(&sample?)).collect::<Result<_, ShardError>>()?;
+        let faults = args.verify.then(|| shard.faults().map(|fault| fault.to_string()).collect());
+        let shard = shard.path().to_owned();
+        Ok(Self { shard, samples, unlabelled, classes, bytes, jpeg, png, raw, first, faults })
+    }
+}
+
+impl Sample {
+    fn of(sample: &convnext_data::Sample<'_>) -> Result<Self, ShardError> {
+        let mut scratch = Vec::new();
+        let size = match Decoder::new(Channels::Rgb).info(sample.bytes(&mut scratch)?) {
+            Ok(info) => Size::Known { height: info.height, width: info.width, channels: info.channels.count() },
+            Err(error) => Size::Unknown { error: error.to_string() },
+        };
+        Ok(Self { number: sample.number(), name: sample.name(), label: sample.label(), bytes: sample.size(), size })
+    }
+}
+
+fn text(report: &Report) -> String {
+    let mut table = Table::new(&["shard", "samples", "unlabelled", "classes", "size", "JPEG", "PNG", "raw"], &[1, 2, 3, 4, 5, 6, 7]);
+    for shard in &report.shards {
+        let numbers = [shard.jpeg, shard.png, shard.raw].map(|number| number.to_string());
+        let [jpeg, png, raw] = numbers;
+        table.row([
+            shard.shard.display().to_string(),
+            shard.samples.to_string(),
+            shard.unlabelled.to_string(),
+            shard.classes.to_string(),
+            bytes(shard.bytes),
+            jpeg,
+            png,
+            raw,
+        ]);
+    }
+    let mut text = table.text();
+    if let Some(names) = &report.class_names {
+        text += &format!("classes: {}\n", names.join(", "));
+    }
+    for shard in &report.shards {
+        text += &details(shard);
+    }
+    text
+}
+
+fn details(shard: &Contents) -> String {
+    let mut text = String::new();
+    if !shard.first.is_empty() {
+        let mut table = Table::new(&["number", "name", "label", "size", "pixels"], &[0, 2, 3]);
+        for sample in &shard.first {
+            let pixels = match &sample.size {
+                Size::Known { height, width, channels } => format!("{height}x{width}x{channels}"),
+                Size::Unknown { error } => error.clone(),
+            };
+            let label = sample.label.map_or_else(|| "none".to_owned(), |label| label.to_string());
+            table.row([sample.number.to_string(), sample.name.clone(), label, bytes(sample.bytes), pixels]);
+        }
+        text += &format!("\n{}\n{}", shard.shard.display(), table.text());
+    }
+    match shard.faults.as_deref() {
+        None => {}
+        Some([]) => text += &format!("{}: every byte is as it was indexed\n", shard.shard.display()),
+        Some(faults) => faults.iter().for_each(|fault| text += &format!("fault: {fault}\n")),
+    }
+    text
+}

@@ -1,0 +1,228 @@
+//! `convnext quickstart`: the whole path, small.
+
+mod drawn;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use convnext_core::Entry;
+use convnext_data::{
+    ShardSet,
+    pack::{self, IdxSource, Options, Source},
+};
+use convnext_pipeline::{
+    input::View,
+    interrupt,
+    recipe::{Evaluate, EvaluatedWeights, Recipe, Resolved},
+    records::{Evaluation, RECONSTRUCTION, RunRecord},
+    report,
+    runs::{self, Measure, Place, Subject},
+};
+use serde::Serialize;
+
+use self::drawn::Drawn;
+use super::training::toml_string;
+use crate::{Context, Failure, Outcome, output, table::Table};
+
+/// Where Debian's `dataset-fashion-mnist` installs its files.
+const INSTALLED: &str = "/usr/share/datasets/fashion-mnist";
+
+const FASHION: [&str; 10] =
+    ["T-shirt", "trousers", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"];
+
+/// Labels that the two classifiers are trained with, of each class.
+const LABELS_PER_CLASS: u64 = 100;
+
+/// Chooses them.
+const LABELS_SEED: u64 = 1;
+
+/// Packs real images, pre-trains, fine-tunes, evaluates, and reports, in a few minutes on a laptop's processor.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  convnext quickstart --out runs/quickstart
+  convnext quickstart --out runs/mnist --data downloads/mnist
+
+The data are Fashion-MNIST's four IDX files, from --data or where `apt-get install dataset-fashion-mnist` puts them.
+Without them it draws labelled shapes of its own, and says so.")]
+pub struct Args {
+    /// Where everything is written; must not exist yet.
+    #[arg(long, value_name = "DIR", default_value = "runs/quickstart")]
+    out: PathBuf,
+    /// A folder with the four IDX files of the MNIST family, gzipped or not.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Changes a value of both recipes that train, e.g. --set seed=1; may be repeated.
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Writes the table as one line of JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Images, packed.
+struct Shards {
+    unlabelled: PathBuf,
+    labelled: PathBuf,
+    test: PathBuf,
+}
+
+/// A line of the closing table.
+#[derive(Serialize)]
+struct Line {
+    start: &'static str,
+    top1: f64,
+    top5: f64,
+    seconds: f64,
+    cpu_seconds: f64,
+}
+
+/// Runs the command.
+pub fn run(args: &Args, context: &Context<'_>) -> Outcome {
+    if args.out.exists() {
+        return Err(Failure::failed(format!("{} is there already; remove it, or give another --out", args.out.display())));
+    }
+    interrupt::listen().map_err(|error| Failure::because("signals cannot be listened for", error))?;
+    context.compute(0)?;
+    let entry = context.registry.find("micro")?;
+
+    // ---- pack ------------------------------------------------------------------------------------------------------
+    let shards = pack_all(args)?;
+
+    // ---- pre-train on all images, without labels -------------------------------------------------------------------
+    let recipe = |text: &str, more: &[String]| read(text, more, &args.set);
+    let pretraining = args.out.join("pretrain");
+    let train = format!("data.train={}", pattern(&shards.unlabelled));
+    let recipe_pretrain = recipe(PRETRAIN, &[train])?;
+    let data = recipe_pretrain.data.clone();
+    let view = View::of(recipe_pretrain.training().map(|training| &training.augment), Evaluate::default().crop);
+    let place = Place { out: pretraining.clone(), resume: false };
+    let pretrained = runs::pretrain(entry, recipe_pretrain, open(&shards.unlabelled)?, &place)?;
+    let subject = Subject::Shards(open(&shards.test)?, 8);
+    runs::reconstruct(entry, &pretraining, &data, view, &subject, 0, &pretraining.join(RECONSTRUCTION))?;
+
+    // ---- the same few labels, from scratch and after pre-training --------------------------------------------------
+    let labelled = format!("data.train={}", pattern(&shards.labelled));
+    let validation = format!("data.validation={}", pattern(&shards.test));
+    let weights = format!("finetune.weights={}", toml_string(&pretraining.display().to_string()));
+    let from = |name: &str, mut more: Vec<String>| {
+        more.extend([labelled.clone(), validation.clone()]);
+        classify(entry, recipe(FINETUNE, &more)?, &shards, &args.out.join(name))
+    };
+    let (scratch, without) = from("scratch", SCRATCH.map(str::to_owned).to_vec())?;
+    let (finetuned, with) = from("finetune", vec![weights])?;
+
+    // ---- report ----------------------------------------------------------------------------------------------------
+    let page = args.out.join("report.html");
+    report::write(&["pretrain", "scratch", "finetune"].map(|run| args.out.join(run)), &page)?;
+    let lines = [
+        line("scratch", &without, &[&scratch]),
+        line("FCMAE + fine-tune", &with, &[&pretrained, &finetuned]),
+    ];
+    if args.json {
+        return output::json_line(&lines);
+    }
+    output::text(&format!("{}{}\n", table(&lines), page.display()))
+}
+
+const PRETRAIN: &str = include_str!("../../../recipes/quickstart-pretrain.toml");
+const FINETUNE: &str = include_str!("../../../recipes/quickstart-finetune.toml");
+
+/// What the fine-tuning recipe becomes without pre-trained weights: layer decay is for those only.
+const SCRATCH: [&str; 2] = ["finetune.start=scratch", "finetune.layer_decay="];
+
+fn read(text: &str, more: &[String], sets: &[String]) -> Outcome<Resolved> {
+    let sets: Vec<&String> = more.iter().chain(sets).collect();
+    Ok(Recipe::parse("the quickstart's recipe", text, &sets)?.resolve()?)
+}
+
+fn classify(entry: &Entry, recipe: Resolved, shards: &Shards, out: &Path) -> Outcome<(RunRecord, Evaluation)> {
+    let (data, workers) = (recipe.data.clone(), recipe.machine.workers);
+    let evaluate = Evaluate::default();
+    let view = View::of(recipe.training().map(|training| &training.augment), evaluate.crop);
+    let place = Place { out: out.to_owned(), resume: false };
+    let test = open(&shards.test)?;
+    let record = runs::finetune(entry, recipe, open(&shards.labelled)?, Some(test.clone()), &place)?;
+    let measure = Measure { data: &data, view, batch: evaluate.batch as usize, workers };
+    let found = runs::evaluate(entry, out, EvaluatedWeights::Best, &test, measure, out)?;
+    Ok((record, found))
+}
+
+fn line(start: &'static str, found: &Evaluation, runs: &[&RunRecord]) -> Line {
+    Line {
+        start,
+        top1: found.top1,
+        top5: found.top5,
+        seconds: runs.iter().map(|run| run.seconds).sum(),
+        cpu_seconds: runs.iter().map(|run| run.cpu_seconds).sum(),
+    }
+}
+
+fn table(lines: &[Line]) -> String {
+    let mut table = Table::new(&["start", "top-1", "top-5", "seconds"], &[1, 2, 3]);
+    for Line { start, top1, top5, seconds, .. } in lines {
+        table.row([
+            (*start).to_owned(),
+            format!("{:.2} %", 100.0 * top1),
+            format!("{:.2} %", 100.0 * top5),
+            format!("{seconds:.0}"),
+        ]);
+    }
+    table.text()
+}
+
+fn open(path: &Path) -> Outcome<Arc<ShardSet>> {
+    Ok(Arc::new(ShardSet::open(&[path.to_owned()])?))
+}
+
+/// A pattern that matches one path only, as TOML.
+fn pattern(path: &Path) -> String {
+    toml_string(&glob::Pattern::escape(&path.display().to_string()))
+}
+
+/// Packs all training images, a few with labels, and the test images.
+fn pack_all(args: &Args) -> Outcome<Shards> {
+    let (train, test) = sources(args)?;
+    let folder = args.out.join("data");
+    let pack = |source: &dyn Source, name: &str, per_class: Option<u64>| {
+        let options = Options { name: name.to_owned(), per_class, seed: LABELS_SEED, ..Options::default() };
+        let packed = pack::pack(source, &folder, &options, &mut |_, _| {})?;
+        let one = packed.written.shards.into_iter().next();
+        one.ok_or_else(|| Failure::failed("nothing was packed"))
+    };
+    Ok(Shards {
+        unlabelled: pack(&*train, "train", None)?,
+        labelled: pack(&*train, "labelled", Some(LABELS_PER_CLASS))?,
+        test: pack(&*test, "test", None)?,
+    })
+}
+
+type Sources = (Box<dyn Source>, Box<dyn Source>);
+
+fn sources(args: &Args) -> Outcome<Sources> {
+    let folder = args.data.as_deref().unwrap_or(Path::new(INSTALLED));
+    if args.data.is_none() && !folder.is_dir() {
+        eprintln!(
+            "Fashion-MNIST is not installed (`apt-get install dataset-fashion-mnist`, or --data DIR); drawing shapes instead"
+        );
+        return Ok((Box::new(Drawn::new(0, 12_000)), Box::new(Drawn::new(1, 2_000))));
+    }
+    let idx = |part: &str| -> Outcome<Box<dyn Source>> {
+        let source = IdxSource::open(
+            &file(folder, &format!("{part}-images-idx3-ubyte"))?,
+            &file(folder, &format!("{part}-labels-idx1-ubyte"))?,
+        )?;
+        // Other members of the family have other classes.
+        Ok(if args.data.is_none() { Box::new(source.with_class_names(FASHION)) } else { Box::new(source) })
+    };
+    Ok((idx("train")?, idx("t10k")?))
+}
+
+/// The file `name` of `folder`, gzipped or not.
+fn file(folder: &Path, name: &str) -> Outcome<PathBuf> {
+    let candidates = [folder.join(format!("{name}.gz")), folder.join(name)];
+    let found = candidates.into_iter().find(|path| path.is_file());
+    found.ok_or_else(|| Failure::failed(format!("{}: neither {name} nor {name}.gz is there", folder.display())))
+}

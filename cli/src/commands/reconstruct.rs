@@ -1,0 +1,67 @@
+//! `convnext reconstruct`: what a masked autoencoder makes of images.
+
+use std::path::PathBuf;
+
+use convnext_pipeline::{
+    records,
+    runs::{self, Subject},
+};
+
+use super::evaluate::Manner;
+use crate::{Context, Failure, Outcome, output, shards};
+
+/// Removes patches of images and shows what a pre-trained variant puts in their place.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  convnext reconstruct runs/pretrain --data 'data/test-*.tar' --count 8
+  convnext reconstruct runs/pretrain shoe.png coat.jpg --output picture.png
+
+Columns of the picture: original, what the model saw, what it predicts, that with the visible patches put back.")]
+pub struct Args {
+    /// A pre-training run, a checkpoint or a `.safetensors` file.
+    #[arg(value_name = "WEIGHTS")]
+    weights: PathBuf,
+    /// Image files.
+    #[arg(value_name = "IMAGE", conflicts_with = "data")]
+    images: Vec<PathBuf>,
+    /// Shards to take images from, as a quoted pattern; without it and without files, the run's training set.
+    #[arg(long, value_name = "GLOB")]
+    data: Option<String>,
+    /// Images taken from shards.
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    count: usize,
+    /// The variant; without it, the run's.
+    #[arg(long, value_name = "MODEL")]
+    model: Option<String>,
+    /// Chooses the masks.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Where the picture is written; without it, into the run.
+    #[arg(long, short, value_name = "PNG")]
+    output: Option<PathBuf>,
+    /// Writes one line of JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+pub fn run(args: &Args, context: &Context<'_>) -> Outcome {
+    let manner = Manner::of(&args.weights)?;
+    let entry = context.registry.find(&manner.model(args.model.as_deref())?)?;
+    let out = match (&args.output, manner.model.is_some()) {
+        (Some(out), _) => out.clone(),
+        (None, true) => args.weights.join(records::RECONSTRUCTION),
+        (None, false) => return Err(Failure::usage("no place to write to; give --output PNG")),
+    };
+    let subject = match (&args.images[..], args.data.as_ref().or(manner.data.train.as_ref())) {
+        ([], Some(pattern)) => Subject::Shards(shards::open(pattern)?, args.count),
+        ([], None) => return Err(Failure::usage("no images; give files or --data GLOB")),
+        (files, _) => Subject::Files(files.to_vec()),
+    };
+    let done = runs::reconstruct(entry, &args.weights, &manner.data, manner.view, &subject, args.seed, &out)?;
+    if args.json {
+        return output::json_line(&done);
+    }
+    output::text(&format!("{} images, loss {:.4} on removed patches; {}\n", done.images, done.loss, out.display()))
+}

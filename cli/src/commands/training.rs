@@ -1,0 +1,104 @@
+//! What `pretrain` and `finetune` have in common: arguments, and the recipe they come to.
+
+use std::path::PathBuf;
+
+use convnext_core::Entry;
+use convnext_pipeline::{
+    interrupt,
+    recipe::{Recipe, Resolved},
+    records::RunRecord,
+    run_dir,
+    runs::Place,
+};
+
+use crate::{Context, Failure, Outcome, output};
+
+/// Arguments of a training run.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The variant; without it, the recipe's.
+    #[arg(long, value_name = "MODEL")]
+    pub model: Option<String>,
+    /// Shards to train on, as a quoted pattern; without it, the recipe's.
+    #[arg(long, value_name = "GLOB")]
+    pub data: Option<String>,
+    /// The run directory.
+    #[arg(long, value_name = "RUN")]
+    pub out: PathBuf,
+    /// The recipe; without it, when resuming, the run's own.
+    #[arg(long, value_name = "FILE")]
+    pub recipe: Option<PathBuf>,
+    /// Changes a value of the recipe, e.g. --set optimizer.clip=1; may be repeated.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Goes on with the run in --out.
+    #[arg(long)]
+    pub resume: bool,
+    /// Writes one line of JSON at the end.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A training run, its names resolved.
+pub(super) struct Training<'a> {
+    pub(super) entry: &'a Entry,
+    pub(super) recipe: Resolved,
+    pub(super) place: Place,
+}
+
+impl Args {
+    /// Reads the recipe with the settings `more` beneath those of the command line.
+    pub(super) fn resolve<'a>(&self, context: &Context<'a>, more: &[String]) -> Outcome<Training<'a>> {
+        let recipe = self.recipe(more)?;
+        let entry = context.registry.find(&recipe.model.name)?;
+        context.compute(recipe.machine.threads)?;
+        interrupt::listen().map_err(|error| Failure::because("signals cannot be listened for", error))?;
+        Ok(Training { entry, recipe, place: Place { out: self.out.clone(), resume: self.resume } })
+    }
+
+    fn recipe(&self, more: &[String]) -> Outcome<Resolved> {
+        let mut sets = more.to_vec();
+        let quoted = |key: &str, value: &str| format!("{key}={}", toml_string(value));
+        sets.extend(self.model.as_deref().map(|model| quoted("model.name", &model.to_lowercase())));
+        sets.extend(self.data.as_deref().map(|data| quoted("data.train", data)));
+        sets.extend(self.set.iter().cloned());
+        match &self.recipe {
+            Some(path) => Ok(Recipe::load(path, &sets)?.resolve()?),
+            None if self.resume && sets.is_empty() => Ok(run_dir::read_recipe(&self.out)?),
+            None if self.resume => {
+                let own = run_dir::read_recipe(&self.out)?.to_toml();
+                Ok(Recipe::parse(&self.out.join("recipe.toml").display().to_string(), &own, &sets)?.resolve()?)
+            }
+            None => Err(Failure::usage("no recipe; give --recipe FILE (there are some in cli/recipes)")),
+        }
+    }
+}
+
+/// A TOML string: a pattern may hold anything.
+pub(super) fn toml_string(value: &str) -> String {
+    let escaped = value.replace('\\', "\\\\").replace('"', "\\\"");
+    format!("\"{escaped}\"")
+}
+
+/// The shards to train on.
+pub(super) fn train_pattern(recipe: &Resolved) -> Outcome<&str> {
+    let missing = || Failure::usage("no data; give --data GLOB, or data.train in the recipe");
+    recipe.data.train.as_deref().ok_or_else(missing)
+}
+
+/// Says what a run did.
+pub(super) fn report(record: &RunRecord, out: &std::path::Path, json: bool) -> Outcome {
+    if json {
+        return output::json_line(record);
+    }
+    let rate = record.images as f64 / record.seconds.max(1e-9);
+    output::text(&format!(
+        "{} of {}: {} images in {:.0} s ({:.0} CPU-seconds), {rate:.0} img/s; in {}\n",
+        record.kind.name(),
+        record.model,
+        record.images,
+        record.seconds,
+        record.cpu_seconds,
+        out.display()
+    ))
+}

@@ -1,0 +1,7 @@
+//! The `convnext` program, with the built-in variants.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    convnext::run(&convnext::models::builtin())
+}

@@ -1,0 +1,109 @@
+//! The variants that the command line knows without being told: the paper's eight sizes, one of the first ConvNeXt,
+//! and small ones for small pictures.
+
+use convnext_core::{Entry, Variant, convnext};
+
+convnext! {
+    /// What the sizes of the paper share (arXiv 2301.00808, table 5 and appendix A).
+    ///
+    /// The drop-path rates of the sizes are those of their fine-tuning on ImageNet-1k.
+    family Paper {
+        input: 224 x 224 x 3,
+        stem: 4,
+        head: 1000,
+        drop_path: 0.1,
+        fcmae: { patch: 32, mask: 0.6, decoder: 512 x 1, normalised: true },
+    }
+
+    /// The smallest size of the paper: 3.7 M parameters.
+    pub model Atto: Paper { stages: [40 x 2, 80 x 2, 160 x 6, 320 x 2] }
+
+    /// The paper's second size: 5.2 M parameters.
+    pub model Femto: Paper { stages: [48 x 2, 96 x 2, 192 x 6, 384 x 2] }
+
+    /// The paper's third size: 9.1 M parameters.
+    pub model Pico: Paper { stages: [64 x 2, 128 x 2, 256 x 6, 512 x 2] }
+
+    /// The paper's fourth size: 15.6 M parameters.
+    pub model Nano: Paper { stages: [80 x 2, 160 x 2, 320 x 8, 640 x 2] }
+
+    /// The paper's fifth size: 28.6 M parameters.
+    pub model Tiny: Paper { stages: [96 x 3, 192 x 3, 384 x 9, 768 x 3], drop_path: 0.2 }
+
+    /// The paper's sixth size: 88.7 M parameters.
+    pub model Base: Paper { stages: [128 x 3, 256 x 3, 512 x 27, 1024 x 3] }
+
+    /// The paper's seventh size: 198 M parameters.
+    pub model Large: Paper { stages: [192 x 3, 384 x 3, 768 x 27, 1536 x 3], drop_path: 0.2 }
+
+    /// The largest size of the paper: 660 M parameters.
+    pub model Huge: Paper { stages: [352 x 3, 704 x 3, 1408 x 27, 2816 x 3], drop_path: 0.3 }
+
+    /// Atto with the blocks of the first ConvNeXt: LayerScale in place of response normalisation, 3.7 M parameters.
+    pub model AttoV1: Paper { stages: [40 x 2, 80 x 2, 160 x 6, 320 x 2], block: V1 }
+}
+
+convnext! {
+    /// What the small variants share: three stages and narrow decoders, to train on a laptop's processor.
+    family Small {
+        drop_path: 0.1,
+        fcmae: { decoder: 128 x 1 },
+    }
+
+    /// For grey pictures of 28 to 32 pixels, such as Fashion-MNIST's: 0.5 M parameters, 20 M multiply-adds.
+    pub model Micro: Small {
+        input: 32 x 32 x 1,
+        stem: 2,
+        head: 10,
+        stages: [32 x 2, 64 x 4, 128 x 2],
+        fcmae: { patch: 8 },
+    }
+
+    /// For colour pictures of 64 pixels in nine classes, such as emoji's: 1.1 M parameters, 42 M multiply-adds.
+    pub model Nano64: Small {
+        input: 64 x 64 x 3,
+        stem: 4,
+        head: 9,
+        stages: [48 x 2, 96 x 4, 192 x 2],
+        fcmae: { patch: 16 },
+    }
+}
+
+/// The built-in variants, in the order in which lists show them.
+pub fn builtin() -> Vec<Entry> {
+    vec![
+        Micro::entry(),
+        Nano64::entry(),
+        Atto::entry(),
+        Femto::entry(),
+        Pico::entry(),
+        Nano::entry(),
+        Tiny::entry(),
+        Base::entry(),
+        Large::entry(),
+        Huge::entry(),
+        AttoV1::entry(),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_differ() {
+        let mut names: Vec<_> = builtin().iter().map(|entry| entry.plan.name).collect();
+        names.sort_unstable();
+        let count = names.len();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+
+    /// What the documentation above promises.
+    #[test]
+    fn small_variants_are_small() {
+        let sizes = |plan: convnext_core::plan::Plan| (plan.parameters / 100_000, plan.multiply_adds / 1_000_000);
+        assert_eq!(sizes(Micro::PLAN), (4, 19));
+        assert_eq!(sizes(Nano64::PLAN), (11, 42));
+    }
+}

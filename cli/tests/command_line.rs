@@ -1,0 +1,94 @@
+//! Help, mistakes and exit codes, and the commands that only tell something.
+
+mod common;
+
+use std::{io::Read, process::Stdio};
+
+use common::{command, line};
+
+#[test]
+fn help_is_an_answer() {
+    let help = line("--help");
+    assert_eq!(help.code, 0);
+    for name in ["models", "summary", "pack", "index", "inspect", "bench", "doctor", "debug"] {
+        assert!(help.out.contains(&format!("\n  {name}")), "no {name} in {}", help.out);
+        let help = line(&format!("{name} --help"));
+        assert_eq!(help.code, 0);
+        assert!(help.out.contains(&format!("convnext {name}")) && help.out.contains("Example"), "{}", help.out);
+    }
+    assert!(line("--version").out.starts_with("convnext "));
+}
+
+#[test]
+fn a_wrong_command_line_is_exit_code_two() {
+    line("").failed(2, &["Usage"]);
+    line("modles").failed(2, &["error: ", "models"]);
+    line("summary atto --jsno").failed(2, &["error: ", "--json"]);
+    line("models --threads 0").failed(2, &["error: "]);
+    line("pack --output x").failed(2, &["error: ", "--folder"]);
+    line("bench --job load --model micro").failed(2, &["--data"]);
+    line("debug init --model micro --output x --layout tim").failed(2, &["no layout `tim`; known: ours, official"]);
+}
+
+#[test]
+fn an_unknown_model_comes_with_a_suggestion() {
+    let models = "models: micro, nano64, atto";
+    line("summary ato").failed(2, &["error: no model `ato`; did you mean `atto`?", models]);
+    let said = line("summary resnet");
+    said.failed(2, &["error: no model `resnet`\n", models]);
+    assert_eq!(line("summary ATTO").code, 0);
+}
+
+#[test]
+fn models_are_listed() {
+    let text = line("models");
+    assert!(text.out.lines().any(|line| line.starts_with("atto ") && line.contains("40-80-160-320")), "{}", text.out);
+    let list = line("models --json").json();
+    let atto = list.as_array().unwrap().iter().find(|model| model["name"] == "atto").unwrap();
+    assert_eq!(atto["input"], serde_json::json!([224, 224, 3]));
+    assert_eq!(atto["depths"], serde_json::json!([2, 2, 6, 2]));
+    assert_eq!(atto["parameters"], 3_708_400);
+    assert_eq!(atto["fcmae"]["visible"], 19);
+}
+
+#[test]
+fn a_summary_adds_up() {
+    for model in line("models --json").json().as_array().unwrap() {
+        let summary = line(&format!("summary {} --json", model["name"].as_str().unwrap())).json();
+        for field in ["parameters", "multiply_adds"] {
+            let stages = summary["stages"].as_array().unwrap();
+            let sum: u64 = stages.iter().chain([&summary["head"]]).map(|part| part[field].as_u64().unwrap()).sum();
+            assert_eq!(Some(sum), summary[field].as_u64(), "{field} of {}", summary["name"]);
+            assert_eq!(summary[field], model[field]);
+        }
+    }
+    let atto = line("summary atto --json").json();
+    assert_eq!(atto["stages"][3]["grid"], serde_json::json!([7, 7]));
+    assert_eq!(atto["fcmae"]["cells"], serde_json::json!([8, 4, 2, 1]));
+    let text = line("summary atto").out;
+    assert!(text.contains("7x7 of 32x32 pixels; 19 of 49 visible, 30 removed"), "{text}");
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_panic() {
+    let mut child = command().arg("models").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let mut error = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut error).unwrap();
+    assert_eq!((child.wait().unwrap().code(), error.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn the_doctor_says_what_is_missing_and_why() {
+    let report = line("doctor --json --threads 1").json();
+    assert_eq!(report["threads"], 1);
+    assert!(report["simd"]["available"].as_array().unwrap().contains(&report["simd"]["level"]));
+    assert_eq!(report["cuda"]["executor"], false);
+    for library in [&report["nccl"], &report["mpi"], &report["cuda"]["driver"]] {
+        assert_eq!(library["found"].as_bool().unwrap(), library["why"].is_null(), "{library}");
+    }
+    assert!(report["versions"]["decoder"].as_str().unwrap().contains("zune-jpeg"));
+    assert!(line("doctor").out.contains("no CUDA executor yet"));
+    let forced = command().args(["doctor", "--json"]).env("CONVNEXT_LEVEL", "v9").output().unwrap();
+    assert!(String::from_utf8(forced.stdout).unwrap().contains("no SIMD level `v9` here"));
+}

@@ -1,0 +1,78 @@
+//! `pack`, `index` and `inspect` on a small generated data set.
+
+mod common;
+
+use common::Folder;
+use serde_json::json;
+
+const PACK: &str = "pack --images @images.idx --labels @labels.idx --output @data/train";
+
+#[test]
+fn packed_images_can_be_inspected() {
+    let folder = Folder::new();
+    folder.idx(30);
+    let packed = folder.run(&format!("{PACK} --max-samples-per-shard 20 --class-names a,b,c --json")).json();
+    assert_eq!((&packed["samples"], packed["shards"].as_array().unwrap().len()), (&json!(30), 2));
+
+    let shards = "@data/train-000000.tar @data/train-000001.tar";
+    let report = folder.run(&format!("inspect {shards} --samples 2 --verify --json")).json();
+    assert_eq!((&report["samples"], &report["classes"], &report["unlabelled"]), (&json!(30), &json!(3), &json!(0)));
+    assert_eq!(report["class_names"], json!(["a", "b", "c"]));
+    let shard = &report["shards"][0];
+    assert_eq!((&shard["samples"], &shard["raw"], &shard["faults"]), (&json!(20), &json!(20), &json!([])));
+    let first = &shard["first"][0];
+    assert_eq!((&first["height"], &first["width"], &first["channels"]), (&json!(28), &json!(28), &json!(1)));
+
+    let text = folder.run(&format!("inspect {shards} --samples 1")).out;
+    assert!(text.contains("classes: a, b, c") && text.contains("28x28x1"), "{text}");
+}
+
+#[test]
+fn a_subset_is_chosen_by_its_seed() {
+    let folder = Folder::new();
+    folder.idx(30);
+    let pack = |name: &str, seed| {
+        let to = format!("--output @{name}/train --per-class 2 --format png --seed {seed} --json");
+        let said = folder.run(&format!("pack --images @images.idx --labels @labels.idx {to}")).json();
+        assert_eq!(said["samples"], 6);
+        std::fs::read(folder.path(name).join("train-000000.tar")).unwrap()
+    };
+    let one = pack("one", 1);
+    assert!(one == pack("again", 1));
+    assert!(one != pack("other", 2));
+}
+
+#[test]
+fn damage_is_found() {
+    let folder = Folder::new();
+    folder.idx(6);
+    assert_eq!(folder.run(PACK).code, 0);
+    let tar = folder.path("data/train-000000.tar");
+    let modified = std::fs::metadata(&tar).unwrap().modified().unwrap();
+    let mut bytes = std::fs::read(&tar).unwrap();
+    bytes[600] ^= 1;
+    std::fs::write(&tar, bytes).unwrap();
+    // A change that keeps length and time is what only the checksums can see.
+    std::fs::File::options().write(true).open(&tar).unwrap().set_modified(modified).unwrap();
+    assert_eq!(folder.run("inspect @data/train-000000.tar").code, 0);
+    let said = folder.run("inspect @data/train-000000.tar --verify");
+    assert_eq!(said.code, 1);
+    assert!(said.error.contains("error: 1 fault found") && said.out.contains("fault: "), "{said:?}");
+
+    // As somebody else's tar: a new index takes it as it is.
+    assert_eq!(folder.run("index @data/train-000000.tar").code, 0);
+    assert_eq!(folder.run("inspect @data/train-000000.tar --verify").code, 0);
+}
+
+#[test]
+fn mistakes_are_named() {
+    let folder = Folder::new();
+    folder.idx(6);
+    folder.run("inspect @nothing.tar").failed(1, &["error: ", "nothing.tar"]);
+    folder.run("index @images.idx").failed(1, &["error: ", "images.idx"]);
+    let swapped = "pack --images @labels.idx --labels @images.idx --output @data/train";
+    folder.run(swapped).failed(1, &["are images and labels swapped?"]);
+    folder.run("pack --images @images.idx --output @data/train").failed(2, &["--labels"]);
+    assert_eq!(folder.run(PACK).code, 0);
+    folder.run(PACK).failed(1, &["train-000000.tar"]);
+}

@@ -1,0 +1,198 @@
+//! The encoder: stem, stages and the downsamplings between them; dense, and on visible patches only.
+
+use super::visitor::{self, Field};
+use super::{Emission, blocks, derives, error, generics, size, sparse};
+use crate::plan::{FcmaePlan, Plan, StagePlan};
+use proc_macro2::{Ident, TokenStream};
+use quote::{format_ident, quote};
+
+pub(super) fn items(emission: &Emission<'_>) -> TokenStream {
+    let parts = parts(emission.plan);
+    let mut items = declaration(emission, &parts);
+    let fields: Vec<_> = parts.iter().map(Part::field).collect();
+    items.extend(visitor::impls(&emission.names.encoder, &fields, &emission.shared));
+    items.extend(forward(emission, &parts));
+    if let Some(fcmae) = &emission.plan.fcmae {
+        items.extend(forward_visible(emission, fcmae, &parts));
+    }
+    items
+}
+
+/// A field of the encoder.
+struct Part {
+    ident: Ident,
+    path: String,
+    module: TokenStream,
+    kind: Kind,
+    docs: String,
+}
+
+enum Kind {
+    Stem,
+    /// Into the stage of this index.
+    Downsample(usize),
+    Blocks,
+}
+
+impl Part {
+    fn field(&self) -> Field {
+        Field { ident: self.ident.clone(), path: self.path.clone() }
+    }
+}
+
+fn parts(plan: &Plan) -> Vec<Part> {
+    let mut parts = vec![stem(plan)];
+    for (index, stage) in plan.stages.iter().enumerate() {
+        if index > 0 {
+            parts.push(downsample(index, &plan.stages[index - 1], stage));
+        }
+        parts.push(stage_blocks(plan, index, stage));
+    }
+    parts
+}
+
+fn stem(plan: &Plan) -> Part {
+    let first = &plan.stages[0];
+    let sizes = [plan.height, plan.width, plan.channels, plan.stem, first.dim, first.height, first.width];
+    let sizes = sizes.into_iter().map(size);
+    Part {
+        ident: format_ident!("stem"),
+        path: "stem".into(),
+        module: quote!(::convnext_core::nn::Stem<#(#sizes,)* E, D>),
+        kind: Kind::Stem,
+        docs: format!("Cuts the image into {0} x {0} patches of {1} channels each.", plan.stem, first.dim),
+    }
+}
+
+fn downsample(index: usize, before: &StagePlan, stage: &StagePlan) -> Part {
+    let sizes = [before.height, before.width, before.dim, stage.height, stage.width, stage.dim];
+    let sizes = sizes.into_iter().map(size);
+    Part {
+        ident: format_ident!("downsample{index}"),
+        path: format!("stages.{index}.downsample"),
+        module: quote!(::convnext_core::nn::Downsample<#(#sizes,)* E, D>),
+        kind: Kind::Downsample(index),
+        docs: format!("Halves the grid for stage {index}, counted from 0."),
+    }
+}
+
+fn stage_blocks(plan: &Plan, index: usize, stage: &StagePlan) -> Part {
+    let StagePlan { height, width, dim, kernel, depth, .. } = *stage;
+    Part {
+        ident: format_ident!("stage{index}"),
+        path: format!("stages.{index}.blocks"),
+        module: blocks(plan.flavour, height, width, dim, kernel, depth),
+        kind: Kind::Blocks,
+        docs: format!("Blocks of stage {index}: {depth} on {height} x {width} x {dim}."),
+    }
+}
+
+fn declaration(emission: &Emission<'_>, parts: &[Part]) -> TokenStream {
+    let Emission { names, visibility, shared, .. } = emission;
+    let (derives, generics, encoder) = (derives(), generics(), &names.encoder);
+    let docs = format!("The encoder of [`{}`]: {} after its stages.", names.model, emission.shapes());
+    let fields = parts.iter().map(|Part { ident, module, docs, .. }| {
+        quote! {
+            #[doc = #docs]
+            #visibility #ident: #module
+        }
+    });
+    quote! {
+        #(#shared)*
+        #[doc = #docs]
+        #derives
+        #visibility struct #encoder #generics {
+            #(#fields),*
+        }
+    }
+}
+
+/// Dense forward passes, `[B, H, W, C]` to `[B, h, w, DIM]`.
+fn forward(emission: &Emission<'_>, parts: &[Part]) -> TokenStream {
+    let (shared, encoder) = (&emission.shared, &emission.names.encoder);
+    let images = emission.images(&quote!(B), &quote!(T));
+    let (features, error) = (emission.features(), error());
+    let idents: Vec<_> = parts.iter().map(|part| &part.ident).collect();
+    quote! {
+        #(#shared)*
+        impl<B, T> ::convnext_core::dfdx::nn::Module<#images> for #encoder
+        where
+            B: ::convnext_core::dfdx::shapes::Dim,
+            T: ::convnext_core::dfdx::tensor::Tape<f32, ::convnext_core::dfdx::tensor::Cpu>,
+        {
+            type Output = #features;
+            type Error = #error;
+
+            fn try_forward(&self, x: #images) -> ::core::result::Result<Self::Output, Self::Error> {
+                #(let x = ::convnext_core::dfdx::nn::Module::try_forward(&self.#idents, x)?;)*
+                ::core::result::Result::Ok(x)
+            }
+        }
+
+        #(#shared)*
+        impl<B, T> ::convnext_core::dfdx::nn::ModuleMut<#images> for #encoder
+        where
+            B: ::convnext_core::dfdx::shapes::Dim,
+            T: ::convnext_core::dfdx::tensor::Tape<f32, ::convnext_core::dfdx::tensor::Cpu>,
+        {
+            type Output = #features;
+            type Error = #error;
+
+            fn try_forward_mut(&mut self, x: #images) -> ::core::result::Result<Self::Output, Self::Error> {
+                #(let x = ::convnext_core::dfdx::nn::ModuleMut::try_forward_mut(&mut self.#idents, x)?;)*
+                ::core::result::Result::Ok(x)
+            }
+        }
+    }
+}
+
+/// The forward pass of pre-training: `[B, H, W, C]` to the visible `[B, K, P, P, DIM]`.
+fn forward_visible(emission: &Emission<'_>, fcmae: &FcmaePlan, parts: &[Part]) -> TokenStream {
+    let Emission { names, visibility, shared, plan, .. } = emission;
+    let (encoder, error) = (&names.encoder, error());
+    let images = emission.images(&quote!(B), &quote!(T));
+    let visible = sparse(fcmae.visible, fcmae.patch / plan.stride(), plan.last().dim);
+    let steps = parts.iter().map(|part| step(part, plan, fcmae));
+    let docs = format!(
+        "Features of the {} visible patches of each image, `[B, {}, {side}, {side}, {}]`; removed ones are not computed.",
+        fcmae.visible,
+        fcmae.visible,
+        plan.last().dim,
+        side = fcmae.patch / plan.stride()
+    );
+    quote! {
+        #(#shared)*
+        impl #encoder {
+            #[doc = #docs]
+            #visibility fn try_forward_visible<B, T>(
+                &self,
+                x: #images,
+                visible: &::std::sync::Arc<::convnext_core::nn::Visibility>,
+            ) -> ::core::result::Result<#visible, #error>
+            where
+                B: ::convnext_core::dfdx::shapes::Dim,
+                T: ::convnext_core::dfdx::tensor::Tape<f32, ::convnext_core::dfdx::tensor::Cpu>,
+            {
+                #(#steps)*
+                ::core::result::Result::Ok(x)
+            }
+        }
+    }
+}
+
+fn step(part: &Part, plan: &Plan, fcmae: &FcmaePlan) -> TokenStream {
+    let ident = &part.ident;
+    let visible = size(fcmae.visible);
+    let side = |stage: usize| size(fcmae.patch / (plan.stem << stage));
+    match part.kind {
+        Kind::Stem => {
+            let side = side(0);
+            quote!(let x = self.#ident.try_forward_visible::<#visible, #side, B, T>(x, visible)?;)
+        }
+        Kind::Downsample(stage) => {
+            let (before, after) = (side(stage - 1), side(stage));
+            quote!(let x = self.#ident.try_forward_visible::<#visible, #before, #after, B, T>(x)?;)
+        }
+        Kind::Blocks => quote!(let x = ::convnext_core::dfdx::nn::Module::try_forward(&self.#ident, x)?;),
+    }
+}

@@ -1,0 +1,179 @@
+//! The Rust items of a model: one file for each thing that is emitted.
+
+mod encoder;
+mod fcmae;
+mod model;
+mod plan;
+mod stub;
+mod visitor;
+
+use crate::ast::{Declaration, Flavour};
+use crate::plan::{Plan, StagePlan};
+use proc_macro2::{Ident, Literal, TokenStream};
+use quote::{format_ident, quote};
+use syn::ext::IdentExt;
+use syn::{Attribute, Visibility};
+
+pub(crate) use stub::stub;
+
+/// The names that a model's declaration makes.
+#[derive(Debug)]
+pub(crate) struct Names {
+    pub(crate) model: Ident,
+    pub(crate) encoder: Ident,
+    pub(crate) fcmae: Ident,
+}
+
+impl Names {
+    pub(crate) fn new(model: &Ident) -> Self {
+        Self { model: model.clone(), encoder: format_ident!("{model}Encoder"), fcmae: format_ident!("{model}Fcmae") }
+    }
+
+    pub(crate) fn all(&self) -> [&Ident; 3] {
+        [&self.model, &self.encoder, &self.fcmae]
+    }
+
+    /// The name on the command line: lower case, a dash before each word. `AttoV1` is `atto-v1`.
+    pub(crate) fn command_line(&self) -> String {
+        let letters: Vec<char> = self.model.unraw().to_string().chars().collect();
+        let mut name = String::new();
+        for (index, &letter) in letters.iter().enumerate() {
+            if index > 0 && letter != '_' && starts_word(&letters, index) && !name.ends_with('-') {
+                name.push('-');
+            }
+            match letter {
+                '_' => name.push('-'),
+                _ => name.extend(letter.to_lowercase()),
+            }
+        }
+        name
+    }
+}
+
+/// A capital starts a word, unless it stands inside an abbreviation: `CIFARNet` is `cifar-net`.
+fn starts_word(letters: &[char], index: usize) -> bool {
+    let ends_abbreviation = letters.get(index + 1).is_some_and(|next| next.is_lowercase());
+    letters[index].is_uppercase() && (!letters[index - 1].is_uppercase() || ends_abbreviation)
+}
+
+/// What every file here needs of a model.
+struct Emission<'a> {
+    names: Names,
+    visibility: &'a Visibility,
+    attributes: &'a [Attribute],
+    /// Attributes that go on every item, not on the classifier's type alone.
+    shared: Vec<&'a Attribute>,
+    plan: &'a Plan,
+}
+
+/// All items of a model.
+pub(crate) fn model(declaration: &Declaration, plan: &Plan) -> TokenStream {
+    let emission = Emission {
+        names: Names::new(&declaration.name),
+        visibility: &declaration.visibility,
+        attributes: &declaration.attributes,
+        shared: shared(declaration),
+        plan,
+    };
+    let mut items = encoder::items(&emission);
+    items.extend(model::items(&emission));
+    if let Some(fcmae) = &plan.fcmae {
+        items.extend(fcmae::items(&emission, fcmae));
+    }
+    items
+}
+
+/// `#[cfg(...)]` and `#[allow(...)]`.
+fn shared(declaration: &Declaration) -> Vec<&Attribute> {
+    let is_shared = |attribute: &&Attribute| ["cfg", "allow"].iter().any(|name| attribute.path().is_ident(name));
+    declaration.attributes.iter().filter(is_shared).collect()
+}
+
+/// The text of the doc comment, one string a line.
+fn docs(attributes: &[Attribute]) -> impl Iterator<Item = String> {
+    attributes.iter().filter_map(|attribute| match &attribute.meta {
+        syn::Meta::NameValue(doc) if doc.path.is_ident("doc") => match &doc.value {
+            syn::Expr::Lit(syn::ExprLit { lit: syn::Lit::Str(text), .. }) => Some(text.value()),
+            _ => None,
+        },
+        _ => None,
+    })
+}
+
+/// A size as it appears in the emitted code.
+fn size(value: u64) -> Literal {
+    Literal::u64_unsuffixed(value)
+}
+
+/// A dfdx tensor of f32 on the CPU, `[batch, dims...]`, with a tape.
+fn tensor(batch: &TokenStream, dims: &[u64], tape: &TokenStream) -> TokenStream {
+    let dims = dims.iter().map(|dim| size(*dim));
+    quote! {
+        ::convnext_core::dfdx::tensor::Tensor<
+            (#batch, #(::convnext_core::dfdx::shapes::Const<#dims>),*),
+            f32,
+            ::convnext_core::dfdx::tensor::Cpu,
+            #tape
+        >
+    }
+}
+
+/// Activations of the visible patches, `[batch, visible, side, side, dim]`, with a tape.
+fn sparse(visible: u64, side: u64, dim: u64) -> TokenStream {
+    let dims = [visible, side, side, dim].into_iter().map(size);
+    quote! {
+        ::convnext_core::nn::Sparse<(B, #(::convnext_core::dfdx::shapes::Const<#dims>),*), T>
+    }
+}
+
+/// The module of a run of blocks.
+fn blocks(flavour: Flavour, height: u64, width: u64, dim: u64, kernel: u64, depth: u64) -> TokenStream {
+    let block = match flavour {
+        Flavour::V1 => quote!(BlockV1),
+        Flavour::V2 => quote!(Block),
+    };
+    let sizes = [height, width, dim, 4 * dim, kernel].into_iter().map(size);
+    let depth = size(depth);
+    quote! {
+        ::convnext_core::dfdx::nn::modules::Repeated<::convnext_core::nn::#block<#(#sizes,)* E, D>, #depth>
+    }
+}
+
+impl Emission<'_> {
+    /// The images a model takes, `[B, H, W, C]`.
+    fn images(&self, batch: &TokenStream, tape: &TokenStream) -> TokenStream {
+        tensor(batch, &[self.plan.height, self.plan.width, self.plan.channels], tape)
+    }
+
+    /// The features of the last stage, `[B, h, w, DIM]`.
+    fn features(&self) -> TokenStream {
+        let StagePlan { height, width, dim, .. } = *self.plan.last();
+        tensor(&quote!(B), &[height, width, dim], &quote!(T))
+    }
+
+    /// `56 x 56 x 40, 28 x 28 x 80, ...`.
+    fn shapes(&self) -> String {
+        let shape = |stage: &StagePlan| format!("{} x {} x {}", stage.height, stage.width, stage.dim);
+        self.plan.stages.iter().map(shape).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// What dfdx's CPU reports; every emitted forward pass has this error.
+fn error() -> TokenStream {
+    quote!(<::convnext_core::dfdx::tensor::Cpu as ::convnext_core::dfdx::tensor::HasErr>::Err)
+}
+
+/// `#[derive]`s of an emitted struct.
+fn derives() -> TokenStream {
+    quote!(#[derive(::core::clone::Clone, ::core::fmt::Debug)])
+}
+
+/// The generics of an emitted struct, with the defaults that make `Atto` mean `Atto<f32, Cpu>`.
+fn generics() -> TokenStream {
+    quote! {
+        <
+            E: ::convnext_core::dfdx::shapes::Dtype = f32,
+            D: ::convnext_core::dfdx::tensor_ops::Device<E> = ::convnext_core::dfdx::tensor::Cpu
+        >
+    }
+}

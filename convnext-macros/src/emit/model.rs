@@ -1,0 +1,161 @@
+//! The classifier: encoder and head, under the declared name.
+
+use super::visitor::{self, Field};
+use super::{Emission, derives, docs, error, generics, plan, size, tensor};
+use crate::plan::StagePlan;
+use proc_macro2::TokenStream;
+use quote::{format_ident, quote};
+
+pub(super) fn items(emission: &Emission<'_>) -> TokenStream {
+    let field = |name: &str| Field { ident: format_ident!("{name}"), path: name.into() };
+    let fields = [field("encoder"), field("head")];
+    let mut items = declaration(emission);
+    items.extend(visitor::impls(&emission.names.model, &fields, &emission.shared));
+    items.extend(forward(emission));
+    items.extend(variant(emission));
+    items.extend(classifier(emission));
+    items
+}
+
+fn declaration(emission: &Emission<'_>) -> TokenStream {
+    let Emission { names, visibility, attributes, .. } = emission;
+    let (model, encoder) = (&names.model, &names.encoder);
+    let (derives, generics, head) = (derives(), generics(), head(emission));
+    let separator = docs(attributes).next().map(|_| quote!(#[doc = ""]));
+    let summary = summary(emission);
+    quote! {
+        #(#attributes)*
+        #separator
+        #[doc = #summary]
+        #derives
+        #visibility struct #model #generics {
+            /// Stem and stages.
+            #visibility encoder: #encoder<E, D>,
+            /// Pooling, normalisation and the linear layer to the classes.
+            #visibility head: #head,
+        }
+    }
+}
+
+/// The numbers of the plan that a reader of the documentation wants.
+fn summary(emission: &Emission<'_>) -> String {
+    let plan = emission.plan;
+    let millions = plan.cost.parameters() as f64 / 1e6;
+    let billions = plan.cost.multiply_adds() as f64 / 1e9;
+    format!(
+        "Takes `{} x {} x {}` to {} classes by way of {}; {millions:.2} M parameters, {billions:.3} G multiply-adds an image.",
+        plan.height,
+        plan.width,
+        plan.channels,
+        plan.classes,
+        emission.shapes()
+    )
+}
+
+fn head(emission: &Emission<'_>) -> TokenStream {
+    let StagePlan { height, width, dim, .. } = *emission.plan.last();
+    let sizes = [height, width, dim, emission.plan.classes].into_iter().map(size);
+    quote!(::convnext_core::nn::Head<#(#sizes,)* E, D>)
+}
+
+/// Forward passes, `[B, H, W, C]` to logits `[B, CLASSES]`.
+fn forward(emission: &Emission<'_>) -> TokenStream {
+    let (shared, model, error) = (&emission.shared, &emission.names.model, error());
+    let images = emission.images(&quote!(B), &quote!(T));
+    let logits = tensor(&quote!(B), &[emission.plan.classes], &quote!(T));
+    quote! {
+        #(#shared)*
+        impl<B, T> ::convnext_core::dfdx::nn::Module<#images> for #model
+        where
+            B: ::convnext_core::dfdx::shapes::Dim,
+            T: ::convnext_core::dfdx::tensor::Tape<f32, ::convnext_core::dfdx::tensor::Cpu>,
+        {
+            type Output = #logits;
+            type Error = #error;
+
+            fn try_forward(&self, x: #images) -> ::core::result::Result<Self::Output, Self::Error> {
+                let x = ::convnext_core::dfdx::nn::Module::try_forward(&self.encoder, x)?;
+                ::convnext_core::dfdx::nn::Module::try_forward(&self.head, x)
+            }
+        }
+
+        #(#shared)*
+        impl<B, T> ::convnext_core::dfdx::nn::ModuleMut<#images> for #model
+        where
+            B: ::convnext_core::dfdx::shapes::Dim,
+            T: ::convnext_core::dfdx::tensor::Tape<f32, ::convnext_core::dfdx::tensor::Cpu>,
+        {
+            type Output = #logits;
+            type Error = #error;
+
+            fn try_forward_mut(&mut self, x: #images) -> ::core::result::Result<Self::Output, Self::Error> {
+                let x = ::convnext_core::dfdx::nn::ModuleMut::try_forward_mut(&mut self.encoder, x)?;
+                ::convnext_core::dfdx::nn::ModuleMut::try_forward_mut(&mut self.head, x)
+            }
+        }
+    }
+}
+
+/// The plan, and the entry in a command line's list.
+fn variant(emission: &Emission<'_>) -> TokenStream {
+    let Emission { names, shared, .. } = emission;
+    let (model, fcmae) = (&names.model, &names.fcmae);
+    let plan = plan::literal(emission);
+    let entry = match emission.plan.fcmae {
+        Some(_) => quote!(::convnext_core::Entry::with_fcmae::<#model, #fcmae>),
+        None => quote!(::convnext_core::Entry::new::<#model>),
+    };
+    quote! {
+        #(#shared)*
+        impl ::convnext_core::Variant for #model {
+            const PLAN: ::convnext_core::plan::Plan = #plan;
+
+            fn entry() -> ::convnext_core::Entry {
+                #entry(<Self as ::convnext_core::Variant>::PLAN)
+            }
+        }
+    }
+}
+
+/// What training and evaluation need of a classifier.
+fn classifier(emission: &Emission<'_>) -> TokenStream {
+    let (shared, model, error) = (&emission.shared, &emission.names.model, error());
+    let plan = emission.plan;
+    let stages = (0..plan.stages.len()).map(|index| format_ident!("stage{index}"));
+    let sizes = [plan.height, plan.width, plan.channels, plan.classes].map(size);
+    quote! {
+        #(#shared)*
+        impl ::convnext_core::nn::ClassifierModule for #model {
+            fn drop_paths(&mut self) -> ::std::vec::Vec<&mut ::convnext_core::nn::DropPath> {
+                let mut drop_paths = ::std::vec::Vec::new();
+                #(drop_paths.extend(self.encoder.#stages.modules.iter_mut().map(|block| &mut block.drop_path));)*
+                drop_paths
+            }
+
+            fn logits(
+                &self,
+                device: &::convnext_core::dfdx::tensor::Cpu,
+                images: ::std::vec::Vec<f32>,
+                samples: usize,
+            ) -> ::core::result::Result<::std::vec::Vec<f32>, #error> {
+                ::convnext_core::nn::run::logits::<#(#sizes,)* _>(self, device, images, samples)
+            }
+
+            fn step(
+                &mut self,
+                device: &::convnext_core::dfdx::tensor::Cpu,
+                images: ::std::vec::Vec<f32>,
+                targets: ::std::vec::Vec<f32>,
+                samples: usize,
+                gradients: ::convnext_core::dfdx::tensor::Gradients<f32, ::convnext_core::dfdx::tensor::Cpu>,
+            ) -> ::core::result::Result<
+                (f32, ::convnext_core::dfdx::tensor::Gradients<f32, ::convnext_core::dfdx::tensor::Cpu>),
+                #error
+            > {
+                ::convnext_core::nn::run::classifier_step::<#(#sizes,)* _>(
+                    self, device, images, targets, samples, gradients,
+                )
+            }
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Stand-ins for a model that could not be compiled: the same names, so that code which uses them stays quiet.
+
+use super::{Names, derives, error, generics, shared, tensor, visitor};
+use crate::ast::{Declaration, Pretraining, Setting, Settings, Spec};
+use proc_macro2::{Ident, TokenStream};
+use quote::quote;
+
+pub(crate) fn stub(model: &Declaration, spec: &Spec) -> TokenStream {
+    let names = Names::new(&model.name);
+    let family = spec.family_of(model).map(|family| &family.settings);
+    let mut items: TokenStream =
+        [&names.model, &names.encoder].map(|name| empty_module(name, model)).into_iter().collect();
+    items.extend(variant(&names, model));
+    items.extend(classifier(&names, model, classes(&model.settings, family)));
+    if has_fcmae(&model.settings, family) {
+        items.extend(empty_module(&names.fcmae, model));
+        items.extend(autoencoder(&names, model));
+    }
+    items
+}
+
+/// The declared number of classes, so that what is done with the logits still fits.
+fn classes(own: &Settings, family: Option<&Settings>) -> u64 {
+    let inherited = family.and_then(|family| family.head.given());
+    own.head.given().or(inherited).map_or(1, |head| head.value)
+}
+
+fn has_fcmae(own: &Settings, family: Option<&Settings>) -> bool {
+    let declares =
+        |setting: &Setting<Pretraining>| matches!(setting, Setting::Given(Pretraining::On(_)) | Setting::Wrong);
+    match &own.fcmae {
+        Setting::Absent => family.is_some_and(|family| declares(&family.fcmae)),
+        own => declares(own),
+    }
+}
+
+/// A struct without tensors that dfdx can build.
+fn empty_module(name: &Ident, model: &Declaration) -> TokenStream {
+    let (shared, visibility) = (shared(model), &model.visibility);
+    let (derives, generics) = (derives(), generics());
+    let build = quote!(#name(::core::marker::PhantomData));
+    let visitor = visitor::implement(name, &quote!(()), &quote!(()), &build, &shared);
+    quote! {
+        #(#shared)*
+        /// Not compiled: its declaration has a mistake.
+        #derives
+        #visibility struct #name #generics(::core::marker::PhantomData<(E, D)>);
+
+        #visitor
+    }
+}
+
+fn variant(names: &Names, model: &Declaration) -> TokenStream {
+    let (shared, model) = (shared(model), &names.model);
+    let name = names.command_line();
+    quote! {
+        #(#shared)*
+        impl ::convnext_core::Variant for #model {
+            const PLAN: ::convnext_core::plan::Plan = ::convnext_core::plan::Plan {
+                name: #name,
+                about: "",
+                height: 1,
+                width: 1,
+                channels: 1,
+                stem: 1,
+                flavour: ::convnext_core::plan::Flavour::V2,
+                stages: &[],
+                classes: 1,
+                drop_path: 0.0,
+                fcmae: ::core::option::Option::None,
+                parameters: 0,
+                multiply_adds: 0,
+            };
+
+            fn entry() -> ::convnext_core::Entry {
+                ::core::unreachable!()
+            }
+        }
+    }
+}
+
+/// Takes images of any size.
+fn classifier(names: &Names, declaration: &Declaration, classes: u64) -> TokenStream {
+    let (shared, model, error) = (shared(declaration), &names.model, error());
+    let logits = tensor(&quote!(B), &[classes], &quote!(T));
+    let cpu = quote!(::convnext_core::dfdx::tensor::Cpu);
+    let images = quote!(::convnext_core::dfdx::tensor::Tensor<(B, H, W, C), f32, #cpu, T>);
+    let bounds = quote! {
+        B: ::convnext_core::dfdx::shapes::Dim,
+        H: ::convnext_core::dfdx::shapes::Dim,
+        W: ::convnext_core::dfdx::shapes::Dim,
+        C: ::convnext_core::dfdx::shapes::Dim,
+        T: ::convnext_core::dfdx::tensor::Tape<f32, #cpu>,
+    };
+    quote! {
+        #(#shared)*
+        impl<B, H, W, C, T> ::convnext_core::dfdx::nn::Module<#images> for #model where #bounds {
+            type Output = #logits;
+            type Error = #error;
+
+            fn try_forward(&self, _: #images) -> ::core::result::Result<Self::Output, Self::Error> {
+                ::core::unreachable!()
+            }
+        }
+
+        #(#shared)*
+        impl<B, H, W, C, T> ::convnext_core::dfdx::nn::ModuleMut<#images> for #model where #bounds {
+            type Output = #logits;
+            type Error = #error;
+
+            fn try_forward_mut(&mut self, _: #images) -> ::core::result::Result<Self::Output, Self::Error> {
+                ::core::unreachable!()
+            }
+        }
+
+        #(#shared)*
+        impl ::convnext_core::nn::ClassifierModule for #model {
+            fn drop_paths(&mut self) -> ::std::vec::Vec<&mut ::convnext_core::nn::DropPath> {
+                ::core::unreachable!()
+            }
+
+            fn logits(
+                &self,
+                _: &#cpu,
+                _: ::std::vec::Vec<f32>,
+                _: usize,
+            ) -> ::core::result::Result<::std::vec::Vec<f32>, #error> {
+                ::core::unreachable!()
+            }
+
+            fn step(
+                &mut self,
+                _: &#cpu,
+                _: ::std::vec::Vec<f32>,
+                _: ::std::vec::Vec<f32>,
+                _: usize,
+                _: ::convnext_core::dfdx::tensor::Gradients<f32, #cpu>,
+            ) -> ::core::result::Result<(f32, ::convnext_core::dfdx::tensor::Gradients<f32, #cpu>), #error> {
+                ::core::unreachable!()
+            }
+        }
+    }
+}
+
+fn autoencoder(names: &Names, declaration: &Declaration) -> TokenStream {
+    let (shared, fcmae, error) = (shared(declaration), &names.fcmae, error());
+    let cpu = quote!(::convnext_core::dfdx::tensor::Cpu);
+    let visible = quote!(&::std::sync::Arc<::convnext_core::nn::Visibility>);
+    quote! {
+        #(#shared)*
+        impl ::convnext_core::nn::AutoencoderModule for #fcmae {
+            fn predictions(
+                &self,
+                _: &#cpu,
+                _: ::std::vec::Vec<f32>,
+                _: #visible,
+            ) -> ::core::result::Result<::std::vec::Vec<f32>, #error> {
+                ::core::unreachable!()
+            }
+
+            fn step(
+                &self,
+                _: &#cpu,
+                _: ::std::vec::Vec<f32>,
+                _: #visible,
+                _: ::convnext_core::dfdx::tensor::Gradients<f32, #cpu>,
+            ) -> ::core::result::Result<(f32, ::convnext_core::dfdx::tensor::Gradients<f32, #cpu>), #error> {
+                ::core::unreachable!()
+            }
+        }
+    }
+}

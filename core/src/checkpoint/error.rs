@@ -1,0 +1,228 @@
+//! One variant per way a checkpoint can be wrong.
+
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+};
+
+use thiserror::Error;
+
+use super::HEADER_CAP;
+
+/// Why a checkpoint could not be written or read. Every message names the file and says what to do.
+#[derive(Debug, Error)]
+pub enum CheckpointError {
+    /// The operating system refused.
+    #[error("{}: could not {action}: {source}", path.display())]
+    Io {
+        /// What was tried, e.g. `write`.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A directory without a manifest: not a checkpoint, or one that was never finished.
+    #[error("{}: no manifest.json; not a finished checkpoint. Give a directory such as checkpoints/step-000000001000", .0.display())]
+    NoManifest(PathBuf),
+    /// The manifest is not the JSON we write.
+    #[error("{}: not a manifest ({reason}); take another checkpoint", path.display())]
+    Manifest {
+        /// The manifest.
+        path: PathBuf,
+        /// What the parser said.
+        reason: String,
+    },
+    /// The manifest is of a format this program does not know.
+    #[error("{}: checkpoint format {found}, this program reads {known}; use the program that wrote it", path.display())]
+    Version {
+        /// The manifest.
+        path: PathBuf,
+        /// Format in the file.
+        found: u32,
+        /// Format of this program.
+        known: u32,
+    },
+    /// The manifest names a file that is no plain file name of a checkpoint.
+    #[error("{}: the manifest lists `{file}`, which is no file of a checkpoint; do not trust this directory", path.display())]
+    UnknownFile {
+        /// The manifest.
+        path: PathBuf,
+        /// The name.
+        file: String,
+    },
+    /// A file that a checkpoint needs is not in the manifest.
+    #[error("{}: the manifest does not list {file}; take another checkpoint", path.display())]
+    Unlisted {
+        /// The manifest.
+        path: PathBuf,
+        /// The name.
+        file: &'static str,
+    },
+    /// A file of the manifest is not there.
+    #[error("{}: missing, though the manifest lists it; take another checkpoint", .0.display())]
+    FileMissing(PathBuf),
+    /// A file is longer or shorter than the manifest says.
+    #[error("{}: {found} bytes where the manifest says {expected}; damaged, take another checkpoint", path.display())]
+    Length {
+        /// The file.
+        path: PathBuf,
+        /// Bytes according to the manifest.
+        expected: u64,
+        /// Bytes on the disk.
+        found: u64,
+    },
+    /// A file's SHA-256 is not the manifest's.
+    #[error("{}: sha256 {found} where the manifest says {expected}; damaged, take another checkpoint", path.display())]
+    Hash {
+        /// The file.
+        path: PathBuf,
+        /// Hash according to the manifest.
+        expected: String,
+        /// Hash of the file.
+        found: String,
+    },
+    /// `state.json` is not the JSON we write.
+    #[error("{}: not a checkpoint's state ({reason}); take another checkpoint", path.display())]
+    State {
+        /// The file.
+        path: PathBuf,
+        /// What the parser said.
+        reason: String,
+    },
+    /// A file ends before its header does.
+    #[error("{}: {found} bytes, too short for a safetensors file; copied only in part?", path.display())]
+    Truncated {
+        /// The file.
+        path: PathBuf,
+        /// Its length.
+        found: u64,
+    },
+    /// A header that claims more memory than any model's needs.
+    #[error("{}: a header of {claimed} bytes, more than the {HEADER_CAP} allowed; not a file to trust", path.display())]
+    HeaderTooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Length that the file claims.
+        claimed: u64,
+    },
+    /// The header is no valid safetensors header.
+    #[error("{}: not a safetensors header ({reason}); is this really a .safetensors file?", path.display())]
+    Header {
+        /// The file.
+        path: PathBuf,
+        /// What the safetensors library said.
+        reason: String,
+    },
+    /// The data are longer or shorter than the header says.
+    #[error("{}: {found} bytes of tensors where the header says {expected}; copied only in part?", path.display())]
+    DataLength {
+        /// The file.
+        path: PathBuf,
+        /// Bytes according to the header.
+        expected: u64,
+        /// Bytes in the file.
+        found: u64,
+    },
+    /// The tensors are not the model's.
+    #[error("{}: not the tensors of this model:{problems}\nis it of another variant? `convnext import` reads other layouts", path.display())]
+    Tensors {
+        /// The file.
+        path: PathBuf,
+        /// Everything that is wrong, not only the first.
+        problems: TensorProblems,
+    },
+    /// The checkpoint lacks a part that was asked for.
+    #[error("{}: holds no {part}; it can be loaded as weights, not resumed as this run", path.display())]
+    NoPart {
+        /// The checkpoint.
+        path: PathBuf,
+        /// `optimizer state` or `moving average`.
+        part: &'static str,
+    },
+    /// There are checkpoints, and none of them verifies.
+    #[error("{}: none of the checkpoints can be used:{}", path.display(), list(skipped))]
+    NoneVerifies {
+        /// The folder of checkpoints.
+        path: PathBuf,
+        /// Each with its reason, newest first.
+        skipped: Vec<Skipped>,
+    },
+    /// No checkpoint at all.
+    #[error("{}: no checkpoint here; start without --resume, or give the directory of a run", .0.display())]
+    Empty(PathBuf),
+}
+
+/// A checkpoint that was passed over, and why.
+#[derive(Debug)]
+pub struct Skipped {
+    /// The checkpoint.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub reason: Box<CheckpointError>,
+}
+
+impl fmt::Display for Skipped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The reason names the file.
+        write!(f, "{}", self.reason)
+    }
+}
+
+fn list(skipped: &[Skipped]) -> String {
+    skipped.iter().map(|skipped| format!("\n  {skipped}")).collect()
+}
+
+/// How a file's tensors differ from a layout's.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct TensorProblems {
+    /// Tensors that the model has and the file has not.
+    pub missing: Vec<String>,
+    /// Tensors that the file has and the model has not.
+    pub extra: Vec<String>,
+    /// Tensors of another shape.
+    pub misshapen: Vec<Misshapen>,
+    /// Tensors that are not f32: name and type.
+    pub mistyped: Vec<(String, String)>,
+}
+
+/// A tensor of another shape.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Misshapen {
+    /// Its name.
+    pub name: String,
+    /// Shape in the model.
+    pub expected: Vec<usize>,
+    /// Shape in the file.
+    pub found: Vec<usize>,
+}
+
+impl TensorProblems {
+    /// Whether nothing is wrong.
+    pub fn is_empty(&self) -> bool {
+        self == &Self::default()
+    }
+}
+
+impl fmt::Display for TensorProblems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for name in &self.missing {
+            write!(f, "\n  missing: {name}")?;
+        }
+        for name in &self.extra {
+            write!(f, "\n  unknown: {name}")?;
+        }
+        for Misshapen { name, expected, found } in &self.misshapen {
+            write!(f, "\n  shape:   {name} is {found:?}, the model has {expected:?}")?;
+        }
+        for (name, dtype) in &self.mistyped {
+            write!(f, "\n  type:    {name} is {dtype}, the model has F32")?;
+        }
+        Ok(())
+    }
+}
+
+/// Puts the action and the path on an I/O error.
+pub(super) fn at<'a>(action: &'static str, path: &'a Path) -> impl Fn(io::Error) -> CheckpointError + 'a {
+    move |source| CheckpointError::Io { action, path: path.into(), source }
+}

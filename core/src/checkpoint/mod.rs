@@ -1,0 +1,347 @@
+//! Checkpoints: written so that a crash cannot damage them, read so that damage cannot pass.
+//!
+//! A checkpoint is a directory:
+//!
+//! ```text
+//! step-000000001000/
+//!   weights.safetensors     the parameters, by name, f32
+//!   optimizer.safetensors   Adam's moments: m.<name> and v.<name>
+//!   ema.safetensors         the moving average, if one is kept
+//!   state.json              step, epoch, position, seed, recipe hash, metric
+//!   manifest.json           length and SHA-256 of each file above; written last
+//! ```
+//!
+//! It is written under a temporary name beside its place; every file is synced, then the directory, then it is renamed and
+//! the parent synced. A reader therefore sees all of it or nothing. Loading takes the newest checkpoint whose hashes
+//! are right, and returns the list of those it passed over.
+//!
+//! Weights alone can be read from a checkpoint, from a folder of checkpoints or from a plain `.safetensors` file with
+//! [`load_weights`], and the encoder of another run's model with [`load_encoder`].
+
+mod error;
+mod manifest;
+mod store;
+mod tensors;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::BufWriter,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+pub use error::{CheckpointError, Misshapen, Skipped, TensorProblems};
+pub use store::{Better, Keep, Saved, Store};
+pub use tensors::HEADER_CAP;
+
+use error::at;
+use manifest::{EMA, MANIFEST, Manifest, OPTIMIZER, STATE, WEIGHTS, read_json, sync_directory};
+use tensors::{Part, TensorFile};
+
+use crate::optim::{Layout, Segment};
+
+/// Where a run stands, beside its tensors.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct State {
+    /// Optimiser steps taken, skipped ones included: what the schedule goes by.
+    pub step: u64,
+    /// Updates made: what Adam's bias correction goes by.
+    pub updates: u64,
+    /// Epochs completed.
+    pub epoch: u64,
+    /// Samples consumed since the start of the run: the next one to read.
+    pub position: u64,
+    /// Seed of every random decision.
+    pub seed: u64,
+    /// The variant's name.
+    pub model: String,
+    /// SHA-256 of the resolved recipe, in hexadecimal.
+    pub recipe: String,
+    /// Validation metric (accuracy or loss) at this step, if it was measured.
+    pub metric: Option<f64>,
+    /// Running sums that the run wants back, e.g. the loss so far in this epoch. Finite numbers only.
+    pub counters: BTreeMap<String, f64>,
+}
+
+/// Everything a checkpoint is written from.
+#[derive(Debug, Clone, Copy)]
+pub struct Snapshot<'a> {
+    /// Which range of each buffer is which tensor.
+    pub layout: &'a Layout,
+    /// The parameters.
+    pub weights: &'a [f32],
+    /// First and second moments.
+    pub moments: Option<(&'a [f32], &'a [f32])>,
+    /// The moving average of the parameters.
+    pub ema: Option<&'a [f32]>,
+    /// Where the run stands.
+    pub state: &'a State,
+}
+
+/// Everything a run needs to go on.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The checkpoint this is from.
+    pub path: PathBuf,
+    /// Newer checkpoints that were passed over, with their reasons: tell the user.
+    pub skipped: Vec<Skipped>,
+    /// Where the run stood.
+    pub state: State,
+    /// The parameters.
+    pub weights: Vec<f32>,
+    /// First and second moments.
+    pub moments: Option<(Vec<f32>, Vec<f32>)>,
+    /// The moving average of the parameters.
+    pub ema: Option<Vec<f32>>,
+}
+
+impl Loaded {
+    /// The moments, or an error that says that this checkpoint cannot be resumed.
+    ///
+    /// # Errors
+    /// [`CheckpointError::NoPart`] when the checkpoint holds none.
+    pub fn take_moments(&mut self) -> Result<(Vec<f32>, Vec<f32>), CheckpointError> {
+        let no = || CheckpointError::NoPart { path: self.path.clone(), part: "optimizer state" };
+        self.moments.take().ok_or_else(no)
+    }
+
+    /// The moving average, or an error that says that this checkpoint holds none.
+    ///
+    /// # Errors
+    /// [`CheckpointError::NoPart`] when the checkpoint holds none.
+    pub fn take_ema(&mut self) -> Result<Vec<f32>, CheckpointError> {
+        let no = || CheckpointError::NoPart { path: self.path.clone(), part: "moving average" };
+        self.ema.take().ok_or_else(no)
+    }
+}
+
+/// A checkpoint that has been opened and checked.
+#[derive(Debug, Clone)]
+pub struct Checkpoint {
+    path: PathBuf,
+    manifest: Manifest,
+    state: State,
+}
+
+impl Checkpoint {
+    /// Opens the checkpoint `path` and verifies every file of it against the manifest.
+    ///
+    /// # Errors
+    /// A variant of [`CheckpointError`] for each way the directory can be wrong.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, CheckpointError> {
+        Self::open_with(path.as_ref(), Manifest::verify)
+    }
+
+    /// As [`Self::open`], but looks only at lengths.
+    fn open_unverified(path: &Path) -> Result<Self, CheckpointError> {
+        Self::open_with(path, Manifest::check_lengths)
+    }
+
+    fn open_with(
+        path: &Path,
+        verify: impl FnOnce(&Manifest, &Path) -> Result<(), CheckpointError>,
+    ) -> Result<Self, CheckpointError> {
+        let manifest = Manifest::read(path)?;
+        verify(&manifest, path)?;
+        let state_path = path.join(STATE);
+        let state = serde_json::from_slice(&read_json(&state_path)?)
+            .map_err(|error| CheckpointError::State { path: state_path, reason: error.to_string() })?;
+        Ok(Self { path: path.into(), manifest, state })
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where the run stood.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Whether a moving average is in it.
+    pub fn has_ema(&self) -> bool {
+        self.manifest.has(EMA)
+    }
+
+    /// Reads everything. The tensors must be exactly those of `layout`.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Tensors`] with all missing, unknown and misshapen tensors.
+    pub fn load(&self, layout: &Layout) -> Result<Loaded, CheckpointError> {
+        let moments = self.manifest.has(OPTIMIZER).then(|| read_moments(&self.path.join(OPTIMIZER), layout));
+        let ema = self.has_ema().then(|| read_weights(&self.path.join(EMA), layout));
+        Ok(Loaded {
+            path: self.path.clone(),
+            skipped: Vec::new(),
+            state: self.state.clone(),
+            weights: read_weights(&self.path.join(WEIGHTS), layout)?,
+            moments: moments.transpose()?,
+            ema: ema.transpose()?,
+        })
+    }
+
+    fn file(&self, which: Which) -> Result<PathBuf, CheckpointError> {
+        match which {
+            Which::Weights => Ok(self.path.join(WEIGHTS)),
+            Which::Best if !self.has_ema() => Ok(self.path.join(WEIGHTS)),
+            Which::Best => Ok(self.path.join(EMA)),
+            Which::Ema if self.has_ema() => Ok(self.path.join(EMA)),
+            Which::Ema => Err(CheckpointError::NoPart { path: self.path.clone(), part: "moving average" }),
+        }
+    }
+}
+
+/// Which of a checkpoint's weights are meant. A plain `.safetensors` file has only one kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// Those that are trained.
+    Weights,
+    /// Their moving average; an error if there is none.
+    Ema,
+    /// The moving average if there is one, else those that are trained.
+    Best,
+}
+
+/// Weights, and where they came from.
+#[derive(Debug)]
+pub struct Weights {
+    /// The flat buffer, in the layout asked for.
+    pub values: Vec<f32>,
+    /// The file that was read.
+    pub path: PathBuf,
+    /// Newer checkpoints that were passed over: tell the user.
+    pub skipped: Vec<Skipped>,
+}
+
+/// Reads the weights of a model from `path`: a `.safetensors` file, a checkpoint, a folder of checkpoints, or a run
+/// directory with one named `checkpoints`. From a folder, the newest checkpoint that verifies is taken.
+///
+/// # Errors
+/// [`CheckpointError::Tensors`] unless the file holds exactly the tensors of `layout`, in f32; other variants for a file
+/// that is damaged or is none.
+pub fn load_weights(path: impl AsRef<Path>, layout: &Layout, which: Which) -> Result<Weights, CheckpointError> {
+    let (path, skipped) = find(path.as_ref(), which)?;
+    let values = read_weights(&path, layout)?;
+    Ok(Weights { values, path, skipped })
+}
+
+/// Reads the encoder (tensors named `encoder.…`) from `path` into `values` and leaves the rest of `values` alone: for
+/// fine-tuning what was pre-trained. The paths taken are those of [`load_weights`]; other tensors in the file are ignored.
+///
+/// # Errors
+/// [`CheckpointError::Tensors`] unless the encoder in the file is exactly that of `layout`; `values` is then unchanged.
+///
+/// # Panics
+/// If `values` has another length than the layout.
+pub fn load_encoder(
+    path: impl AsRef<Path>,
+    layout: &Layout,
+    values: &mut [f32],
+    which: Which,
+) -> Result<(PathBuf, Vec<Skipped>), CheckpointError> {
+    assert_eq!(values.len(), layout.len(), "a flat buffer of another layout");
+    let (path, skipped) = find(path.as_ref(), which)?;
+    let mut file = TensorFile::open(&path)?;
+    let is_encoder = |name: &str| name.starts_with("encoder.");
+    let encoder: Vec<&Segment> = layout.segments().iter().filter(|segment| is_encoder(&segment.name)).collect();
+    file.check(encoder.iter().map(|segment| (segment.name.clone(), &segment.shape[..])), is_encoder)?;
+    for segment in encoder {
+        file.read(&segment.name, &mut values[segment.range.clone()])?;
+    }
+    drop(file);
+    Ok((path, skipped))
+}
+
+/// Writes weights as one `.safetensors` file: under a temporary name, synced, then renamed over `path`.
+///
+/// # Errors
+/// [`CheckpointError::Io`] when the disk refuses; a file that was at `path` is then as it was.
+///
+/// # Panics
+/// If `values` has another length than the layout.
+pub fn save_weights(path: impl AsRef<Path>, layout: &Layout, values: &[f32]) -> Result<(), CheckpointError> {
+    let path = path.as_ref();
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let unfinished = path.with_file_name(format!(".tmp-{name}"));
+    let write = || {
+        let mut out = BufWriter::new(File::create(&unfinished)?);
+        tensors::write(&mut out, layout, &[Part { prefix: "", values }])?;
+        out.get_ref().sync_all()?;
+        fs::rename(&unfinished, path)
+    };
+    if let Err(error) = write() {
+        // The error that counts is the first one.
+        let _ = fs::remove_file(&unfinished);
+        return Err(at("write", path)(error));
+    }
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => sync_directory(parent),
+        _ => sync_directory(Path::new(".")),
+    }
+}
+
+/// What a file of weights holds, and where it is.
+#[derive(Debug)]
+pub struct Header {
+    /// The file.
+    pub path: PathBuf,
+    /// Newer checkpoints that were passed over: tell the user.
+    pub skipped: Vec<Skipped>,
+    /// Name and shape of each tensor.
+    pub tensors: Vec<(String, Vec<usize>)>,
+}
+
+/// Reads what is in the weights that `path` means, not the weights. The paths taken are those of [`load_weights`].
+///
+/// # Errors
+/// When the file is damaged or is none.
+pub fn read_header(path: impl AsRef<Path>, which: Which) -> Result<Header, CheckpointError> {
+    let (path, skipped) = find(path.as_ref(), which)?;
+    let tensors = TensorFile::open(&path)?.shapes();
+    Ok(Header { path, skipped, tensors })
+}
+
+/// Reads the tensors of `layout` from the file `path`, and no other tensors that `ours` accepts may be in it.
+pub(crate) fn load_part(
+    path: &Path,
+    layout: &Layout,
+    ours: impl Fn(&str) -> bool,
+) -> Result<Vec<f32>, CheckpointError> {
+    let mut file = TensorFile::open(path)?;
+    file.check(named("", layout), ours)?;
+    file.read_all("", layout)
+}
+
+/// The tensor file that `path` means.
+fn find(path: &Path, which: Which) -> Result<(PathBuf, Vec<Skipped>), CheckpointError> {
+    if !path.is_dir() {
+        return Ok((path.into(), Vec::new()));
+    }
+    if path.join(MANIFEST).exists() {
+        return Ok((Checkpoint::open(path)?.file(which)?, Vec::new()));
+    }
+    let inner = path.join("checkpoints");
+    let folder = if inner.is_dir() { inner } else { path.into() };
+    let (checkpoint, skipped) = Store::new(folder, Keep { last: 1, best: None }).newest()?;
+    Ok((checkpoint.file(which)?, skipped))
+}
+
+fn read_weights(path: &Path, layout: &Layout) -> Result<Vec<f32>, CheckpointError> {
+    load_part(path, layout, |_| true)
+}
+
+fn read_moments(path: &Path, layout: &Layout) -> Result<(Vec<f32>, Vec<f32>), CheckpointError> {
+    let mut file = TensorFile::open(path)?;
+    file.check(named("m.", layout).chain(named("v.", layout)), |_| true)?;
+    Ok((file.read_all("m.", layout)?, file.read_all("v.", layout)?))
+}
+
+fn named<'a>(prefix: &'a str, layout: &'a Layout) -> impl Iterator<Item = (String, &'a [usize])> {
+    layout.segments().iter().map(move |segment| (format!("{prefix}{}", segment.name), &segment.shape[..]))
+}

@@ -1,0 +1,251 @@
+//! A folder of checkpoints: writing the next, finding the newest that is sound, keeping the last few and the best.
+
+use std::{
+    fs, io,
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    Checkpoint, Loaded, Snapshot,
+    error::{CheckpointError, Skipped, at},
+    manifest::{EMA, Manifest, OPTIMIZER, STATE, WEIGHTS, sync_directory},
+    tensors::{Part, write},
+};
+use crate::optim::Layout;
+
+const UNFINISHED: &str = ".tmp-";
+const NAME: &str = "step-";
+
+/// Which metric is better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Better {
+    /// A loss.
+    Lower,
+    /// An accuracy.
+    Higher,
+}
+
+impl Better {
+    /// Whether `a` is better than `b`. NaN is better than nothing and nothing is better than NaN.
+    pub fn is_better(self, a: f64, b: f64) -> bool {
+        match self {
+            Self::Lower => a < b,
+            Self::Higher => a > b,
+        }
+    }
+}
+
+/// Which checkpoints stay when a new one has been written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keep {
+    /// The newest so many; at least 1. With 2 or more, one damaged file does not cost the run.
+    pub last: usize,
+    /// The one with the best metric stays too.
+    pub best: Option<Better>,
+}
+
+/// A folder that holds checkpoints, named `step-000000001000`.
+///
+/// Nothing is ever overwritten: a step that is saved a second time becomes `step-000000001000.1`. A folder has one writer
+/// at a time (the run's lock sees to it) and any number of readers.
+#[derive(Debug, Clone)]
+pub struct Store {
+    path: PathBuf,
+    keep: Keep,
+}
+
+/// What saving did.
+#[derive(Debug)]
+pub struct Saved {
+    /// The new checkpoint.
+    pub path: PathBuf,
+    /// The older ones that were removed.
+    pub removed: Vec<PathBuf>,
+}
+
+impl Store {
+    /// The folder `path`, which is made when the first checkpoint is saved.
+    pub fn new(path: impl Into<PathBuf>, keep: Keep) -> Self {
+        Self { path: path.into(), keep: Keep { last: keep.last.max(1), ..keep } }
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes a checkpoint beside the others, syncs it, gives it its name, and only then removes older ones.
+    ///
+    /// # Errors
+    /// When the disk refuses. The unfinished directory is removed, and every older checkpoint is as it was.
+    ///
+    /// # Panics
+    /// If a buffer of `snapshot` has another length than its layout.
+    pub fn save(&self, snapshot: &Snapshot<'_>) -> Result<Saved, CheckpointError> {
+        let path = self.commit(snapshot.state.step, |directory| write_snapshot(directory, snapshot))?;
+        let removed = self.prune()?;
+        Ok(Saved { path, removed })
+    }
+
+    /// Lets `write` fill a directory and gives it its name once everything in it is on the disk.
+    pub(super) fn commit(
+        &self,
+        step: u64,
+        write: impl FnOnce(&Path) -> Result<(), CheckpointError>,
+    ) -> Result<PathBuf, CheckpointError> {
+        fs::create_dir_all(&self.path).map_err(at("create", &self.path))?;
+        self.sweep()?;
+        let path = self.free_name(step);
+        let name = path.file_name().expect("made with a name").to_string_lossy().into_owned();
+        let unfinished = self.path.join(format!("{UNFINISHED}{name}"));
+        let done = fs::create_dir(&unfinished)
+            .map_err(at("create", &unfinished))
+            .and_then(|()| write(&unfinished))
+            .and_then(|()| fs::rename(&unfinished, &path).map_err(at("rename", &unfinished)));
+        if let Err(error) = done {
+            // The error that counts is the first one.
+            let _ = fs::remove_dir_all(&unfinished);
+            return Err(error);
+        }
+        sync_directory(&self.path)?;
+        Ok(path)
+    }
+
+    /// Removes what an interrupted save left behind.
+    fn sweep(&self) -> Result<(), CheckpointError> {
+        for name in self.names()? {
+            if name.starts_with(UNFINISHED) {
+                let path = self.path.join(name);
+                fs::remove_dir_all(&path).map_err(at("remove", &path))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn free_name(&self, step: u64) -> PathBuf {
+        let first = self.path.join(format!("{NAME}{step:012}"));
+        let again = (1u64..).map(|n| self.path.join(format!("{NAME}{step:012}.{n}")));
+        std::iter::once(first).chain(again).find(|path| !path.exists()).expect("numbers do not end")
+    }
+
+    fn names(&self) -> Result<Vec<String>, CheckpointError> {
+        let entries = match fs::read_dir(&self.path) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(at("list", &self.path)(error)),
+        };
+        let names = entries.map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned()));
+        names.collect::<io::Result<_>>().map_err(at("list", &self.path))
+    }
+
+    /// All checkpoints, newest first, sound or not.
+    ///
+    /// # Errors
+    /// When the folder cannot be listed. A folder that does not exist holds none.
+    pub fn list(&self) -> Result<Vec<PathBuf>, CheckpointError> {
+        let mut found: Vec<((u64, u64), String)> =
+            self.names()?.into_iter().filter_map(|name| Some((parse(&name)?, name))).collect();
+        found.sort_by(|a, b| b.cmp(a));
+        Ok(found.into_iter().map(|(_, name)| self.path.join(name)).collect())
+    }
+
+    /// The newest checkpoint that verifies, with what had to be passed over to get there.
+    ///
+    /// Hand `skipped` to the user: going back is never silent.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Empty`] when there is none, [`CheckpointError::NoneVerifies`] when all are damaged.
+    pub fn newest(&self) -> Result<(Checkpoint, Vec<Skipped>), CheckpointError> {
+        let mut skipped = Vec::new();
+        for path in self.list()? {
+            match Checkpoint::open(&path) {
+                Ok(checkpoint) => return Ok((checkpoint, skipped)),
+                Err(reason) => skipped.push(Skipped { path, reason: reason.into() }),
+            }
+        }
+        if skipped.is_empty() {
+            return Err(CheckpointError::Empty(self.path.clone()));
+        }
+        Err(CheckpointError::NoneVerifies { path: self.path.clone(), skipped })
+    }
+
+    /// Everything needed to go on, from the newest checkpoint that verifies; `None` in an empty folder.
+    ///
+    /// # Errors
+    /// As [`Self::newest`] and [`Checkpoint::load`]. A sound checkpoint of another model is an error, not a reason to go
+    /// back.
+    pub fn load_newest(&self, layout: &Layout) -> Result<Option<Loaded>, CheckpointError> {
+        match self.newest() {
+            Ok((checkpoint, skipped)) => Ok(Some(Loaded { skipped, ..checkpoint.load(layout)? })),
+            Err(CheckpointError::Empty(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The complete checkpoint with the best metric, by the store's own sense of better; the newer one of equals.
+    ///
+    /// # Errors
+    /// When the folder cannot be listed.
+    pub fn best(&self) -> Result<Option<PathBuf>, CheckpointError> {
+        Ok(self.best_of(&self.list()?))
+    }
+
+    fn best_of(&self, paths: &[PathBuf]) -> Option<PathBuf> {
+        let better = self.keep.best?;
+        let mut best: Option<(f64, &PathBuf)> = None;
+        for path in paths {
+            let Some(metric) = complete(path).and_then(|checkpoint| checkpoint.state().metric) else {
+                continue;
+            };
+            if !metric.is_nan() && best.is_none_or(|(held, _)| better.is_better(metric, held)) {
+                best = Some((metric, path));
+            }
+        }
+        best.map(|(_, path)| path.clone())
+    }
+
+    /// Removes what [`Keep`] does not keep. Incomplete ones do not count, and are left for the user to look at.
+    fn prune(&self) -> Result<Vec<PathBuf>, CheckpointError> {
+        let complete: Vec<PathBuf> = self.list()?.into_iter().filter(|path| complete(path).is_some()).collect();
+        let best = self.best_of(&complete);
+        let old = complete.into_iter().skip(self.keep.last).filter(|path| Some(path) != best.as_ref());
+        old.map(|path| remove(&path).map(|()| path)).collect()
+    }
+}
+
+/// A checkpoint whose files all have their full length. Bytes are not read: that is for loading.
+fn complete(path: &Path) -> Option<Checkpoint> {
+    Checkpoint::open_unverified(path).ok()
+}
+
+/// Renames before removing, so that an interrupted removal does not leave half a checkpoint under its name.
+fn remove(path: &Path) -> Result<(), CheckpointError> {
+    let name = path.file_name().expect("made with a name").to_string_lossy();
+    let going = path.with_file_name(format!("{UNFINISHED}removed-{name}"));
+    fs::rename(path, &going).map_err(at("rename", path))?;
+    fs::remove_dir_all(&going).map_err(at("remove", &going))
+}
+
+/// Step and repetition of `step-000000001000.1`.
+fn parse(name: &str) -> Option<(u64, u64)> {
+    let rest = name.strip_prefix(NAME)?;
+    let (step, again) = rest.split_once('.').unwrap_or((rest, "0"));
+    Some((step.parse().ok()?, again.parse().ok()?))
+}
+
+fn write_snapshot(directory: &Path, snapshot: &Snapshot<'_>) -> Result<(), CheckpointError> {
+    let Snapshot { layout, weights, moments, ema, state } = *snapshot;
+    let mut manifest = Manifest::new();
+    let part = |prefix, values| Part { prefix, values };
+    manifest.add(directory, WEIGHTS, |out| write(out, layout, &[part("", weights)]))?;
+    if let Some((m, v)) = moments {
+        manifest.add(directory, OPTIMIZER, |out| write(out, layout, &[part("m.", m), part("v.", v)]))?;
+    }
+    if let Some(ema) = ema {
+        manifest.add(directory, EMA, |out| write(out, layout, &[part("", ema)]))?;
+    }
+    let json = serde_json::to_vec_pretty(state).expect("plain numbers and names are JSON");
+    manifest.add(directory, STATE, |out| out.write_all(&json))?;
+    manifest.finish(directory)
+}

@@ -1,0 +1,483 @@
+//! Each way a checkpoint can lie is forged here, and must be told apart.
+
+use std::{
+    fs,
+    io::{Error, ErrorKind, Write},
+    path::{Path, PathBuf},
+};
+
+use tempfile::TempDir;
+
+use super::*;
+
+const KEEP: Keep = Keep { last: 3, best: None };
+
+fn layout() -> Layout {
+    Layout::new([
+        ("encoder.stem.conv.weight", vec![2, 2, 1, 4]),
+        ("encoder.stages.0.blocks.0.grn.gamma", vec![16]),
+        ("head.linear.weight", vec![4, 3]),
+        ("head.linear.bias", vec![3]),
+    ])
+    .unwrap()
+}
+
+fn values(seed: f32) -> Vec<f32> {
+    (0..layout().len()).map(|i| seed + i as f32 * 0.125).collect()
+}
+
+fn state(step: u64, metric: Option<f64>) -> State {
+    State { step, updates: step, model: "micro".into(), recipe: "00ff".into(), metric, ..State::default() }
+}
+
+fn save(store: &Store, step: u64, metric: Option<f64>) -> Saved {
+    let (weights, m, v, ema) = (values(step as f32), values(0.1), values(0.2), values(0.3));
+    let state = state(step, metric);
+    let moments = Some((&m[..], &v[..]));
+    store.save(&Snapshot { layout: &layout(), weights: &weights, moments, ema: Some(&ema), state: &state }).unwrap()
+}
+
+/// A folder with checkpoints of steps 1 and 2.
+fn two() -> (TempDir, Store, PathBuf) {
+    let folder = TempDir::new().unwrap();
+    let store = Store::new(folder.path().join("checkpoints"), KEEP);
+    save(&store, 1, None);
+    let newest = save(&store, 2, None).path;
+    (folder, store, newest)
+}
+
+/// Forges `newest` with `lie`, and returns why loading passed it over; it must have taken the older one.
+fn why_passed_over(lie: impl FnOnce(&Path)) -> CheckpointError {
+    let (_folder, store, newest) = two();
+    lie(&newest);
+    let mut loaded = store.load_newest(&layout()).unwrap().unwrap();
+    assert_eq!(loaded.state.step, 1, "must go back to the older checkpoint");
+    assert_eq!(loaded.weights, values(1.0));
+    assert_eq!(loaded.skipped.len(), 1);
+    let skipped = loaded.skipped.remove(0);
+    assert_eq!(skipped.path, newest);
+    assert!(skipped.reason.to_string().contains(&newest.display().to_string()), "{}", skipped.reason);
+    *skipped.reason
+}
+
+fn edit(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+    let mut bytes = fs::read(path).unwrap();
+    change(&mut bytes);
+    fs::write(path, bytes).unwrap();
+}
+
+fn edit_text(path: &Path, from: &str, to: &str) {
+    let text = fs::read_to_string(path).unwrap();
+    assert!(text.contains(from), "{text}");
+    fs::write(path, text.replace(from, to)).unwrap();
+}
+
+fn flip_last_byte(path: &Path) {
+    edit(path, |bytes| *bytes.last_mut().unwrap() ^= 1);
+}
+
+// What was written comes back.
+
+#[test]
+fn everything_comes_back_bit_for_bit() {
+    let folder = TempDir::new().unwrap();
+    let store = Store::new(folder.path(), KEEP);
+    let mut odd = values(0.0);
+    odd[..4].copy_from_slice(&[f32::NAN, f32::INFINITY, -0.0, f32::MIN_POSITIVE / 2.0]);
+    let mut state = state(7, Some(0.1 + 0.2));
+    state.counters.insert("loss".into(), 1.0 / 3.0);
+    state.seed = u64::MAX;
+    let (m, v) = (values(0.1), values(0.2));
+    let moments = Some((&m[..], &v[..]));
+    store.save(&Snapshot { layout: &layout(), weights: &odd, moments, ema: None, state: &state }).unwrap();
+
+    let mut loaded = store.load_newest(&layout()).unwrap().unwrap();
+    let bits = |values: &[f32]| values.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+    assert_eq!(bits(&loaded.weights), bits(&odd));
+    assert_eq!(loaded.take_moments().unwrap(), (m, v));
+    assert_eq!(loaded.state, state);
+    assert!(loaded.skipped.is_empty());
+    assert!(matches!(loaded.take_ema(), Err(CheckpointError::NoPart { part: "moving average", .. })));
+}
+
+#[test]
+fn the_safetensors_library_reads_what_we_write() {
+    let (_folder, _store, newest) = two();
+    let bytes = fs::read(newest.join("weights.safetensors")).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let tensor = file.tensor("head.linear.weight").unwrap();
+    assert_eq!(tensor.shape(), [4, 3]);
+    let expected = values(2.0)[layout().get("head.linear.weight").unwrap().range.clone()].to_vec();
+    assert_eq!(tensor.data(), bytemuck::cast_slice::<f32, u8>(&expected));
+}
+
+#[test]
+fn we_read_what_the_safetensors_library_writes() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("other.safetensors");
+    let flat = values(5.0);
+    let layout = layout();
+    // The library sorts by name; our layout does not.
+    let views = layout.segments().iter().map(|segment| {
+        let bytes = bytemuck::cast_slice(&flat[segment.range.clone()]);
+        let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, segment.shape.clone(), bytes);
+        (&segment.name, view.unwrap())
+    });
+    fs::write(&path, safetensors::serialize(views, None).unwrap()).unwrap();
+    let weights = load_weights(&path, &layout, Which::Best).unwrap();
+    assert_eq!((weights.values, weights.path), (flat, path));
+}
+
+#[test]
+fn an_empty_folder_holds_nothing() {
+    let folder = TempDir::new().unwrap();
+    let store = Store::new(folder.path().join("not there yet"), KEEP);
+    assert!(store.load_newest(&layout()).unwrap().is_none());
+    assert!(matches!(store.newest(), Err(CheckpointError::Empty(_))));
+}
+
+// The lies.
+
+#[test]
+fn flipped_byte_in_each_file() {
+    for file in [WEIGHTS, OPTIMIZER, EMA, STATE] {
+        let reason = why_passed_over(|newest| flip_last_byte(&newest.join(file)));
+        let CheckpointError::Hash { path, .. } = &reason else { panic!("{file}: {reason}") };
+        assert!(path.ends_with(file));
+    }
+}
+
+#[test]
+fn truncated_file() {
+    let reason = why_passed_over(|newest| edit(&newest.join(OPTIMIZER), |bytes| bytes.truncate(100)));
+    assert!(matches!(reason, CheckpointError::Length { found: 100, .. }), "{reason}");
+}
+
+#[test]
+fn file_with_a_tail() {
+    let reason = why_passed_over(|newest| edit(&newest.join(WEIGHTS), |bytes| bytes.push(0)));
+    assert!(matches!(reason, CheckpointError::Length { .. }), "{reason}");
+}
+
+#[test]
+fn removed_file() {
+    let reason = why_passed_over(|newest| fs::remove_file(newest.join(EMA)).unwrap());
+    assert!(matches!(reason, CheckpointError::FileMissing(_)), "{reason}");
+}
+
+#[test]
+fn missing_manifest() {
+    let reason = why_passed_over(|newest| fs::remove_file(newest.join(MANIFEST)).unwrap());
+    assert!(matches!(reason, CheckpointError::NoManifest(_)), "{reason}");
+}
+
+#[test]
+fn empty_manifest() {
+    let reason = why_passed_over(|newest| fs::write(newest.join(MANIFEST), "").unwrap());
+    assert!(matches!(reason, CheckpointError::Manifest { .. }), "{reason}");
+}
+
+#[test]
+fn endless_manifest() {
+    let reason = why_passed_over(|newest| fs::write(newest.join(MANIFEST), vec![b' '; 2 << 20]).unwrap());
+    assert!(matches!(reason, CheckpointError::Manifest { .. }), "{reason}");
+}
+
+#[test]
+fn manifest_of_the_future() {
+    let reason = why_passed_over(|newest| edit_text(&newest.join(MANIFEST), "\"version\": 1", "\"version\": 2"));
+    assert!(matches!(reason, CheckpointError::Version { found: 2, known: 1, .. }), "{reason}");
+}
+
+#[test]
+fn manifest_that_points_outside() {
+    let reason = why_passed_over(|newest| edit_text(&newest.join(MANIFEST), EMA, "../../ema.safetensors"));
+    assert!(matches!(reason, CheckpointError::UnknownFile { .. }), "{reason}");
+}
+
+#[test]
+fn manifest_without_the_weights() {
+    let reason = why_passed_over(|newest| {
+        fs::write(newest.join(MANIFEST), r#"{"version": 1, "files": {}}"#).unwrap();
+    });
+    assert!(matches!(reason, CheckpointError::Unlisted { file: WEIGHTS, .. }), "{reason}");
+}
+
+#[test]
+fn all_damaged_lists_every_reason() {
+    let (_folder, store, _) = two();
+    for path in store.list().unwrap() {
+        flip_last_byte(&path.join(WEIGHTS));
+    }
+    let Err(CheckpointError::NoneVerifies { skipped, .. }) = store.load_newest(&layout()) else { panic!() };
+    assert_eq!(skipped.len(), 2);
+}
+
+// Tensor files: the header's lies.
+
+fn plain(bytes: &[u8]) -> CheckpointError {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("plain.safetensors");
+    fs::write(&path, bytes).unwrap();
+    load_weights(&path, &layout(), Which::Weights).unwrap_err()
+}
+
+fn with_header(header: &str, data: usize) -> Vec<u8> {
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(header.as_bytes());
+    bytes.resize(bytes.len() + data, 0);
+    bytes
+}
+
+#[test]
+fn huge_header() {
+    let mut bytes = (HEADER_CAP + 1).to_le_bytes().to_vec();
+    bytes.resize(1000, b' ');
+    assert!(matches!(plain(&bytes), CheckpointError::HeaderTooLarge { claimed, .. } if claimed == HEADER_CAP + 1));
+    bytes[..8].fill(0xff);
+    assert!(matches!(plain(&bytes), CheckpointError::HeaderTooLarge { claimed: u64::MAX, .. }));
+}
+
+#[test]
+fn header_longer_than_the_file() {
+    let mut bytes = 1000u64.to_le_bytes().to_vec();
+    bytes.resize(500, b' ');
+    assert!(matches!(plain(&bytes), CheckpointError::Truncated { found: 500, .. }));
+    assert!(matches!(plain(b"short"), CheckpointError::Truncated { found: 5, .. }));
+    assert!(matches!(plain(b""), CheckpointError::Truncated { found: 0, .. }));
+}
+
+#[test]
+fn header_that_is_no_json() {
+    assert!(matches!(plain(&with_header("{", 0)), CheckpointError::Header { .. }));
+    assert!(matches!(plain(&with_header("\u{0}\u{1}", 0)), CheckpointError::Header { .. }));
+}
+
+#[test]
+fn tensors_that_overlap_leave_holes_or_lie_about_their_size() {
+    let entry = |name: &str, shape: &str, from: usize, to: usize| {
+        format!(r#""{name}":{{"dtype":"F32","shape":{shape},"data_offsets":[{from},{to}]}}"#)
+    };
+    let lies = [
+        format!("{{{},{}}}", entry("a", "[2]", 0, 8), entry("b", "[2]", 4, 12)),
+        format!("{{{},{}}}", entry("a", "[2]", 0, 8), entry("b", "[2]", 12, 20)),
+        format!("{{{}}}", entry("a", "[3]", 0, 8)),
+        format!("{{{}}}", entry("a", "[2]", 8, 0)),
+        format!("{{{}}}", entry("a", "[18446744073709551615, 4]", 0, 8)),
+        format!("{{{}}}", entry("a", "[2]", 0, 8)).replace("F32", "F31"),
+    ];
+    for lie in lies {
+        let error = plain(&with_header(&lie, 20));
+        assert!(matches!(error, CheckpointError::Header { .. }), "{lie}: {error}");
+    }
+}
+
+#[test]
+fn data_shorter_or_longer_than_the_header_says() {
+    let header = r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#;
+    for found in [7, 9] {
+        let error = plain(&with_header(header, found));
+        assert!(matches!(error, CheckpointError::DataLength { expected: 8, .. }), "{error}");
+    }
+}
+
+/// A file with the tensors of `tensors`, read as those of [`layout`].
+fn problems(tensors: Vec<(&str, Vec<usize>)>) -> TensorProblems {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("w.safetensors");
+    let other = Layout::new(tensors).unwrap();
+    save_weights(&path, &other, &vec![0.0; other.len()]).unwrap();
+    match load_weights(&path, &layout(), Which::Weights) {
+        Err(CheckpointError::Tensors { problems, .. }) => problems,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn missing_tensor() {
+    let found = problems(vec![
+        ("encoder.stem.conv.weight", vec![2, 2, 1, 4]),
+        ("head.linear.weight", vec![4, 3]),
+        ("head.linear.bias", vec![3]),
+    ]);
+    let missing = vec!["encoder.stages.0.blocks.0.grn.gamma".to_owned()];
+    assert_eq!(found, TensorProblems { missing, ..Default::default() });
+}
+
+#[test]
+fn extra_tensor() {
+    let mut tensors: Vec<_> = layout().segments().iter().map(|s| (s.name.clone(), s.shape.clone())).collect();
+    tensors.push(("head.linear.scale".into(), vec![1]));
+    let found = problems(tensors.iter().map(|(name, shape)| (&name[..], shape.clone())).collect());
+    assert_eq!(found, TensorProblems { extra: vec!["head.linear.scale".into()], ..Default::default() });
+}
+
+#[test]
+fn wrong_shape_of_the_same_size() {
+    let found = problems(vec![
+        ("encoder.stem.conv.weight", vec![2, 2, 1, 4]),
+        ("encoder.stages.0.blocks.0.grn.gamma", vec![1, 1, 1, 16]),
+        ("head.linear.weight", vec![3, 4]),
+        ("head.linear.bias", vec![3]),
+    ]);
+    let names: Vec<_> = found.misshapen.iter().map(|m| &m.name[..]).collect();
+    assert_eq!(names, ["encoder.stages.0.blocks.0.grn.gamma", "head.linear.weight"]);
+    assert_eq!((&found.misshapen[1].expected[..], &found.misshapen[1].found[..]), (&[4, 3][..], &[3, 4][..]));
+}
+
+#[test]
+fn one_error_lists_everything() {
+    let found = problems(vec![("encoder.stem.conv.weight", vec![9]), ("x", vec![1]), ("y", vec![1])]);
+    assert_eq!((found.missing.len(), found.extra.len(), found.misshapen.len()), (3, 2, 1));
+    let text = found.to_string();
+    for word in ["head.linear.bias", "x", "y", "[9]", "[2, 2, 1, 4]"] {
+        assert!(text.contains(word), "{text}");
+    }
+}
+
+#[test]
+fn wrong_type() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("w.safetensors");
+    let layout = Layout::new([("a", vec![2])]).unwrap();
+    fs::write(&path, with_header(r#"{"a":{"dtype":"F16","shape":[2],"data_offsets":[0,4]}}"#, 4)).unwrap();
+    let Err(CheckpointError::Tensors { problems, .. }) = load_weights(&path, &layout, Which::Weights) else { panic!() };
+    assert_eq!(problems.mistyped, [("a".to_owned(), "F16".to_owned())]);
+}
+
+#[test]
+fn a_sound_checkpoint_of_another_model_is_no_reason_to_go_back() {
+    let (_folder, store, _) = two();
+    let other = Layout::new([("head.linear.bias", vec![3])]).unwrap();
+    assert!(matches!(store.load_newest(&other), Err(CheckpointError::Tensors { .. })));
+}
+
+// Writing.
+
+#[test]
+fn a_failed_write_costs_nothing() {
+    let (_folder, store, _) = two();
+    let before = store.list().unwrap();
+    let full = |directory: &Path| {
+        fs::write(directory.join(WEIGHTS), "half of it").unwrap();
+        Err(at("write", directory)(Error::from(ErrorKind::StorageFull)))
+    };
+    assert!(matches!(store.commit(3, full), Err(CheckpointError::Io { action: "write", .. })));
+    assert_eq!(store.list().unwrap(), before);
+    assert_eq!(fs::read_dir(store.path()).unwrap().count(), 2, "nothing unfinished stays");
+    assert_eq!(store.load_newest(&layout()).unwrap().unwrap().state.step, 2);
+}
+
+#[test]
+fn an_interrupted_save_is_invisible_and_swept_by_the_next() {
+    let (_folder, store, newest) = two();
+    let unfinished = store.path().join(".tmp-step-000000000003");
+    fs::create_dir(&unfinished).unwrap();
+    fs::copy(newest.join(WEIGHTS), unfinished.join(WEIGHTS)).unwrap();
+    let loaded = store.load_newest(&layout()).unwrap().unwrap();
+    assert_eq!((loaded.state.step, loaded.skipped.len()), (2, 0));
+    save(&store, 3, None);
+    assert!(!unfinished.exists());
+}
+
+#[test]
+fn a_step_saved_again_overwrites_nothing_and_is_newer() {
+    let (_folder, store, newest) = two();
+    flip_last_byte(&newest.join(WEIGHTS));
+    let again = save(&store, 2, None).path;
+    assert!(newest.exists() && again.ends_with("step-000000000002.1"));
+    let loaded = store.load_newest(&layout()).unwrap().unwrap();
+    assert_eq!((loaded.path, loaded.skipped.len()), (again, 0));
+}
+
+#[test]
+fn the_last_few_and_the_best_stay() {
+    let folder = TempDir::new().unwrap();
+    let store = Store::new(folder.path(), Keep { last: 2, best: Some(Better::Higher) });
+    let metrics = [None, Some(0.7), Some(0.9), Some(0.8), Some(f64::NAN), Some(0.5)];
+    for (step, metric) in metrics.into_iter().enumerate() {
+        // NaN is no JSON number: a metric that is none is stored as absent.
+        save(&store, step as u64, metric.filter(|m| !m.is_nan()));
+    }
+    let steps: Vec<u64> =
+        store.list().unwrap().iter().map(|path| Checkpoint::open(path).unwrap().state().step).collect();
+    assert_eq!(steps, [5, 4, 2]);
+    assert!(store.best().unwrap().unwrap().ends_with("step-000000000002"));
+}
+
+#[test]
+fn damaged_ones_do_not_count_as_kept() {
+    let folder = TempDir::new().unwrap();
+    let store = Store::new(folder.path(), Keep { last: 2, best: None });
+    save(&store, 1, None);
+    let cut = save(&store, 2, None).path;
+    edit(&cut.join(WEIGHTS), |bytes| bytes.truncate(9));
+    let saved = save(&store, 3, None);
+    assert!(saved.removed.is_empty());
+    assert_eq!(store.list().unwrap().len(), 3);
+}
+
+#[test]
+fn saving_weights_replaces_a_file_whole() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("w.safetensors");
+    fs::File::create(&path).unwrap().write_all(b"old").unwrap();
+    save_weights(&path, &layout(), &values(1.0)).unwrap();
+    assert_eq!(load_weights(&path, &layout(), Which::Weights).unwrap().values, values(1.0));
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+// Where weights are looked for.
+
+#[test]
+fn weights_are_found_from_a_run_a_folder_or_a_checkpoint() {
+    let (folder, store, newest) = two();
+    for path in [folder.path(), store.path(), &newest] {
+        let weights = load_weights(path, &layout(), Which::Weights).unwrap();
+        assert_eq!((weights.values, weights.path), (values(2.0), newest.join(WEIGHTS)));
+        assert_eq!(load_weights(path, &layout(), Which::Ema).unwrap().values, values(0.3));
+        assert_eq!(load_weights(path, &layout(), Which::Best).unwrap().values, values(0.3));
+    }
+    let missing = load_weights(folder.path().join("nowhere"), &layout(), Which::Weights);
+    assert!(matches!(missing, Err(CheckpointError::Io { .. })));
+}
+
+#[test]
+fn the_encoder_alone_is_taken_from_a_pre_training_checkpoint() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("fcmae.safetensors");
+    let pretraining = Layout::new([
+        ("encoder.stem.conv.weight", vec![2, 2, 1, 4]),
+        ("encoder.stages.0.blocks.0.grn.gamma", vec![16]),
+        ("densify.mask_token", vec![8]),
+        ("prediction.weight", vec![8, 4]),
+    ])
+    .unwrap();
+    save_weights(&path, &pretraining, &vec![7.0; pretraining.len()]).unwrap();
+
+    let mut flat = values(1.0);
+    load_encoder(&path, &layout(), &mut flat, Which::Weights).unwrap();
+    let encoder = layout().get("head.linear.weight").unwrap().range.start;
+    assert!(flat[..encoder].iter().all(|&x| x == 7.0));
+    assert_eq!(flat[encoder..], values(1.0)[encoder..]);
+}
+
+#[test]
+fn an_encoder_of_another_variant_is_refused_whole() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("fcmae.safetensors");
+    let other = Layout::new([
+        ("encoder.stem.conv.weight", vec![2, 2, 1, 4]),
+        ("encoder.stages.0.blocks.0.grn.gamma", vec![20]),
+        ("encoder.stages.0.blocks.1.grn.gamma", vec![16]),
+    ])
+    .unwrap();
+    save_weights(&path, &other, &vec![7.0; other.len()]).unwrap();
+    let mut flat = values(1.0);
+    let Err(CheckpointError::Tensors { problems, .. }) = load_encoder(&path, &layout(), &mut flat, Which::Weights)
+    else {
+        panic!()
+    };
+    assert_eq!((problems.extra.len(), problems.misshapen.len()), (1, 1));
+    assert_eq!(flat, values(1.0));
+}

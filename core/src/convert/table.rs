@@ -1,0 +1,145 @@
+//! Tables between names and layouts: one row per module, one part per tensor of it.
+//!
+//! A part says which of our axes each axis of the other layout is, so that a table can be read in both directions.
+
+/// An axis of length 1 that only the other layout has.
+pub(super) const ONE: usize = usize::MAX;
+
+/// One tensor of a module.
+#[derive(Debug)]
+pub(super) struct Part {
+    ours: &'static str,
+    theirs: &'static str,
+    /// For each axis of theirs, which axis of ours it is, or [`ONE`].
+    axes: &'static [usize],
+}
+
+/// A part of one name on both sides.
+pub(super) const fn part(name: &'static str, axes: &'static [usize]) -> Part {
+    Part { ours: name, theirs: name, axes }
+}
+
+/// A module's name on both sides; `{}` stands for a number, and the numbers come in the same order.
+#[derive(Debug)]
+pub(super) struct Row {
+    ours: &'static str,
+    theirs: &'static str,
+    parts: &'static [Part],
+}
+
+/// A row. A module that is empty on the other side has its tensors at the top there.
+pub(super) const fn row(ours: &'static str, theirs: &'static str, parts: &'static [Part]) -> Row {
+    Row { ours, theirs, parts }
+}
+
+/// What all modules of the encoder are called with us.
+pub(super) const ENCODER: &str = "encoder.";
+
+/// A table, and what goes before the names of the encoder's rows.
+#[derive(Debug)]
+pub(super) struct Naming {
+    pub(super) encoder: &'static str,
+    pub(super) rows: &'static [Row],
+}
+
+impl Naming {
+    /// Their name and axes of our tensor `name` of `rank` axes; `None` if the table has no row for it.
+    pub(super) fn translate(&self, name: &str, rank: usize) -> Option<(String, &'static [usize])> {
+        self.parts().filter(|(.., axes)| ranks(axes) == rank).find_map(|(ours, theirs, axes)| {
+            let numbers = match_pattern(&ours, name)?;
+            Some((fill(&theirs, &numbers), axes))
+        })
+    }
+
+    /// Whether their tensor `name` belongs to the encoder.
+    pub(super) fn is_encoder(&self, name: &str) -> bool {
+        self.parts().any(|(ours, theirs, _)| ours.starts_with(ENCODER) && match_pattern(&theirs, name).is_some())
+    }
+
+    /// All patterns: ours, theirs, axes.
+    fn parts(&self) -> impl Iterator<Item = (String, String, &'static [usize])> + '_ {
+        self.rows.iter().flat_map(move |row| {
+            let prefix = if row.ours.starts_with(ENCODER) { self.encoder } else { "" };
+            row.parts.iter().map(move |part| {
+                (join(row.ours, part.ours), format!("{prefix}{}", join(row.theirs, part.theirs)), part.axes)
+            })
+        })
+    }
+}
+
+fn ranks(axes: &[usize]) -> usize {
+    axes.iter().filter(|&&axis| axis != ONE).count()
+}
+
+fn join(module: &str, tensor: &str) -> String {
+    if module.is_empty() { tensor.to_owned() } else { format!("{module}.{tensor}") }
+}
+
+/// The numbers at the places of `{}`, if `name` follows `pattern`.
+fn match_pattern<'n>(pattern: &str, name: &'n str) -> Option<Vec<&'n str>> {
+    let (mut wanted, mut found) = (pattern.split('.'), name.split('.'));
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let mut numbers = Vec::new();
+    loop {
+        match (wanted.next(), found.next()) {
+            (None, None) => return Some(numbers),
+            (Some("{}"), Some(number)) if is_number(number) => numbers.push(number),
+            (Some(wanted), Some(found)) if wanted == found => {}
+            _ => return None,
+        }
+    }
+}
+
+fn fill(pattern: &str, numbers: &[&str]) -> String {
+    let mut numbers = numbers.iter();
+    let piece = |piece| if piece == "{}" { *numbers.next().expect("as many on both sides") } else { piece };
+    pattern.split('.').map(piece).collect::<Vec<_>>().join(".")
+}
+
+/// Their shape of our tensor of `shape`.
+pub(super) fn shape(shape: &[usize], axes: &[usize]) -> Vec<usize> {
+    axes.iter().map(|&axis| if axis == ONE { 1 } else { shape[axis] }).collect()
+}
+
+/// For each element of theirs, in their order, where it lies in our tensor of `shape`.
+pub(super) fn places(shape: &[usize], axes: &[usize]) -> impl Iterator<Item = usize> + use<> {
+    let stride = |axis: usize| shape[axis + 1..].iter().product::<usize>();
+    let real = axes.iter().filter(|&&axis| axis != ONE);
+    let axes: Vec<(usize, usize)> = real.map(|&axis| (shape[axis], stride(axis))).collect();
+    let mut index = vec![0; axes.len()];
+    let mut place = 0;
+    (0..shape.iter().product()).map(move |_| {
+        let here = place;
+        for (index, &(size, stride)) in index.iter_mut().zip(&axes).rev() {
+            (*index, place) = (*index + 1, place + stride);
+            if *index < size {
+                break;
+            }
+            (*index, place) = (0, place - size * stride);
+        }
+        here
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_match_with_their_numbers() {
+        assert_eq!(match_pattern("a.{}.b.{}", "a.12.b.3"), Some(vec!["12", "3"]));
+        assert_eq!(match_pattern("a.{}", "a.b"), None);
+        assert_eq!(match_pattern("a.{}", "a.1.weight"), None);
+        assert_eq!(match_pattern("a.{}", "a"), None);
+        assert_eq!(fill("x.{}.{}.y", &["4", "5"]), "x.4.5.y");
+    }
+
+    #[test]
+    fn places_follow_the_axes() {
+        // Ours [2, 3]; theirs [3, 1, 2] is the transpose with an axis between.
+        assert_eq!(shape(&[2, 3], &[1, ONE, 0]), [3, 1, 2]);
+        assert_eq!(places(&[2, 3], &[1, ONE, 0]).collect::<Vec<_>>(), [0, 3, 1, 4, 2, 5]);
+        assert_eq!(places(&[4], &[ONE, 0]).collect::<Vec<_>>(), [0, 1, 2, 3]);
+        assert_eq!(places(&[2, 0], &[1, 0]).count(), 0);
+    }
+}

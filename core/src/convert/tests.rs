@@ -1,0 +1,231 @@
+use tempfile::TempDir;
+
+use super::*;
+
+fn block(prefix: &str, dim: usize, flavour: char) -> Vec<(String, Vec<usize>)> {
+    let mut tensors = vec![
+        ("dwconv.weight", vec![7, 7, dim]),
+        ("dwconv.bias", vec![dim]),
+        ("norm.weight", vec![dim]),
+        ("norm.bias", vec![dim]),
+        ("pwconv1.weight", vec![dim, 4 * dim]),
+        ("pwconv1.bias", vec![4 * dim]),
+        ("pwconv2.weight", vec![4 * dim, dim]),
+        ("pwconv2.bias", vec![dim]),
+    ];
+    match flavour {
+        '1' => tensors.push(("layer_scale.gamma", vec![dim])),
+        _ => tensors.extend([("grn.gamma", vec![4 * dim]), ("grn.beta", vec![4 * dim])]),
+    }
+    tensors.into_iter().map(|(name, shape)| (format!("{prefix}.{name}"), shape)).collect()
+}
+
+fn encoder(flavour: char) -> Vec<(String, Vec<usize>)> {
+    let mut tensors: Vec<(String, Vec<usize>)> = [
+        ("encoder.stem.conv.weight", vec![4, 4, 3, 2]),
+        ("encoder.stem.conv.bias", vec![2]),
+        ("encoder.stem.norm.weight", vec![2]),
+        ("encoder.stem.norm.bias", vec![2]),
+        ("encoder.stages.1.downsample.norm.weight", vec![2]),
+        ("encoder.stages.1.downsample.norm.bias", vec![2]),
+        ("encoder.stages.1.downsample.conv.weight", vec![2, 2, 2, 3]),
+        ("encoder.stages.1.downsample.conv.bias", vec![3]),
+    ]
+    .map(|(name, shape)| (name.to_owned(), shape))
+    .into();
+    tensors.extend(block("encoder.stages.0.blocks.0", 2, flavour));
+    tensors.extend(block("encoder.stages.1.blocks.11", 3, flavour));
+    tensors
+}
+
+fn classifier(flavour: char) -> Layout {
+    let head = [("norm.weight", vec![3]), ("norm.bias", vec![3]), ("linear.weight", vec![3, 5]), ("linear.bias", vec![5])];
+    let head = head.map(|(name, shape)| (format!("head.{name}"), shape));
+    Layout::new(encoder(flavour).into_iter().chain(head)).unwrap()
+}
+
+fn autoencoder() -> Layout {
+    let rest = [
+        ("densify.projection.weight", vec![3, 2]),
+        ("densify.projection.bias", vec![2]),
+        ("densify.mask_token", vec![2]),
+        ("prediction.weight", vec![2, 192]),
+        ("prediction.bias", vec![192]),
+    ];
+    let rest = rest.map(|(name, shape)| (name.to_owned(), shape));
+    Layout::new(encoder('2').into_iter().chain(rest).chain(block("decoder.0", 2, '2'))).unwrap()
+}
+
+fn numbered(layout: &Layout) -> Vec<f32> {
+    (0..layout.len()).map(|i| i as f32).collect()
+}
+
+fn official(layout: &Layout) -> Translation {
+    Translation::new(layout, Dialect::Official).unwrap()
+}
+
+#[test]
+fn every_conversion_can_be_undone() {
+    for layout in [classifier('1'), classifier('2'), autoencoder()] {
+        for dialect in Dialect::ALL {
+            let translation = Translation::new(&layout, dialect).unwrap();
+            let values = numbered(&layout);
+            assert_eq!(translation.invert(&translation.apply(&values)), values);
+        }
+    }
+}
+
+#[test]
+fn names_and_shapes_are_the_official_ones() {
+    let shape = |layout: &Layout, name: &str| official(layout).theirs().get(name).map(|s| s.shape.clone());
+    let classifier = classifier('2');
+    for (name, expected) in [
+        ("downsample_layers.0.0.weight", vec![2, 3, 4, 4]),
+        ("downsample_layers.0.1.bias", vec![2]),
+        ("downsample_layers.1.0.weight", vec![2]),
+        ("downsample_layers.1.1.weight", vec![3, 2, 2, 2]),
+        ("stages.0.0.dwconv.weight", vec![2, 1, 7, 7]),
+        ("stages.1.11.pwconv1.weight", vec![12, 3]),
+        ("stages.1.11.grn.gamma", vec![1, 1, 1, 12]),
+        ("stages.1.11.pwconv2.weight", vec![3, 12]),
+        ("norm.weight", vec![3]),
+        ("head.weight", vec![5, 3]),
+    ] {
+        assert_eq!(shape(&classifier, name), Some(expected), "{name}");
+    }
+    let autoencoder = autoencoder();
+    for (name, expected) in [
+        ("encoder.downsample_layers.0.0.weight", vec![2, 3, 4, 4]),
+        ("encoder.stages.1.11.norm.bias", vec![3]),
+        ("proj.weight", vec![2, 3, 1, 1]),
+        ("mask_token", vec![1, 2, 1, 1]),
+        ("decoder.0.grn.beta", vec![1, 1, 1, 8]),
+        ("pred.weight", vec![192, 2, 1, 1]),
+        ("pred.bias", vec![192]),
+    ] {
+        assert_eq!(shape(&autoencoder, name), Some(expected), "{name}");
+    }
+    assert_eq!(shape(&super::tests::classifier('1'), "stages.0.0.gamma"), Some(vec![2]));
+}
+
+#[test]
+fn values_move_to_where_the_axes_say() {
+    let layout = classifier('2');
+    let ours = numbered(&layout);
+    let translation = official(&layout);
+    let theirs = translation.apply(&ours);
+    // Ours [height 4, width 4, in 3, out 2], theirs [out, in, height, width]; the element (y, x, i, o) = (1, 2, 0, 1).
+    let stem = layout.view(&ours, "encoder.stem.conv.weight").unwrap();
+    let converted = translation.theirs().view(&theirs, "downsample_layers.0.0.weight").unwrap();
+    assert_eq!(converted[((1 * 3 + 0) * 4 + 1) * 4 + 2], stem[((1 * 4 + 2) * 3 + 0) * 2 + 1]);
+    // Ours [height, width, channel], theirs [channel, 1, height, width].
+    let depthwise = layout.view(&ours, "encoder.stages.0.blocks.0.dwconv.weight").unwrap();
+    let converted = translation.theirs().view(&theirs, "stages.0.0.dwconv.weight").unwrap();
+    assert_eq!(converted[(1 * 7 + 3) * 7 + 5], depthwise[(3 * 7 + 5) * 2 + 1]);
+    // Ours [in, out], theirs [out, in].
+    let head = layout.view(&ours, "head.linear.weight").unwrap();
+    assert_eq!(translation.theirs().view(&theirs, "head.weight").unwrap()[4 * 3 + 2], head[2 * 5 + 4]);
+}
+
+#[test]
+fn a_file_is_read_in_either_layout() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("weights.safetensors");
+    for layout in [classifier('1'), classifier('2'), autoencoder()] {
+        for dialect in Dialect::ALL {
+            let values = numbered(&layout);
+            save(&path, &layout, &values, dialect).unwrap();
+            let loaded = load(&path, &layout, Which::Best).unwrap();
+            assert_eq!((loaded.dialect, &loaded.path), (dialect, &path));
+            assert!(loaded.values == values);
+        }
+    }
+}
+
+#[test]
+fn axes_of_length_one_may_be_missing_or_more() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("weights.safetensors");
+    let layout = classifier('2');
+    let translation = official(&layout);
+    let values = translation.apply(&numbered(&layout));
+    for shape in [vec![8], vec![1, 8]] {
+        let tensors = translation.theirs().segments().iter().map(|segment| match &segment.name[..] {
+            name if name.contains("stages.0.0.grn") => (name, shape.clone()),
+            name => (name, segment.shape.clone()),
+        });
+        checkpoint::save_weights(&path, &Layout::new(tensors).unwrap(), &values).unwrap();
+        assert!(load(&path, &layout, Which::Best).unwrap().values == numbered(&layout));
+    }
+}
+
+#[test]
+fn the_encoder_alone_can_be_read() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("weights.safetensors");
+    let (from, to) = (autoencoder(), classifier('2'));
+    for dialect in Dialect::ALL {
+        save(&path, &from, &numbered(&from), dialect).unwrap();
+        let mut values = vec![-1.0; to.len()];
+        let loaded = load_encoder(&path, &to, &mut values, Which::Best).unwrap();
+        assert_eq!(loaded.dialect, dialect);
+        let name = "encoder.stages.1.blocks.11.pwconv1.weight";
+        assert_eq!(to.view(&values, name), from.view(&numbered(&from), name));
+        assert!(to.view(&values, "head.linear.weight").unwrap().iter().all(|&value| value == -1.0));
+    }
+}
+
+#[test]
+fn an_encoder_with_more_than_the_model_is_refused() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("weights.safetensors");
+    let more = encoder('2').into_iter().chain(block("encoder.stages.1.blocks.12", 3, '2'));
+    let more = Layout::new(more).unwrap();
+    let to = classifier('2');
+    for dialect in Dialect::ALL {
+        save(&path, &more, &numbered(&more), dialect).unwrap();
+        let mut values = vec![-1.0; to.len()];
+        let error = load_encoder(&path, &to, &mut values, Which::Best).unwrap_err();
+        let ConvertError::Checkpoint(CheckpointError::Tensors { problems, .. }) = error else { panic!("{error}") };
+        assert_eq!((problems.extra.len(), problems.missing.len()), (10, 0));
+        assert!(values.iter().all(|&value| value == -1.0));
+    }
+}
+
+#[test]
+fn everything_that_is_wrong_is_told_at_once() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("weights.safetensors");
+    let translation = official(&classifier('2'));
+    let tensors = translation.theirs().segments().iter().filter_map(|segment| match &segment.name[..] {
+        "norm.weight" => None,
+        "norm.bias" => Some(("norm.extra", vec![3])),
+        "head.weight" => Some(("head.weight", vec![3, 5])),
+        name => Some((name, segment.shape.clone())),
+    });
+    let wrong = Layout::new(tensors).unwrap();
+    checkpoint::save_weights(&path, &wrong, &numbered(&wrong)).unwrap();
+    let error = load(&path, &classifier('2'), Which::Best).unwrap_err();
+    let ConvertError::Checkpoint(CheckpointError::Tensors { problems, .. }) = error else { panic!("{error}") };
+    assert_eq!(problems.missing, ["norm.weight", "norm.bias"]);
+    assert_eq!(problems.extra, ["norm.extra"]);
+    assert_eq!(problems.misshapen[0].name, "head.weight");
+}
+
+#[test]
+fn names_of_no_layout() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("weights.safetensors");
+    let other = Layout::new([("layer1.weight", vec![2])]).unwrap();
+    checkpoint::save_weights(&path, &other, &[1.0, 2.0]).unwrap();
+    let error = load(&path, &classifier('2'), Which::Best).unwrap_err().to_string();
+    assert!(error.contains("known (ours, official); the file has `layer1.weight`"), "{error}");
+}
+
+#[test]
+fn a_tensor_without_a_place() {
+    let layout = Layout::new([("encoder.stages.0.extra", vec![2])]).unwrap();
+    let error = Translation::new(&layout, Dialect::Official).unwrap_err();
+    assert!(matches!(error, ConvertError::Inexpressible { .. }), "{error}");
+    assert_eq!("timm".parse::<Dialect>().unwrap_err().to_string(), "no layout `timm`; known: ours, official");
+}

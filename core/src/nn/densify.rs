@@ -1,0 +1,79 @@
+//! From the encoder's visible patches to the decoder's dense grid, as a module.
+
+use dfdx::prelude::*;
+
+use super::{
+    initialise::normal,
+    sparse::Sparse,
+    tape::{Error, Parameters, record},
+};
+use crate::ops::densify::{self, Gradients, Weights};
+
+typed_module! {
+    /// Projects the visible patches `[N, VISIBLE, P, P, DIM]` and puts the mask token elsewhere: `[N, H, W, DEC]`.
+    ///
+    /// The mathematics is in [`ops::densify`](crate::ops::densify).
+    pub struct Densify<H, W, VISIBLE, P, DIM, DEC> {
+        /// Projection, `[DIM, DEC]`.
+        projection_weight, "projection.weight": (DIM, DEC) = normal();
+        /// Its bias, `[DEC]`.
+        projection_bias, "projection.bias": (DEC) = TensorOptions::reset_to_zeros();
+        /// What stands in for removed cells, `[DEC]`.
+        mask_token, "mask_token": (DEC) = normal();
+    }
+}
+
+fn weights(parameters: &[Vec<f32>]) -> Weights<'_> {
+    let [projection, projection_bias, mask_token] = parameters else { unreachable!() };
+    Weights { projection, projection_bias, mask_token }
+}
+
+impl<
+    const H: usize,
+    const W: usize,
+    const VISIBLE: usize,
+    const P: usize,
+    const DIM: usize,
+    const DEC: usize,
+    B: Dim,
+    T: Tape<f32, Cpu>,
+> Module<Sparse<(B, Const<VISIBLE>, Const<P>, Const<P>, Const<DIM>), T>> for Densify<H, W, VISIBLE, P, DIM, DEC>
+{
+    type Output = Tensor<(B, Const<H>, Const<W>, Const<DEC>), f32, Cpu, T>;
+    type Error = Error;
+
+    fn try_forward(
+        &self,
+        x: Sparse<(B, Const<VISIBLE>, Const<P>, Const<P>, Const<DIM>), T>,
+    ) -> Result<Self::Output, Error> {
+        let Sparse { tensor, visible } = x;
+        let batch = tensor.shape().0;
+        let kept = visible.clone();
+        record(
+            tensor,
+            (batch, Const, Const, Const),
+            self.parameters(),
+            |x, parameters, out, _| {
+                let shape = densify::Shape { visible: &visible, side: P, channels: DIM, dim: DEC };
+                densify::forward(&shape, &weights(parameters), x, out);
+            },
+            move |pass| {
+                let shape = densify::Shape { visible: &kept, side: P, channels: DIM, dim: DEC };
+                let [projection, projection_bias, mask_token] = pass.parameter_gradients else { unreachable!() };
+                densify::backward(
+                    &shape,
+                    &weights(pass.parameters),
+                    pass.input,
+                    pass.output_gradient,
+                    pass.input_gradient,
+                    Gradients { projection, projection_bias, mask_token },
+                );
+            },
+        )
+    }
+}
+
+impl<const H: usize, const W: usize, const VISIBLE: usize, const P: usize, const DIM: usize, const DEC: usize>
+    NonMutableModule for Densify<H, W, VISIBLE, P, DIM, DEC>
+{
+}

@@ -1,0 +1,36 @@
+//! Typed modules: dfdx collections of tensors with constant shapes, whose work is done by [`ops`](crate::ops).
+//!
+//! Activations are channels-last. A module takes `[N, H, W, C]` with its own height, width and channels as constants;
+//! a tensor of another size, or two parts that do not fit, is a type error. The batch size is free.
+
+#[macro_use]
+mod module;
+
+mod block;
+mod cross_entropy;
+mod densify;
+mod downsample;
+mod drop_path;
+mod head;
+mod initialise;
+mod model;
+pub mod parameters;
+mod prediction;
+pub mod run;
+mod sparse;
+mod stem;
+mod tape;
+
+pub use block::{Block, BlockV1};
+pub use cross_entropy::soft_cross_entropy;
+pub use densify::Densify;
+pub use downsample::Downsample;
+pub use drop_path::DropPath;
+pub use head::Head;
+pub use model::{AutoencoderModule, ClassifierModule, Entry, Flat, Variant};
+pub use prediction::{Prediction, Target};
+pub use sparse::Sparse;
+pub use stem::Stem;
+pub use tape::Error;
+
+pub use crate::visibility::Visibility;

@@ -1,0 +1,157 @@
+//! Models behind a common face: what the runs and the command line need of any variant.
+
+use std::sync::Arc;
+
+use dfdx::prelude::*;
+
+use super::{
+    drop_path::DropPath,
+    parameters::{self, Collection},
+    tape::Error,
+};
+use crate::{optim::Layout, plan::Plan, visibility::Visibility};
+
+/// A declared variant.
+pub trait Variant {
+    /// Every size, count and rate of it.
+    const PLAN: Plan;
+
+    /// The variant as an item of the command line's list.
+    fn entry() -> Entry;
+}
+
+/// Parameters as one flat buffer.
+pub trait Flat {
+    /// Names, shapes and places.
+    fn layout(&self) -> Layout;
+
+    /// Copies the parameters out; `buffer` is as long as the layout.
+    fn read(&self, buffer: &mut [f32]);
+
+    /// Copies the parameters in; `buffer` is as long as the layout.
+    fn write(&mut self, buffer: &[f32]);
+
+    /// Zero gradients of the parameters, which keep nothing else after a backward pass.
+    fn allocate_gradients(&self) -> Result<Gradients<f32, Cpu>, Error>;
+
+    /// Copies the gradients out and sets them to zero; `buffer` is as long as the layout.
+    fn take_gradients(&self, gradients: &mut Gradients<f32, Cpu>, buffer: &mut [f32]) -> Result<(), Error>;
+}
+
+impl<M: Collection> Flat for M {
+    fn layout(&self) -> Layout {
+        parameters::layout(self)
+    }
+
+    fn read(&self, buffer: &mut [f32]) {
+        parameters::read(self, buffer);
+    }
+
+    fn write(&mut self, buffer: &[f32]) {
+        parameters::write(self, buffer);
+    }
+
+    fn allocate_gradients(&self) -> Result<Gradients<f32, Cpu>, Error> {
+        self.try_alloc_grads()
+    }
+
+    fn take_gradients(&self, gradients: &mut Gradients<f32, Cpu>, buffer: &mut [f32]) -> Result<(), Error> {
+        parameters::read_gradients(self, gradients, buffer);
+        self.try_zero_grads(gradients)
+    }
+}
+
+/// A classifier of images.
+pub trait ClassifierModule: Flat {
+    /// The drop paths of all blocks, first to last.
+    fn drop_paths(&mut self) -> Vec<&mut DropPath>;
+
+    /// Logits `[N, CLASSES]` of `samples` images `[N, H, W, C]`.
+    fn logits(&self, device: &Cpu, images: Vec<f32>, samples: usize) -> Result<Vec<f32>, Error>;
+
+    /// Adds the gradients of the mean cross entropy against `targets [N, CLASSES]`, and returns the loss with them.
+    fn step(
+        &mut self,
+        device: &Cpu,
+        images: Vec<f32>,
+        targets: Vec<f32>,
+        samples: usize,
+        gradients: Gradients<f32, Cpu>,
+    ) -> Result<(f32, Gradients<f32, Cpu>), Error>;
+
+    /// Sets the last block's drop-path rate, in `[0, 1)`; the rates before it rise linearly from 0.
+    fn set_drop_path(&mut self, rate: f32) {
+        let drop_paths = self.drop_paths();
+        let last = drop_paths.len().saturating_sub(1).max(1);
+        for (block, drop_path) in drop_paths.into_iter().enumerate() {
+            drop_path.configure(rate * block as f32 / last as f32, block);
+        }
+    }
+
+    /// Sets one random key a sample for the drop paths of the next steps.
+    fn set_drop_path_keys(&mut self, keys: &Arc<[u64]>) {
+        for drop_path in self.drop_paths() {
+            drop_path.set_keys(Some(keys.clone()));
+        }
+    }
+}
+
+/// A fully convolutional masked autoencoder.
+pub trait AutoencoderModule: Flat {
+    /// Predictions `[N, L, P * P * C]` of every patch of images `[N, H, W, C]`.
+    fn predictions(&self, device: &Cpu, images: Vec<f32>, visible: &Arc<Visibility>) -> Result<Vec<f32>, Error>;
+
+    /// Adds the gradients of the loss on removed patches, and returns the loss with them.
+    fn step(
+        &self,
+        device: &Cpu,
+        images: Vec<f32>,
+        visible: &Arc<Visibility>,
+        gradients: Gradients<f32, Cpu>,
+    ) -> Result<(f32, Gradients<f32, Cpu>), Error>;
+}
+
+/// A variant without its type: its plan and how to build it.
+#[derive(Debug, Clone, Copy)]
+pub struct Entry {
+    /// Every size, count and rate of the variant.
+    pub plan: Plan,
+    classifier: fn(&Cpu) -> Result<Box<dyn ClassifierModule>, Error>,
+    autoencoder: Option<fn(&Cpu) -> Result<Box<dyn AutoencoderModule>, Error>>,
+}
+
+impl Entry {
+    /// A variant without a pre-training part.
+    pub fn new<C>(plan: Plan) -> Self
+    where
+        C: BuildOnDevice<Cpu, f32>,
+        C::Built: ClassifierModule + 'static,
+    {
+        Self { plan, classifier: |device| Ok(Box::new(C::try_build_on_device(device)?)), autoencoder: None }
+    }
+
+    /// A variant with a pre-training part.
+    pub fn with_fcmae<C, A>(plan: Plan) -> Self
+    where
+        C: BuildOnDevice<Cpu, f32>,
+        C::Built: ClassifierModule + 'static,
+        A: BuildOnDevice<Cpu, f32>,
+        A::Built: AutoencoderModule + 'static,
+    {
+        let autoencoder: fn(&Cpu) -> Result<Box<dyn AutoencoderModule>, Error> =
+            |device| Ok(Box::new(A::try_build_on_device(device)?));
+        Self { autoencoder: Some(autoencoder), ..Self::new::<C>(plan) }
+    }
+
+    /// Builds the classifier with fresh parameters and the declared drop path.
+    pub fn classifier(&self, device: &Cpu) -> Result<Box<dyn ClassifierModule>, Error> {
+        let mut classifier = (self.classifier)(device)?;
+        classifier.set_drop_path(self.plan.drop_path);
+        Ok(classifier)
+    }
+
+    /// Builds the autoencoder with fresh parameters; `None` if the variant declares no pre-training part.
+    pub fn autoencoder(&self, device: &Cpu) -> Result<Option<Box<dyn AutoencoderModule>>, Error> {
+        self.autoencoder.map(|build| build(device)).transpose()
+    }
+}

@@ -1,0 +1,109 @@
+//! The pre-training's end as a module: pixels predicted from the decoder's features, and their loss.
+
+use std::sync::Arc;
+
+use dfdx::prelude::*;
+
+use super::{
+    initialise::normal,
+    tape::{Error, Parameters, record, values},
+};
+use crate::{
+    ops::masked_mse::{self, Gradients, Saved, Weights},
+    visibility::Visibility,
+};
+
+typed_module! {
+    /// Predicts the `OUT = S * S * C` values under each cell from `[N, H, W, DEC]`.
+    ///
+    /// The mathematics is in [`ops::masked_mse`](crate::ops::masked_mse).
+    pub struct Prediction<H, W, DEC, OUT> {
+        /// Linear layer, `[DEC, OUT]`.
+        weight, "weight": (DEC, OUT) = normal();
+        /// Its bias, `[OUT]`.
+        bias, "bias": (OUT) = TensorOptions::reset_to_zeros();
+    }
+}
+
+/// What the loss compares the predictions with.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// The images, `[N, H * S, W * S, C]`.
+    pub images: Vec<f32>,
+    /// Which patches the encoder saw; the others are in the loss.
+    pub visible: Arc<Visibility>,
+    /// Side of a cell in pixels, `S`.
+    pub stride: usize,
+    /// Channels of the images, `C`.
+    pub channels: usize,
+    /// Whether each patch's pixels are normalised to mean 0 and variance 1.
+    pub normalised: bool,
+}
+
+impl Target {
+    /// Sizes for a grid `height` cells high and features of `dim` channels.
+    fn shape(&self, height: usize, dim: usize) -> masked_mse::Shape<'_> {
+        masked_mse::Shape {
+            visible: &self.visible,
+            stride: self.stride,
+            side: height / self.visible.patches_high(),
+            channels: self.channels,
+            dim,
+            normalised: self.normalised,
+        }
+    }
+}
+
+fn weights(parameters: &[Vec<f32>]) -> Weights<'_> {
+    let [prediction, prediction_bias] = parameters else { unreachable!() };
+    Weights { prediction, prediction_bias }
+}
+
+impl<const H: usize, const W: usize, const DEC: usize, const OUT: usize> Prediction<H, W, DEC, OUT> {
+    /// The masked mean squared error of the predictions from `features`; only removed patches are computed.
+    pub fn try_loss<B: Dim, T: Tape<f32, Cpu>>(
+        &self,
+        features: Tensor<(B, Const<H>, Const<W>, Const<DEC>), f32, Cpu, T>,
+        target: Target,
+    ) -> Result<Tensor<Rank0, f32, Cpu, T>, Error> {
+        let target = Arc::new(target);
+        let kept = target.clone();
+        record(
+            features,
+            (),
+            self.parameters(),
+            |features, parameters, out, keep| {
+                let mut saved = Saved::default();
+                let saving = keep.then_some(&mut saved);
+                out[0] = masked_mse::forward(&target.shape(H, DEC), &weights(parameters), features, &target.images, saving);
+                saved
+            },
+            move |pass| {
+                let [prediction, prediction_bias] = pass.parameter_gradients else { unreachable!() };
+                masked_mse::backward(
+                    &kept.shape(H, DEC),
+                    &weights(pass.parameters),
+                    pass.input,
+                    &pass.saved,
+                    pass.output_gradient[0],
+                    pass.input_gradient,
+                    Gradients { prediction, prediction_bias },
+                );
+            },
+        )
+    }
+
+    /// Predictions of every patch, `[N, L, P * P * C]`, from features `[N, H, W, DEC]`; `target`'s images are not read.
+    pub fn predict_patches<B: Dim>(
+        &self,
+        features: &Tensor<(B, Const<H>, Const<W>, Const<DEC>), f32, Cpu>,
+        target: &Target,
+    ) -> Vec<f32> {
+        let shape = target.shape(H, DEC);
+        let mut cells = vec![0.0; shape.images()];
+        let (weight, bias) = (values(&self.weight), values(&self.bias));
+        let weights = Weights { prediction: &weight, prediction_bias: &bias };
+        masked_mse::predict(&shape, &weights, &values(features), &mut cells);
+        masked_mse::predictions_to_patches(&shape, &cells)
+    }
+}

@@ -1,0 +1,32 @@
+//! Activations of visible patches only.
+
+use std::sync::Arc;
+
+use dfdx::prelude::*;
+
+use crate::{ops::Cells, visibility::Visibility};
+
+/// A sparse activation: a tensor `[N, K, P, P, C]` and which patches its `K` are.
+#[derive(Debug, Clone)]
+pub struct Sparse<S: Shape, T = NoneTape> {
+    /// The values, `[N, K, P, P, C]`: the visible patches in ascending order, row-major inside a patch.
+    pub tensor: Tensor<S, f32, Cpu, T>,
+    /// Which patches they are.
+    pub visible: Arc<Visibility>,
+}
+
+/// The geometry of an activation that a recorded operation keeps for its backward pass.
+#[derive(Debug, Clone)]
+pub(crate) enum Geometry {
+    Dense { height: usize, width: usize },
+    Sparse { side: usize, visible: Arc<Visibility> },
+}
+
+impl Geometry {
+    pub(crate) fn cells(&self) -> Cells<'_> {
+        match self {
+            Self::Dense { height, width } => Cells::Dense { height: *height, width: *width },
+            Self::Sparse { side, visible } => Cells::Sparse { side: *side, visible },
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! The one place that touches dfdx's tape: how a fused operation of ours becomes a node of it.
+
+use dfdx::prelude::*;
+
+/// What dfdx's CPU device reports when it runs out of memory.
+pub type Error = dfdx::tensor::CpuError;
+
+/// A parameter tensor whose shape has been forgotten, so that operations can hold a list of them.
+pub(crate) trait Parameter: 'static {
+    fn values(&self) -> Vec<f32>;
+    fn take_gradient(&self, gradients: &mut Gradients<f32, Cpu>) -> Result<Vec<f32>, Error>;
+    fn put_gradient(
+        &self,
+        gradients: &mut Gradients<f32, Cpu>,
+        value: Vec<f32>,
+    ) -> Result<(), Error>;
+}
+
+impl<S: Shape> Parameter for Tensor<S, f32, Cpu> {
+    fn values(&self) -> Vec<f32> {
+        values(self)
+    }
+
+    // dfdx lends one gradient at a time; moving the buffers out and back lends all of them without a copy.
+    fn take_gradient(&self, gradients: &mut Gradients<f32, Cpu>) -> Result<Vec<f32>, Error> {
+        Ok(std::mem::take(gradients.get_or_alloc_mut(self)?))
+    }
+
+    fn put_gradient(
+        &self,
+        gradients: &mut Gradients<f32, Cpu>,
+        value: Vec<f32>,
+    ) -> Result<(), Error> {
+        **gradients.get_or_alloc_mut(self)? = value;
+        Ok(())
+    }
+}
+
+/// The tensor's elements in row-major order.
+pub(crate) fn values<S: Shape, T>(tensor: &Tensor<S, f32, Cpu, T>) -> Vec<f32> {
+    let mut buffer = vec![0.0; tensor.shape().num_elements()];
+    tensor.copy_into(&mut buffer);
+    buffer
+}
+
+/// The parameters of one operation, in the order the operation expects.
+pub(crate) struct Parameters(Vec<Box<dyn Parameter>>);
+
+impl Parameters {
+    pub(crate) fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    pub(crate) fn with<S: Shape>(mut self, tensor: &Tensor<S, f32, Cpu>) -> Self {
+        self.0.push(Box::new(tensor.clone()));
+        self
+    }
+
+    fn values(&self) -> Vec<Vec<f32>> {
+        self.0.iter().map(|tensor| tensor.values()).collect()
+    }
+}
+
+/// What an operation's backward pass reads and adds to.
+pub(crate) struct Backward<'a, Saved> {
+    /// The operation's input.
+    pub(crate) input: &'a [f32],
+    /// Parameter values, in order.
+    pub(crate) parameters: &'a [Vec<f32>],
+    /// What the forward pass kept.
+    pub(crate) saved: Saved,
+    /// Gradient of the output.
+    pub(crate) output_gradient: &'a [f32],
+    /// Gradient of the input, to be added to.
+    pub(crate) input_gradient: &'a mut [f32],
+    /// Gradients of the parameters, to be added to.
+    pub(crate) parameter_gradients: &'a mut [Vec<f32>],
+}
+
+/// Runs `forward(input, parameters, output, keep)` and records `backward` if the input carries a tape.
+///
+/// `keep` says whether a backward pass can follow. The output has shape `shape` and starts as zeros.
+pub(crate) fn record<In, Out, T, Saved, Forward, Back>(
+    input: Tensor<In, f32, Cpu, T>,
+    shape: Out,
+    parameters: Parameters,
+    forward: Forward,
+    backward: Back,
+) -> Result<Tensor<Out, f32, Cpu, T>, Error>
+where
+    In: Shape,
+    Out: Shape,
+    T: Tape<f32, Cpu>,
+    Saved: 'static,
+    Forward: FnOnce(&[f32], &[Vec<f32>], &mut [f32], bool) -> Saved,
+    Back: 'static + FnOnce(Backward<'_, Saved>),
+{
+    // A permuted or broadcast view is copied into row-major order first; anything else passes through.
+    let (input, mut tape) = input.try_contiguous()?.split_tape();
+    let input_values = values(&input);
+    let mut output_values = vec![0.0; shape.num_elements()];
+    let saved = forward(
+        &input_values,
+        &parameters.values(),
+        &mut output_values,
+        T::OWNS_TAPE,
+    );
+    let output = input
+        .device()
+        .try_tensor_from_vec(output_values, shape)?;
+    if T::OWNS_TAPE {
+        let (input_ghost, output_ghost) = (input.ghost(), output.ghost());
+        tape.add_backward_op(move |gradients| {
+            // The output's gradient is complete and has no later reader: it is taken, and freed at the end.
+            let output_gradient = std::mem::take(&mut **gradients.get_or_alloc_mut(&output_ghost)?);
+            let mut input_gradient = std::mem::take(&mut **gradients.get_or_alloc_mut(&input_ghost)?);
+            let mut parameter_gradients = Vec::with_capacity(parameters.0.len());
+            for parameter in &parameters.0 {
+                parameter_gradients.push(parameter.take_gradient(gradients)?);
+            }
+            backward(Backward {
+                input: &input_values,
+                parameters: &parameters.values(),
+                saved,
+                output_gradient: &output_gradient,
+                input_gradient: &mut input_gradient,
+                parameter_gradients: &mut parameter_gradients,
+            });
+            **gradients.get_or_alloc_mut(&input_ghost)? = input_gradient;
+            for (parameter, gradient) in parameters.0.iter().zip(parameter_gradients) {
+                parameter.put_gradient(gradients, gradient)?;
+            }
+            Ok(())
+        });
+    }
+    Ok(output.put_tape(tape))
+}

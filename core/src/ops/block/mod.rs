@@ -1,0 +1,140 @@
+//! The residual block, in both flavours.
+//!
+//! For one sample with `R` rows of `C` channels, and `F` hidden features (4 C in the paper):
+//!
+//! ```text
+//! y   = depthwise(x) + b_d              K x K, zero padding; removed cells count as zeros
+//! z   = LN(y)                           over C
+//! h   = z W1 + b1                       [R, F]
+//! a   = gelu(h)                         exact: h * (1 + erf(h / sqrt 2)) / 2
+//! s_c = sqrt(sum_r a_rc^2)              V2: per sample, over its R rows
+//! n_c = s_c / (mean_c s_c + 1e-6)
+//! u   = a * (1 + gamma * n) + beta      (V1: u = a)
+//! out = x + drop * (u W2 + b2)          (V1: out = x + drop * scale * (u W2 + b2))
+//! ```
+//!
+//! The statistics of global response normalisation (GRN) are those of one sample, and of its rows only: a sample's
+//! result depends neither on its batch mates nor on pixels under the mask.
+//!
+//! # Backward
+//!
+//! With `g` the gradient of `u W2 + b2` and `du = g W2^T`:
+//!
+//! ```text
+//! dbeta = sum_r du           t_c = sum_r du_rc a_rc       dgamma_c = n_c t_c        q_c = gamma_c t_c
+//! ds_c  = q_c / (m + eps) - sum_k q_k s_k / (F (m + eps)^2)        m = mean_c s_c
+//! da    = du (1 + gamma n) + ds_c a / s_c        a channel with s_c = 0 has no second term
+//! ```
+//!
+//! # How the fast version saves work
+//!
+//! `beta W2` is added to `b2` once a call, and `dbeta = W2 (sum g)`, so that no pass over the hidden features knows
+//! `beta`. Only `y`, `h` and `s` are saved; everything else is recomputed while it is in the cache.
+
+mod cpu;
+mod depthwise;
+pub mod reference;
+
+use super::{Cells, scratch::Buffer};
+pub use crate::plan::Flavour;
+use crate::simd::Level;
+
+/// Sizes of a block.
+#[derive(Debug, Clone, Copy)]
+pub struct Shape<'a> {
+    /// Samples `N`.
+    pub samples: usize,
+    /// Geometry of input and output.
+    pub cells: Cells<'a>,
+    /// Channels `C`.
+    pub channels: usize,
+    /// Hidden features `F`.
+    pub hidden: usize,
+    /// Side of the depthwise kernel, `K`; odd.
+    pub kernel: usize,
+    /// GRN (V2) or LayerScale (V1).
+    pub flavour: Flavour,
+}
+
+parameters! {
+    for Shape<'_>;
+    /// Depthwise kernel, `[K, K, C]`.
+    depthwise: |s| s.kernel * s.kernel * s.channels;
+    /// Bias of the depthwise convolution, `[C]`.
+    depthwise_bias: |s| s.channels;
+    /// Scale of the normalisation, `[C]`.
+    norm: |s| s.channels;
+    /// Shift of the normalisation, `[C]`.
+    norm_bias: |s| s.channels;
+    /// First pointwise layer `W1`, `[C, F]`.
+    expand: |s| s.channels * s.hidden;
+    /// Its bias, `[F]`.
+    expand_bias: |s| s.hidden;
+    /// V2: GRN's scale, `[F]`. V1: LayerScale, `[C]`.
+    gamma: |s| match s.flavour { Flavour::V2 => s.hidden, Flavour::V1 => s.channels };
+    /// V2: GRN's shift, `[F]`. V1: empty.
+    beta: |s| match s.flavour { Flavour::V2 => s.hidden, Flavour::V1 => 0 };
+    /// Second pointwise layer `W2`, `[F, C]`.
+    project: |s| s.hidden * s.channels;
+    /// Its bias, `[C]`.
+    project_bias: |s| s.channels;
+}
+
+impl Shape<'_> {
+    /// Values of input and output, `N * R * C`.
+    pub fn activation(&self) -> usize {
+        self.samples * self.cells.rows() * self.channels
+    }
+
+    fn check(&self, weights: &Weights, drop: Option<&[f32]>, x: usize, out: usize) {
+        assert!(self.kernel % 2 == 1, "a depthwise kernel has an odd side, not {}", self.kernel);
+        self.cells.check(self.samples);
+        weights.check(self);
+        assert!(drop.is_none_or(|drop| drop.len() == self.samples), "length of the drop path's scales");
+        assert_eq!(x, self.activation(), "length of the input");
+        assert_eq!(out, self.activation(), "length of the output");
+    }
+}
+
+/// What the backward pass needs: `y [N, R, C]`, `h [N, R, F]` and the norms `s [N, F]`.
+#[derive(Debug, Default)]
+pub struct Saved {
+    y: Buffer,
+    h: Buffer,
+    s: Buffer,
+}
+
+/// `x [N, R, C]` to `out [N, R, C]`.
+///
+/// `drop` is the drop path's scale of each sample's residual branch, `[N]`: 0 for a dropped one, `1 / keep` for the
+/// others; `None` is 1 for all.
+pub fn forward(
+    shape: &Shape,
+    weights: &Weights,
+    drop: Option<&[f32]>,
+    x: &[f32],
+    out: &mut [f32],
+    saved: Option<&mut Saved>,
+) {
+    shape.check(weights, drop, x.len(), out.len());
+    cpu::forward(Level::current(), shape, weights, drop, x, out, saved);
+}
+
+/// Adds the gradients of the input and the weights. `drop` and `x` are those of the forward pass.
+#[expect(clippy::too_many_arguments, reason = "the forward pass's arguments and one gradient for each")]
+pub fn backward(
+    shape: &Shape,
+    weights: &Weights,
+    drop: Option<&[f32]>,
+    x: &[f32],
+    saved: &Saved,
+    grad_out: &[f32],
+    grad_x: &mut [f32],
+    gradients: Gradients,
+) {
+    shape.check(weights, drop, x.len(), grad_out.len());
+    gradients.check(shape);
+    assert_eq!(grad_x.len(), x.len(), "length of the input's gradient");
+    assert_eq!(saved.y.len(), x.len(), "the forward pass saved another shape, or nothing");
+    cpu::backward(Level::current(), shape, weights, drop, x, saved, grad_out, grad_x, gradients);
+}

@@ -1,0 +1,80 @@
+//! From visible patches to the decoder's dense grid.
+//!
+//! ```text
+//! out = x W + b         on visible cells, W [C, D]
+//! out = mask_token      [D], on removed cells
+//! ```
+
+mod cpu;
+pub mod reference;
+
+use super::Cells;
+use crate::{simd::Level, visibility::Visibility};
+
+/// Sizes of a densification.
+#[derive(Debug, Clone, Copy)]
+pub struct Shape<'a> {
+    /// Which patches the encoder computed.
+    pub visible: &'a Visibility,
+    /// Cells a side of a patch, `P`.
+    pub side: usize,
+    /// Channels of the encoder, `C`.
+    pub channels: usize,
+    /// Channels of the decoder, `D`.
+    pub dim: usize,
+}
+
+parameters! {
+    for Shape<'_>;
+    /// Projection, `[C, D]`.
+    projection: |s| s.channels * s.dim;
+    /// Its bias, `[D]`.
+    projection_bias: |s| s.dim;
+    /// What stands in for removed cells, `[D]`.
+    mask_token: |s| s.dim;
+}
+
+impl<'a> Shape<'a> {
+    /// Geometry of the input.
+    pub fn cells(&self) -> Cells<'a> {
+        Cells::Sparse { side: self.side, visible: self.visible }
+    }
+
+    /// Values of the input, `N * K * P * P * C`.
+    pub fn input(&self) -> usize {
+        self.visible.samples() * self.cells().rows() * self.channels
+    }
+
+    /// Values of the output, `N * H * W * D`.
+    pub fn output(&self) -> usize {
+        let cells = self.cells();
+        self.visible.samples() * cells.height() * cells.width() * self.dim
+    }
+
+    fn check(&self, weights: &Weights, x: usize, out: usize) {
+        weights.check(self);
+        assert_eq!(x, self.input(), "length of the input");
+        assert_eq!(out, self.output(), "length of the output");
+    }
+}
+
+/// `x [N, K, P, P, C]` to `out [N, H, W, D]`.
+pub fn forward(shape: &Shape, weights: &Weights, x: &[f32], out: &mut [f32]) {
+    shape.check(weights, x.len(), out.len());
+    cpu::forward(Level::current(), shape, weights, x, out);
+}
+
+/// Adds the gradients of the input and the weights. `x` is that of the forward pass.
+pub fn backward(
+    shape: &Shape,
+    weights: &Weights,
+    x: &[f32],
+    grad_out: &[f32],
+    grad_x: &mut [f32],
+    gradients: Gradients,
+) {
+    shape.check(weights, x.len(), grad_out.len());
+    gradients.check(shape);
+    assert_eq!(grad_x.len(), x.len(), "length of the input's gradient");
+    cpu::backward(Level::current(), shape, weights, x, grad_out, grad_x, gradients);
+}

@@ -1,0 +1,79 @@
+//! Downsampling between stages: normalises every cell, then joins 2x2 cells into one.
+//!
+//! ```text
+//! z   = LN(x)                                   over the C channels
+//! out = [z_00 z_01 z_10 z_11] W + b             W [2, 2, C, D]: the four cells of a square, row-major
+//! ```
+//!
+//! In sparse form a square never leaves its patch: patches of `P x P` cells become patches of `P/2 x P/2`.
+
+mod cpu;
+pub mod reference;
+
+use super::Cells;
+use crate::simd::Level;
+
+/// Sizes of a downsampling.
+#[derive(Debug, Clone, Copy)]
+pub struct Shape<'a> {
+    /// Samples `N`.
+    pub samples: usize,
+    /// Geometry of the input; the output's is [`Cells::halved`].
+    pub cells: Cells<'a>,
+    /// Channels of the input, `C`.
+    pub channels: usize,
+    /// Channels of the output, `D`.
+    pub dim: usize,
+}
+
+parameters! {
+    for Shape<'_>;
+    /// Scale of the normalisation, `[C]`.
+    norm: |s| s.channels;
+    /// Shift of the normalisation, `[C]`.
+    norm_bias: |s| s.channels;
+    /// Convolution, `[2, 2, C, D]`.
+    conv: |s| 4 * s.channels * s.dim;
+    /// Bias of the convolution, `[D]`.
+    conv_bias: |s| s.dim;
+}
+
+impl Shape<'_> {
+    /// Values of the input, `N * R * C`.
+    pub fn input(&self) -> usize {
+        self.samples * self.cells.rows() * self.channels
+    }
+
+    /// Values of the output, `N * R/4 * D`.
+    pub fn output(&self) -> usize {
+        self.samples * self.cells.halved().rows() * self.dim
+    }
+
+    fn check(&self, weights: &Weights, x: usize, out: usize) {
+        self.cells.check(self.samples);
+        weights.check(self);
+        assert_eq!(x, self.input(), "length of the input");
+        assert_eq!(out, self.output(), "length of the output");
+    }
+}
+
+/// `x [N, R, C]` to `out [N, R/4, D]`.
+pub fn forward(shape: &Shape, weights: &Weights, x: &[f32], out: &mut [f32]) {
+    shape.check(weights, x.len(), out.len());
+    cpu::forward(Level::current(), shape, weights, x, out);
+}
+
+/// Adds the gradients of the input and the weights. `x` is that of the forward pass.
+pub fn backward(
+    shape: &Shape,
+    weights: &Weights,
+    x: &[f32],
+    grad_out: &[f32],
+    grad_x: &mut [f32],
+    gradients: Gradients,
+) {
+    shape.check(weights, x.len(), grad_out.len());
+    gradients.check(shape);
+    assert_eq!(grad_x.len(), x.len(), "length of the input's gradient");
+    cpu::backward(Level::current(), shape, weights, x, grad_out, grad_x, gradients);
+}

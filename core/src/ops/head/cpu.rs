@@ -1,0 +1,91 @@
+//! The head on the CPU: small, so samples are simply the rows of one product.
+
+use rayon::prelude::*;
+
+use super::{Gradients, Saved, Shape, Weights};
+use crate::{
+    ops::{
+        parallel::{Plan, split},
+        scratch::Buffer,
+    },
+    simd::{self, Level, Matrix, product},
+};
+
+impl Shape {
+    fn plan(&self) -> Plan {
+        Plan::new(self.samples, 1, self.parameters())
+    }
+}
+
+pub(super) fn forward(
+    level: Level,
+    shape: &Shape,
+    weights: &Weights,
+    x: &[f32],
+    logits: &mut [f32],
+    saved: Option<&mut Saved>,
+) {
+    let mut pooled = Buffer::zeros(shape.samples * shape.dim);
+    pool(level, shape, x, &mut pooled);
+    let groups = shape.plan().all_groups();
+    let parts = split(logits, &groups, shape.classes);
+    let jobs: Vec<_> = groups.into_iter().zip(parts).collect();
+    jobs.into_par_iter().with_max_len(1).for_each(|(group, logits)| {
+        let pooled = &pooled[group.start * shape.dim..group.end * shape.dim];
+        let mut z = Buffer::new(pooled.len());
+        simd::layer_norm(level, pooled, weights.norm, weights.norm_bias, &mut z);
+        simd::fill_rows(logits, weights.linear_bias);
+        let linear = Matrix::new(weights.linear, shape.dim, shape.classes);
+        product(Matrix::new(&z, group.len(), shape.dim), linear, true, logits);
+    });
+    if let Some(saved) = saved {
+        saved.pooled = pooled;
+    }
+}
+
+/// Mean over the rows of each sample; `pooled [N, D]` is zero before.
+fn pool(level: Level, shape: &Shape, x: &[f32], pooled: &mut [f32]) {
+    let samples = pooled.par_chunks_exact_mut(shape.dim).zip(x.par_chunks_exact(shape.rows * shape.dim));
+    samples.for_each(|(pooled, x)| {
+        simd::add_columns(level, x, pooled);
+        for value in pooled.iter_mut() {
+            *value /= shape.rows as f32;
+        }
+    });
+}
+
+pub(super) fn backward(
+    level: Level,
+    shape: &Shape,
+    weights: &Weights,
+    saved: &Saved,
+    grad_logits: &[f32],
+    grad_x: &mut [f32],
+    mut gradients: Gradients,
+) {
+    let plan = shape.plan();
+    let (dim, classes, each) = (shape.dim, shape.classes, shape.rows * shape.dim);
+    let total = plan.accumulate(shape.parameters(), grad_x, each, |chunk, grad_x, flat| {
+        let gradients = Gradients::split(flat, shape);
+        let begin = chunk.start;
+        for group in plan.groups(chunk) {
+            let pooled = &saved.pooled[group.start * dim..group.end * dim];
+            let grad = &grad_logits[group.start * classes..group.end * classes];
+            let (mut z, mut grad_z) = (Buffer::new(pooled.len()), Buffer::new(pooled.len()));
+            simd::layer_norm(level, pooled, weights.norm, weights.norm_bias, &mut z);
+            simd::add_columns(level, grad, gradients.linear_bias);
+            let grad = Matrix::new(grad, group.len(), classes);
+            product(Matrix::new(&z, group.len(), dim).t(), grad, true, gradients.linear);
+            product(grad, Matrix::new(weights.linear, dim, classes).t(), false, &mut grad_z);
+            let (norm, norm_bias) = (&mut *gradients.norm, &mut *gradients.norm_bias);
+            simd::layer_norm_backward(level, pooled, weights.norm, &mut grad_z, norm, norm_bias);
+            for (sample, grad) in group.zip(grad_z.chunks_exact_mut(dim)) {
+                for value in grad.iter_mut() {
+                    *value /= shape.rows as f32;
+                }
+                simd::add_bias(level, &mut grad_x[(sample - begin) * each..][..each], grad);
+            }
+        }
+    });
+    gradients.add(&total);
+}

@@ -1,0 +1,86 @@
+//! The classifier's head: global average pooling, normalisation, a linear layer.
+//!
+//! ```text
+//! p      = mean_r x_r            over the R rows of a sample
+//! logits = LN(p) W + b           W [D, CLASSES]
+//! ```
+
+mod cpu;
+pub mod reference;
+
+use std::marker::PhantomData;
+
+use super::scratch::Buffer;
+use crate::simd::Level;
+
+/// Sizes of a head.
+#[derive(Debug, Clone, Copy)]
+pub struct Shape {
+    /// Samples `N`.
+    pub samples: usize,
+    /// Rows `R` of a sample.
+    pub rows: usize,
+    /// Channels `D`.
+    pub dim: usize,
+    /// Classes.
+    pub classes: usize,
+    /// Nothing: a head borrows no visibility.
+    pub borrows: PhantomData<()>,
+}
+
+parameters! {
+    for Shape;
+    /// Scale of the normalisation, `[D]`.
+    norm: |s| s.dim;
+    /// Shift of the normalisation, `[D]`.
+    norm_bias: |s| s.dim;
+    /// Linear layer, `[D, CLASSES]`.
+    linear: |s| s.dim * s.classes;
+    /// Its bias, `[CLASSES]`.
+    linear_bias: |s| s.classes;
+}
+
+impl Shape {
+    /// Values of the input, `N * R * D`.
+    pub fn input(&self) -> usize {
+        self.samples * self.rows * self.dim
+    }
+
+    /// Values of the output, `N * CLASSES`.
+    pub fn output(&self) -> usize {
+        self.samples * self.classes
+    }
+
+    fn check(&self, weights: &Weights, x: usize, logits: usize) {
+        weights.check(self);
+        assert_eq!(x, self.input(), "length of the input");
+        assert_eq!(logits, self.output(), "length of the logits");
+    }
+}
+
+/// What the backward pass needs: the means, `[N, D]`.
+#[derive(Debug, Default)]
+pub struct Saved {
+    pooled: Buffer,
+}
+
+/// `x [N, R, D]` to `logits [N, CLASSES]`.
+pub fn forward(shape: &Shape, weights: &Weights, x: &[f32], logits: &mut [f32], saved: Option<&mut Saved>) {
+    shape.check(weights, x.len(), logits.len());
+    cpu::forward(Level::current(), shape, weights, x, logits, saved);
+}
+
+/// Adds the gradients of the input and the weights; the input itself is not needed.
+pub fn backward(
+    shape: &Shape,
+    weights: &Weights,
+    saved: &Saved,
+    grad_logits: &[f32],
+    grad_x: &mut [f32],
+    gradients: Gradients,
+) {
+    shape.check(weights, grad_x.len(), grad_logits.len());
+    gradients.check(shape);
+    assert_eq!(saved.pooled.len(), shape.samples * shape.dim, "the forward pass saved another shape, or nothing");
+    cpu::backward(Level::current(), shape, weights, saved, grad_logits, grad_x, gradients);
+}

@@ -1,0 +1,97 @@
+//! The stem: cuts the image into `S x S` squares, projects each and normalises it.
+//!
+//! For the square of pixels `p` (`S * S * C_in` values, row-major) under one cell:
+//!
+//! ```text
+//! y = p W + b          W [S, S, C_in, D], b [D]
+//! out = LN(y)          over the D channels
+//! ```
+//!
+//! The squares do not overlap, so this is a gather and a matrix product. In sparse form only the cells of visible
+//! patches are computed, and no other pixel is read.
+
+mod cpu;
+pub mod reference;
+
+use super::{Cells, scratch::Buffer};
+use crate::simd::Level;
+
+/// Sizes of a stem.
+#[derive(Debug, Clone, Copy)]
+pub struct Shape<'a> {
+    /// Samples `N`.
+    pub samples: usize,
+    /// Geometry of the output; the image has `stride` times its height and width.
+    pub cells: Cells<'a>,
+    /// Side of a square and stride, in pixels, `S`.
+    pub stride: usize,
+    /// Channels of the image, `C_in`.
+    pub channels: usize,
+    /// Channels of the output, `D`.
+    pub dim: usize,
+}
+
+parameters! {
+    for Shape<'_>;
+    /// Convolution, `[S, S, C_in, D]`.
+    conv: |s| s.stride * s.stride * s.channels * s.dim;
+    /// Bias of the convolution, `[D]`.
+    conv_bias: |s| s.dim;
+    /// Scale of the normalisation, `[D]`.
+    norm: |s| s.dim;
+    /// Shift of the normalisation, `[D]`.
+    norm_bias: |s| s.dim;
+}
+
+impl Shape<'_> {
+    /// Values of an image batch, `N * H * W * C_in`.
+    pub fn input(&self) -> usize {
+        let pixels = self.cells.height() * self.cells.width() * self.stride * self.stride;
+        self.samples * pixels * self.channels
+    }
+
+    /// Values of the output, `N * R * D`.
+    pub fn output(&self) -> usize {
+        self.samples * self.cells.rows() * self.dim
+    }
+
+    fn square(&self) -> usize {
+        self.stride * self.stride * self.channels
+    }
+
+    fn check(&self, weights: &Weights, images: usize, out: usize) {
+        self.cells.check(self.samples);
+        weights.check(self);
+        assert_eq!(images, self.input(), "length of the images");
+        assert_eq!(out, self.output(), "length of the output");
+    }
+}
+
+/// What the backward pass needs: the convolution's output.
+#[derive(Debug, Default)]
+pub struct Saved {
+    y: Buffer,
+}
+
+/// `images [N, H, W, C_in]` to `out [N, R, D]`.
+pub fn forward(shape: &Shape, weights: &Weights, images: &[f32], out: &mut [f32], saved: Option<&mut Saved>) {
+    shape.check(weights, images.len(), out.len());
+    cpu::forward(Level::current(), shape, weights, images, out, saved);
+}
+
+/// Adds the gradients of the weights and, if asked for, of the images.
+pub fn backward(
+    shape: &Shape,
+    weights: &Weights,
+    images: &[f32],
+    saved: &Saved,
+    grad_out: &[f32],
+    grad_images: Option<&mut [f32]>,
+    gradients: Gradients,
+) {
+    shape.check(weights, images.len(), grad_out.len());
+    gradients.check(shape);
+    assert!(grad_images.as_ref().is_none_or(|g| g.len() == images.len()), "length of the images' gradient");
+    assert_eq!(saved.y.len(), grad_out.len(), "the forward pass saved another shape, or nothing");
+    cpu::backward(Level::current(), shape, weights, images, saved, grad_out, grad_images, gradients);
+}

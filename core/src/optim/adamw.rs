@@ -1,0 +1,341 @@
+//! AdamW, in one pass over memory.
+
+use pulp::Arch;
+use rayon::prelude::*;
+
+use super::{CHUNK, Ema, Rule, ema::move_towards};
+
+/// Adam with decoupled weight decay (Loshchilov and Hutter, arXiv 1711.05101), in the form PyTorch gives it.
+///
+/// Update `t`, counted from 1, of a parameter `p` with gradient `g` (already averaged and clipped), at the learning
+/// rate `lr` = schedule x the layer's scale:
+///
+/// ```text
+/// p <- p (1 - lr wd)                        where weight decay acts
+/// m <- m + (1 - b1) (g - m)
+/// v <- b2 v + (1 - b2) g^2
+/// p <- p - lr / (1 - b1^t) * m / (sqrt(v) / sqrt(1 - b2^t) + eps)
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AdamW {
+    /// Decay of the first moment, in `[0, 1)`.
+    pub beta1: f64,
+    /// Decay of the second moment, in `[0, 1)`.
+    pub beta2: f64,
+    /// Added to the root of the second moment.
+    pub eps: f64,
+    /// Weight decay `wd` where a [`Rule`] asks for it.
+    pub weight_decay: f64,
+}
+
+impl Default for AdamW {
+    /// Betas (0.9, 0.999), eps 1e-8, weight decay 0.05.
+    fn default() -> Self {
+        Self { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.05 }
+    }
+}
+
+/// The numbers of one update of one tensor, computed in f64 and rounded once. Other executors take them as they are.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Coefficients {
+    /// `1 - lr wd`.
+    pub keep: f32,
+    /// `1 - b1`.
+    pub rate1: f32,
+    /// `b2`.
+    pub beta2: f32,
+    /// `1 - b2`.
+    pub rate2: f32,
+    /// `lr / (1 - b1^t)`.
+    pub step: f32,
+    /// `1 / sqrt(1 - b2^t)`.
+    pub root_scale: f32,
+    /// Epsilon.
+    pub eps: f32,
+}
+
+impl AdamW {
+    /// The numbers of update `update`, counted from 1, of a tensor under `rule`, at the schedule's rate `lr`.
+    pub fn coefficients(&self, rule: &Rule, lr: f64, update: u64) -> Coefficients {
+        let lr = lr * rule.lr_scale;
+        let weight_decay = if rule.decays { self.weight_decay } else { 0.0 };
+        // Beyond 2^31 updates both corrections are long 1.
+        let t = i32::try_from(update).unwrap_or(i32::MAX);
+        Coefficients {
+            keep: (1.0 - lr * weight_decay) as f32,
+            rate1: (1.0 - self.beta1) as f32,
+            beta2: self.beta2 as f32,
+            rate2: (1.0 - self.beta2) as f32,
+            step: (lr / (1.0 - self.beta1.powi(t))) as f32,
+            root_scale: (1.0 / (1.0 - self.beta2.powi(t)).sqrt()) as f32,
+            eps: self.eps as f32,
+        }
+    }
+}
+
+/// AdamW with its moments and, if asked for, a moving average of the parameters.
+#[derive(Debug, Clone)]
+pub struct Optimizer {
+    config: AdamW,
+    rules: Vec<Rule>,
+    m: Vec<f32>,
+    v: Vec<f32>,
+    updates: u64,
+    ema: Option<(Ema, Vec<f32>)>,
+}
+
+impl Optimizer {
+    /// Moments at zero; the average starts at `parameters`.
+    ///
+    /// # Panics
+    /// If `rules` do not cover `parameters` back to back.
+    pub fn new(config: AdamW, rules: Vec<Rule>, ema: Option<Ema>, parameters: &[f32]) -> Self {
+        let end = rules.iter().fold(0, |at, rule| {
+            assert_eq!(rule.range.start, at, "rules must lie back to back");
+            rule.range.end
+        });
+        assert_eq!(end, parameters.len(), "rules of another layout");
+        let zeros = vec![0.0; parameters.len()];
+        let ema = ema.map(|ema| (ema, parameters.to_vec()));
+        Self { config, rules, m: zeros.clone(), v: zeros, updates: 0, ema }
+    }
+
+    /// Puts back what a checkpoint held.
+    ///
+    /// # Panics
+    /// If a buffer has another length than the parameters, or `ema` is there where the optimiser keeps none or the
+    /// other way round.
+    pub fn restore(&mut self, m: Vec<f32>, v: Vec<f32>, ema: Option<Vec<f32>>, updates: u64) {
+        assert_eq!((m.len(), v.len()), (self.m.len(), self.v.len()), "moments of another layout");
+        assert_eq!(ema.is_some(), self.ema.is_some(), "a moving average on one side only");
+        (self.m, self.v, self.updates) = (m, v, updates);
+        if let (Some((_, average)), Some(kept)) = (&mut self.ema, ema) {
+            assert_eq!(kept.len(), average.len(), "a moving average of another layout");
+            *average = kept;
+        }
+    }
+
+    /// One update. `gradients` are multiplied by `scale` (1 / number of accumulated batches, clipping) on the way in.
+    ///
+    /// Every element is on its own, so that threads and vector widths change no bit. Gradients are taken as they are:
+    /// look at their norm first ([`super::global_norm`]).
+    ///
+    /// # Panics
+    /// If a buffer has another length than the parameters the optimiser was made for.
+    pub fn step(&mut self, parameters: &mut [f32], gradients: &[f32], lr: f64, scale: f32) {
+        assert_eq!((parameters.len(), gradients.len()), (self.m.len(), self.m.len()), "buffers of another layout");
+        self.updates += 1;
+        let coefficients: Vec<Coefficients> =
+            self.rules.iter().map(|rule| self.config.coefficients(rule, lr, self.updates)).collect();
+        let rules = &self.rules[..];
+        let chunks = parameters
+            .par_chunks_mut(CHUNK)
+            .zip(gradients.par_chunks(CHUNK))
+            .zip(self.m.par_chunks_mut(CHUNK).zip(self.v.par_chunks_mut(CHUNK)))
+            .enumerate();
+        let update = |at: usize, p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32]| {
+            for (range, coefficients) in pieces(rules, &coefficients, at * CHUNK, p.len()) {
+                let (p, g) = (&mut p[range.clone()], &g[range.clone()]);
+                let (m, v) = (&mut m[range.clone()], &mut v[range]);
+                Arch::new().dispatch(|| update(p, g, m, v, coefficients, scale));
+            }
+        };
+        match &mut self.ema {
+            None => chunks.for_each(|(at, ((p, g), (m, v)))| update(at, p, g, m, v)),
+            Some((ema, average)) => {
+                let rate = ema.rate(self.updates);
+                chunks.zip(average.par_chunks_mut(CHUNK)).for_each(|((at, ((p, g), (m, v))), average)| {
+                    update(at, p, g, m, v);
+                    Arch::new().dispatch(|| move_towards(average, p, rate));
+                });
+            }
+        }
+    }
+
+    /// Updates made so far: skipped steps do not count.
+    pub fn updates(&self) -> u64 {
+        self.updates
+    }
+
+    /// First moments, in the layout of the parameters.
+    pub fn m(&self) -> &[f32] {
+        &self.m
+    }
+
+    /// Second moments, in the layout of the parameters.
+    pub fn v(&self) -> &[f32] {
+        &self.v
+    }
+
+    /// The moving average, if one is kept.
+    pub fn ema(&self) -> Option<&[f32]> {
+        self.ema.as_ref().map(|(_, average)| &average[..])
+    }
+
+    /// The rule of each tensor, in the order of the layout.
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+}
+
+/// The parts of `start..start + len` that lie under one rule each, counted from `start`.
+fn pieces<'a>(
+    rules: &'a [Rule],
+    coefficients: &'a [Coefficients],
+    start: usize,
+    len: usize,
+) -> impl Iterator<Item = (std::ops::Range<usize>, Coefficients)> + 'a {
+    let first = rules.partition_point(|rule| rule.range.end <= start);
+    let under = rules[first..].iter().zip(&coefficients[first..]);
+    under.take_while(move |(rule, _)| rule.range.start < start + len).map(move |(rule, &coefficients)| {
+        let from = rule.range.start.max(start) - start;
+        let to = rule.range.end.min(start + len) - start;
+        (from..to, coefficients)
+    })
+}
+
+#[inline(always)]
+fn update(p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32], c: Coefficients, scale: f32) {
+    for (((p, &g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
+        let g = g * scale;
+        *m += c.rate1 * (g - *m);
+        *v = c.beta2 * *v + c.rate2 * g * g;
+        *p = *p * c.keep - c.step * *m / (v.sqrt() * c.root_scale + c.eps);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The formula of the documentation, read off in f64.
+    struct Plain {
+        p: Vec<f64>,
+        m: Vec<f64>,
+        v: Vec<f64>,
+        e: Vec<f64>,
+    }
+
+    impl Plain {
+        fn new(p: &[f32]) -> Self {
+            let p: Vec<f64> = p.iter().map(|&p| p.into()).collect();
+            Self { m: vec![0.0; p.len()], v: vec![0.0; p.len()], e: p.clone(), p }
+        }
+
+        fn step(&mut self, c: &AdamW, rules: &[Rule], g: &[f32], lr: f64, t: i32, d: f64) {
+            for rule in rules {
+                let lr = lr * rule.lr_scale;
+                for i in rule.range.clone() {
+                    let g = f64::from(g[i]);
+                    if rule.decays {
+                        self.p[i] -= lr * c.weight_decay * self.p[i];
+                    }
+                    self.m[i] = c.beta1 * self.m[i] + (1.0 - c.beta1) * g;
+                    self.v[i] = c.beta2 * self.v[i] + (1.0 - c.beta2) * g * g;
+                    let m = self.m[i] / (1.0 - c.beta1.powi(t));
+                    let v = self.v[i] / (1.0 - c.beta2.powi(t));
+                    self.p[i] -= lr * m / (v.sqrt() + c.eps);
+                    self.e[i] = d * self.e[i] + (1.0 - d) * self.p[i];
+                }
+            }
+        }
+    }
+
+    fn rule(range: std::ops::Range<usize>, decays: bool, lr_scale: f64) -> Rule {
+        Rule { range, decays, lr_scale }
+    }
+
+    /// Rules that start and end inside chunks, one of them empty, one across several chunks.
+    fn some_rules() -> Vec<Rule> {
+        vec![
+            rule(0..7, true, 1.0),
+            rule(7..7, true, 1.0),
+            rule(7..40_000, false, 0.5),
+            rule(40_000..120_001, true, 0.1),
+        ]
+    }
+
+    fn noise(n: usize, seed: u32) -> Vec<f32> {
+        let mut x = seed;
+        std::iter::repeat_with(|| {
+            x = x.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (x >> 8) as f32 / (1 << 23) as f32 - 1.0
+        })
+        .take(n)
+        .collect()
+    }
+
+    fn run(steps: u32) -> (Vec<f32>, Optimizer) {
+        let mut p = noise(120_001, 1);
+        let ema = Ema { decay: 0.9, warmup: false };
+        let mut optimizer = Optimizer::new(AdamW::default(), some_rules(), Some(ema), &p);
+        for t in 1..=steps {
+            optimizer.step(&mut p, &noise(120_001, t + 1), 1e-3 * f64::from(t), 0.5);
+        }
+        (p, optimizer)
+    }
+
+    fn close(found: &[f32], expected: &[f64], tolerance: f64) {
+        for (i, (&found, &expected)) in found.iter().zip(expected).enumerate() {
+            let error = (f64::from(found) - expected).abs();
+            assert!(error <= tolerance * (1.0 + expected.abs()), "{i}: {found} is not {expected}");
+        }
+    }
+
+    #[test]
+    fn follows_a_plain_loop_in_f64() {
+        let (p, optimizer) = run(30);
+        let mut plain = Plain::new(&noise(120_001, 1));
+        for t in 1..=30 {
+            let g: Vec<f32> = noise(120_001, t + 1).iter().map(|g| 0.5 * g).collect();
+            plain.step(&AdamW::default(), &some_rules(), &g, 1e-3 * f64::from(t), t as i32, 0.9);
+        }
+        close(&p, &plain.p, 2e-6);
+        close(optimizer.m(), &plain.m, 1e-6);
+        close(optimizer.v(), &plain.v, 1e-6);
+        close(optimizer.ema().unwrap(), &plain.e, 2e-6);
+    }
+
+    #[test]
+    fn first_step_worked_out_by_hand() {
+        // t = 1: m / (1 - b1) = g and v / (1 - b2) = g^2, so p = p (1 - lr wd) - lr sign(g).
+        let config = AdamW { weight_decay: 0.1, ..AdamW::default() };
+        let mut p = vec![1.0, 1.0];
+        let mut optimizer = Optimizer::new(config, vec![rule(0..1, true, 1.0), rule(1..2, false, 0.5)], None, &p);
+        optimizer.step(&mut p, &[3.0, -0.2], 0.01, 1.0);
+        close(&p, &[1.0 - 0.001 - 0.01, 1.0 + 0.005], 1e-7);
+        assert!(optimizer.ema().is_none());
+    }
+
+    #[test]
+    fn a_zero_gradient_moves_nothing() {
+        let mut p = vec![1.0; 3];
+        let mut optimizer = Optimizer::new(AdamW::default(), vec![rule(0..3, false, 1.0)], None, &p);
+        optimizer.step(&mut p, &[0.0; 3], 0.01, 1.0);
+        assert_eq!(p, [1.0; 3]);
+    }
+
+    #[test]
+    fn bits_do_not_depend_on_threads() {
+        let bits = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let (p, optimizer) = pool.install(|| run(3));
+            p.iter().chain(optimizer.ema().unwrap()).map(|x| x.to_bits()).collect::<Vec<_>>()
+        };
+        let one = bits(1);
+        assert!(one == bits(2) && one == bits(5));
+    }
+
+    #[test]
+    fn restored_equals_uninterrupted() {
+        let (whole, _) = run(6);
+        let (mut p, half) = run(3);
+        let ema = Ema { decay: 0.9, warmup: false };
+        let mut optimizer = Optimizer::new(AdamW::default(), some_rules(), Some(ema), &p);
+        optimizer.restore(half.m().to_vec(), half.v().to_vec(), half.ema().map(<[f32]>::to_vec), half.updates());
+        for t in 4..=6 {
+            optimizer.step(&mut p, &noise(120_001, t + 1), 1e-3 * f64::from(t), 0.5);
+        }
+        assert!(p.iter().zip(&whole).all(|(a, b)| a.to_bits() == b.to_bits()));
+    }
+}

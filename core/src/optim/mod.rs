@@ -1,0 +1,39 @@
+//! The optimiser, on flat buffers.
+//!
+//! All parameters of a model lie in one `Vec<f32>` in a fixed order; a [`Layout`] says which range is which
+//! tensor. Gradients, moments and the moving average use the same layout, so that an update is one pass over
+//! memory, a checkpoint one copy, and the result the same bits for any number of threads.
+//!
+//! ```
+//! use convnext_core::optim::{AdamW, LayerDecay, Layout, Optimizer, Schedule, clip_scale, global_norm, rules};
+//!
+//! let layout = Layout::new([("head.linear.weight", vec![2, 3]), ("head.linear.bias", vec![3])])?;
+//! let mut parameters = vec![0.5; layout.len()];
+//! let gradients = vec![0.1; layout.len()];
+//!
+//! let rules = rules(&layout, &[2, 2, 6, 2], Some(LayerDecay::single(0.9)))?;
+//! let mut optimizer = Optimizer::new(AdamW::default(), rules, None, &parameters);
+//! let schedule = Schedule { start: 0.0, peak: 1e-3, end: 0.0, warmup: 10, total: 100 };
+//!
+//! let norm = global_norm(&gradients);
+//! assert!(norm.is_finite()); // what to do otherwise is the caller's choice
+//! optimizer.step(&mut parameters, &gradients, schedule.lr(10), clip_scale(norm, 1.0));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod adamw;
+mod clip;
+mod ema;
+mod groups;
+mod layout;
+mod schedule;
+
+pub use adamw::{AdamW, Coefficients, Optimizer};
+pub use clip::{NonFinite, clip_scale, first_non_finite, global_norm};
+pub use ema::Ema;
+pub use groups::{GroupError, LayerDecay, LayerDecayMode, Rule, decays, last_layer_id, layer_id, rules};
+pub use layout::{Layout, LayoutError, Segment};
+pub use schedule::Schedule;
+
+/// Elements that one task of a parallel pass works on. Fixed, so that results do not depend on the thread count.
+const CHUNK: usize = 1 << 15;

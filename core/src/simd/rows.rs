@@ -1,0 +1,333 @@
+//! Kernels over rows of channels: sums, layer normalisation, GELU and what surrounds it.
+
+use super::{Arithmetic, Level, dispatch, math};
+
+/// Lanes of the reductions over a row.
+const LANES: usize = 8;
+
+/// The epsilon of layer normalisation.
+const EPSILON: f32 = crate::ops::LAYER_NORM_EPSILON as f32;
+
+/// `into += from`.
+///
+/// Panics if the lengths differ.
+pub fn add(into: &mut [f32], from: &[f32]) {
+    assert_eq!(into.len(), from.len(), "lengths of a sum");
+    for (into, from) in into.iter_mut().zip(from) {
+        *into += from;
+    }
+}
+
+/// `into = scale * from`.
+pub(crate) fn scale(scale: f32, from: &[f32], into: &mut [f32]) {
+    for (into, from) in into.iter_mut().zip(from) {
+        *into = scale * from;
+    }
+}
+
+/// `sums[c] += sum_r rows[r, c]`.
+pub(crate) fn add_columns(level: Level, rows: &[f32], sums: &mut [f32]) {
+    dispatch!(level, add_columns_body(rows, sums));
+}
+
+#[inline(always)]
+fn add_columns_body<A: Arithmetic>(rows: &[f32], sums: &mut [f32]) {
+    for row in rows.chunks_exact(sums.len()) {
+        for (sum, value) in sums.iter_mut().zip(row) {
+            *sum += value;
+        }
+    }
+}
+
+/// `rows[r, c] += bias[c]`.
+pub(crate) fn add_bias(level: Level, rows: &mut [f32], bias: &[f32]) {
+    dispatch!(level, add_bias_body(rows, bias));
+}
+
+#[inline(always)]
+fn add_bias_body<A: Arithmetic>(rows: &mut [f32], bias: &[f32]) {
+    for row in rows.chunks_exact_mut(bias.len()) {
+        for (value, bias) in row.iter_mut().zip(bias) {
+            *value += bias;
+        }
+    }
+}
+
+/// Fills every row with `bias`.
+pub(crate) fn fill_rows(rows: &mut [f32], bias: &[f32]) {
+    for row in rows.chunks_exact_mut(bias.len()) {
+        row.copy_from_slice(bias);
+    }
+}
+
+/// `rows[r, c] *= scale[c]`.
+pub(crate) fn scale_columns(level: Level, rows: &mut [f32], scale: &[f32]) {
+    dispatch!(level, scale_columns_body(rows, scale));
+}
+
+#[inline(always)]
+fn scale_columns_body<A: Arithmetic>(rows: &mut [f32], scale: &[f32]) {
+    for row in rows.chunks_exact_mut(scale.len()) {
+        for (value, scale) in row.iter_mut().zip(scale) {
+            *value *= scale;
+        }
+    }
+}
+
+/// `sum_i a_i b_i`, in lanes.
+#[inline(always)]
+pub(crate) fn dot<A: Arithmetic>(a: &[f32], b: &[f32]) -> f32 {
+    let mut sums = [0.0f32; LANES];
+    let (a_blocks, a_rest) = a.as_chunks::<LANES>();
+    let (b_blocks, b_rest) = b.as_chunks::<LANES>();
+    for (a, b) in a_blocks.iter().zip(b_blocks) {
+        for lane in 0..LANES {
+            sums[lane] = A::multiply_add(a[lane], b[lane], sums[lane]);
+        }
+    }
+    let mut total = fold(sums);
+    for (a, b) in a_rest.iter().zip(b_rest) {
+        total += a * b;
+    }
+    total
+}
+
+/// Sum of the lanes, as a tree.
+#[inline(always)]
+fn fold(lanes: [f32; LANES]) -> f32 {
+    let half: [f32; 4] = std::array::from_fn(|i| lanes[i] + lanes[i + 4]);
+    (half[0] + half[2]) + (half[1] + half[3])
+}
+
+#[inline(always)]
+fn sum<A: Arithmetic>(row: &[f32]) -> f32 {
+    let mut sums = [0.0f32; LANES];
+    let (blocks, rest) = row.as_chunks::<LANES>();
+    for block in blocks {
+        for lane in 0..LANES {
+            sums[lane] += block[lane];
+        }
+    }
+    fold(sums) + rest.iter().sum::<f32>()
+}
+
+/// Mean and `1 / sqrt(variance + epsilon)` of a row; the variance is taken around the mean, in a second pass.
+#[inline(always)]
+fn moments<A: Arithmetic>(row: &[f32]) -> (f32, f32) {
+    let mean = sum::<A>(row) / row.len() as f32;
+    let mut squares = [0.0f32; LANES];
+    let (blocks, rest) = row.as_chunks::<LANES>();
+    for block in blocks {
+        for lane in 0..LANES {
+            let centred = block[lane] - mean;
+            squares[lane] = A::multiply_add(centred, centred, squares[lane]);
+        }
+    }
+    let mut total = fold(squares);
+    for value in rest {
+        total += (value - mean) * (value - mean);
+    }
+    (mean, 1.0 / (total / row.len() as f32 + EPSILON).sqrt())
+}
+
+/// Layer normalisation of every row of `x`: `out = (x - mean) / sqrt(variance + 1e-6) * weight + bias`.
+pub(crate) fn layer_norm(level: Level, x: &[f32], weight: &[f32], bias: &[f32], out: &mut [f32]) {
+    dispatch!(level, layer_norm_body(x, weight, bias, out));
+}
+
+#[inline(always)]
+fn layer_norm_body<A: Arithmetic>(x: &[f32], weight: &[f32], bias: &[f32], out: &mut [f32]) {
+    let channels = weight.len();
+    let bias = &bias[..channels];
+    for (x, out) in x.chunks_exact(channels).zip(out.chunks_exact_mut(channels)) {
+        let (mean, rate) = moments::<A>(x);
+        for c in 0..channels {
+            out[c] = A::multiply_add((x[c] - mean) * rate, weight[c], bias[c]);
+        }
+    }
+}
+
+/// Gradients of [`layer_norm`]: turns `grad`, that of its output, into that of `x`, in place; adds those of weight
+/// and bias.
+pub(crate) fn layer_norm_backward(
+    level: Level,
+    x: &[f32],
+    weight: &[f32],
+    grad: &mut [f32],
+    grad_weight: &mut [f32],
+    grad_bias: &mut [f32],
+) {
+    dispatch!(level, layer_norm_backward_body(x, weight, grad, grad_weight, grad_bias));
+}
+
+#[inline(always)]
+fn layer_norm_backward_body<A: Arithmetic>(
+    x: &[f32],
+    weight: &[f32],
+    grad: &mut [f32],
+    grad_weight: &mut [f32],
+    grad_bias: &mut [f32],
+) {
+    let channels = weight.len();
+    let (grad_weight, grad_bias) = (&mut grad_weight[..channels], &mut grad_bias[..channels]);
+    let scale = 1.0 / channels as f32;
+    for (x, grad) in x.chunks_exact(channels).zip(grad.chunks_exact_mut(channels)) {
+        let (mean, rate) = moments::<A>(x);
+        for c in 0..channels {
+            grad_weight[c] = A::multiply_add(grad[c], (x[c] - mean) * rate, grad_weight[c]);
+            grad_bias[c] += grad[c];
+            grad[c] *= weight[c];
+        }
+        let offset = sum::<A>(grad) * scale;
+        let slope = centred_dot::<A>(grad, x, mean) * rate * rate * scale;
+        for c in 0..channels {
+            grad[c] = rate * (grad[c] - offset - (x[c] - mean) * slope);
+        }
+    }
+}
+
+#[inline(always)]
+fn centred_dot<A: Arithmetic>(a: &[f32], b: &[f32], mean: f32) -> f32 {
+    let mut sums = [0.0f32; LANES];
+    let (a_blocks, a_rest) = a.as_chunks::<LANES>();
+    let (b_blocks, b_rest) = b.as_chunks::<LANES>();
+    for (a, b) in a_blocks.iter().zip(b_blocks) {
+        for lane in 0..LANES {
+            sums[lane] = A::multiply_add(a[lane], b[lane] - mean, sums[lane]);
+        }
+    }
+    let mut total = fold(sums);
+    for (a, b) in a_rest.iter().zip(b_rest) {
+        total += a * (b - mean);
+    }
+    total
+}
+
+/// `h += bias` in place, `a = gelu(h)`, `squares[c] += sum_r a^2`.
+pub(crate) fn bias_gelu(level: Level, h: &mut [f32], bias: &[f32], a: &mut [f32], squares: &mut [f32]) {
+    dispatch!(level, bias_gelu_body(h, bias, a, squares));
+}
+
+#[inline(always)]
+fn bias_gelu_body<A: Arithmetic>(h: &mut [f32], bias: &[f32], a: &mut [f32], squares: &mut [f32]) {
+    let width = bias.len();
+    let squares = &mut squares[..width];
+    for (h, a) in h.chunks_exact_mut(width).zip(a.chunks_exact_mut(width)) {
+        for c in 0..width {
+            h[c] += bias[c];
+            a[c] = math::gelu::<A>(h[c]);
+            squares[c] = A::multiply_add(a[c], a[c], squares[c]);
+        }
+    }
+}
+
+/// `h = gelu(h + bias)` in place, `squares[c] += sum_r h^2`.
+pub(crate) fn bias_gelu_in_place(level: Level, h: &mut [f32], bias: &[f32], squares: &mut [f32]) {
+    dispatch!(level, bias_gelu_in_place_body(h, bias, squares));
+}
+
+#[inline(always)]
+fn bias_gelu_in_place_body<A: Arithmetic>(h: &mut [f32], bias: &[f32], squares: &mut [f32]) {
+    let width = bias.len();
+    let squares = &mut squares[..width];
+    for h in h.chunks_exact_mut(width) {
+        for c in 0..width {
+            h[c] = math::gelu::<A>(h[c] + bias[c]);
+            squares[c] = A::multiply_add(h[c], h[c], squares[c]);
+        }
+    }
+}
+
+/// `a = gelu(h)`.
+pub(crate) fn gelu(level: Level, h: &[f32], a: &mut [f32]) {
+    dispatch!(level, gelu_body(h, a));
+}
+
+#[inline(always)]
+fn gelu_body<A: Arithmetic>(h: &[f32], a: &mut [f32]) {
+    for (h, a) in h.iter().zip(a) {
+        *a = math::gelu::<A>(*h);
+    }
+}
+
+/// `grad = (grad + pull * gelu(h)) * gelu'(h)` in place, `sums[c] += sum_r grad`.
+pub(crate) fn gelu_backward(level: Level, h: &[f32], pull: &[f32], grad: &mut [f32], sums: &mut [f32]) {
+    dispatch!(level, gelu_backward_body(h, pull, grad, sums));
+}
+
+#[inline(always)]
+fn gelu_backward_body<A: Arithmetic>(h: &[f32], pull: &[f32], grad: &mut [f32], sums: &mut [f32]) {
+    let width = pull.len();
+    let sums = &mut sums[..width];
+    for (h, grad) in h.chunks_exact(width).zip(grad.chunks_exact_mut(width)) {
+        for c in 0..width {
+            let (a, slope) = math::gelu_with_derivative::<A>(h[c]);
+            grad[c] = A::multiply_add(pull[c], a, grad[c]) * slope;
+            sums[c] += grad[c];
+        }
+    }
+}
+
+/// `out[r, c] = x[r, c] + scale * (out[r, c] + bias[c])`.
+pub(crate) fn residual(level: Level, x: &[f32], bias: &[f32], scale: f32, out: &mut [f32]) {
+    dispatch!(level, residual_body(x, bias, scale, out));
+}
+
+#[inline(always)]
+fn residual_body<A: Arithmetic>(x: &[f32], bias: &[f32], scale: f32, out: &mut [f32]) {
+    let channels = bias.len();
+    for (x, out) in x.chunks_exact(channels).zip(out.chunks_exact_mut(channels)) {
+        for c in 0..channels {
+            out[c] = A::multiply_add(scale, out[c] + bias[c], x[c]);
+        }
+    }
+}
+
+/// `sums[c] += sum_r a[r, c] * b[r, c]`.
+pub(crate) fn add_column_products(level: Level, a: &[f32], b: &[f32], sums: &mut [f32]) {
+    dispatch!(level, add_column_products_body(a, b, sums));
+}
+
+#[inline(always)]
+fn add_column_products_body<A: Arithmetic>(a: &[f32], b: &[f32], sums: &mut [f32]) {
+    let width = sums.len();
+    for (a, b) in a.chunks_exact(width).zip(b.chunks_exact(width)) {
+        for c in 0..width {
+            sums[c] = A::multiply_add(a[c], b[c], sums[c]);
+        }
+    }
+}
+
+/// `sums[r] = sum_c a[r, c] * b[r, c]`, rows of `width`.
+pub(crate) fn row_products(level: Level, a: &[f32], b: &[f32], width: usize, sums: &mut [f32]) {
+    dispatch!(level, row_products_body(a, b, width, sums));
+}
+
+#[inline(always)]
+fn row_products_body<A: Arithmetic>(a: &[f32], b: &[f32], width: usize, sums: &mut [f32]) {
+    for ((a, b), sum) in a.chunks_exact(width).zip(b.chunks_exact(width)).zip(sums) {
+        *sum = dot::<A>(a, b);
+    }
+}
+
+/// `into[r, c] = factor[r] * from[r, c]`, rows of `width`.
+pub(crate) fn scale_rows(factor: &[f32], from: &[f32], width: usize, into: &mut [f32]) {
+    for ((into, from), &factor) in into.chunks_exact_mut(width).zip(from.chunks_exact(width)).zip(factor) {
+        scale(factor, from, into);
+    }
+}
+
+/// `into[r, c] += factor[r] * from[r, c]`, rows of `width`; a `from` of one row is used for all.
+pub(crate) fn add_scaled_rows(level: Level, factor: &[f32], from: &[f32], width: usize, into: &mut [f32]) {
+    dispatch!(level, add_scaled_rows_body(factor, from, width, into));
+}
+
+#[inline(always)]
+fn add_scaled_rows_body<A: Arithmetic>(factor: &[f32], from: &[f32], width: usize, into: &mut [f32]) {
+    let from = from.chunks_exact(width).cycle();
+    for ((into, from), &factor) in into.chunks_exact_mut(width).zip(from).zip(factor) {
+        for c in 0..width {
+            into[c] = A::multiply_add(factor, from[c], into[c]);
+        }
+    }
+}

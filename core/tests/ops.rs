@@ -1,0 +1,107 @@
+//! Every operation by the same runner: the reference against finite differences, the fast version against the
+//! reference, one thread against eight; then the traps, by name.
+//!
+//! `cargo test` covers the level of this machine; `every_level_equals_the_reference` runs the runner again, in
+//! processes of their own, on the others.
+
+mod ops_cases;
+mod ops_traps;
+
+use std::{env, process::Command};
+
+use convnext_core::simd::Level;
+use ops_cases::{Case, cases, differentiable, narrow, random};
+use rayon::ThreadPoolBuilder;
+
+/// Relative to the largest value of a tensor. A value is a sum of at most some 10^4 products rounded to 6e-8 each,
+/// through at most six layers; errors of random sign grow with the root of the count.
+const TOLERANCE: f64 = 3e-5;
+
+fn assert_close(name: &str, what: &str, fast: &[f32], exact: &[f64], tolerance: f64) {
+    assert_eq!(fast.len(), exact.len(), "{name}: length of the {what}");
+    let largest = exact.iter().fold(1e-3f64, |largest, value| largest.max(value.abs()));
+    for (index, (&fast, &exact)) in fast.iter().zip(exact).enumerate() {
+        let error = (f64::from(fast) - exact).abs() / largest;
+        assert!(error <= tolerance, "{name}: {what}[{index}] is {fast}, not {exact} (of {largest})");
+    }
+}
+
+#[test]
+fn reference_gradients_equal_finite_differences() {
+    for case in differentiable() {
+        let (weights, x, grad_out) = case.values(1);
+        let (mut grad_x, mut grad_weights) = (vec![0.0; x.len()], vec![0.0; weights.len()]);
+        case.op.reference_backward(&weights, &x, &grad_out, &mut grad_x, &mut grad_weights);
+        let objective = |weights: &[f64], x: &[f64]| -> f64 {
+            case.op.reference(weights, x).iter().zip(&grad_out).map(|(out, grad)| out * grad).sum()
+        };
+        check_slopes(&case, "input", &x, &grad_x, |x| objective(&weights, x));
+        check_slopes(&case, "weights", &weights, &grad_weights, |weights| objective(weights, &x));
+    }
+}
+
+fn check_slopes(case: &Case, what: &str, at: &[f64], gradient: &[f64], f: impl Fn(&[f64]) -> f64) {
+    const STEP: f64 = 1e-5;
+    let largest = gradient.iter().fold(1e-3f64, |largest, value| largest.max(value.abs()));
+    let mut at = at.to_vec();
+    for index in 0..at.len() {
+        let middle = at[index];
+        at[index] = middle + STEP;
+        let above = f(&at);
+        at[index] = middle - STEP;
+        let slope = (above - f(&at)) / (2.0 * STEP);
+        at[index] = middle;
+        let error = (slope - gradient[index]).abs() / largest;
+        assert!(error < 1e-6, "{}: {what}[{index}]: slope {slope}, gradient {}", case.name, gradient[index]);
+    }
+}
+
+#[test]
+fn fast_equals_reference() {
+    for case in cases() {
+        let (weights, x, grad_out) = case.values(2);
+        let before_x = random(3, x.len());
+        let before_weights = random(4, weights.len());
+        let (mut grad_x, mut grad_weights) = (before_x.clone(), before_weights.clone());
+        let out = case.op.reference(&weights, &x);
+        case.op.reference_backward(&weights, &x, &grad_out, &mut grad_x, &mut grad_weights);
+
+        let (mut fast_x, mut fast_weights) = (narrow(&before_x), narrow(&before_weights));
+        let alone = case.op.fast(&narrow(&weights), &narrow(&x), None);
+        let gradients = Some((narrow(&grad_out), &mut fast_x[..], &mut fast_weights[..]));
+        let fast = case.op.fast(&narrow(&weights), &narrow(&x), gradients);
+        assert_close(&case.name, "output", &fast, &out, TOLERANCE);
+        assert_close(&case.name, "output without saving", &alone, &out, TOLERANCE);
+        assert_close(&case.name, "gradient of the input", &fast_x, &grad_x, TOLERANCE);
+        assert_close(&case.name, "gradient of the weights", &fast_weights, &grad_weights, TOLERANCE);
+    }
+}
+
+#[test]
+fn every_level_equals_the_reference() {
+    for level in Level::available() {
+        let mut command = Command::new(env::current_exe().unwrap());
+        command.args(["--exact", "fast_equals_reference"]).env(Level::VARIABLE, level.name());
+        let output = command.output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success() && text.contains("1 passed"), "{level}: {text}");
+    }
+}
+
+#[test]
+fn threads_change_no_bit() {
+    for case in cases() {
+        let (weights, x, grad_out) = case.values(5);
+        let run = || {
+            let (mut grad_x, mut grad_weights) = (vec![0.0; x.len()], vec![0.0; weights.len()]);
+            let gradients = Some((narrow(&grad_out), &mut grad_x[..], &mut grad_weights[..]));
+            let out = case.op.fast(&narrow(&weights), &narrow(&x), gradients);
+            [out, grad_x, grad_weights].concat().into_iter().map(f32::to_bits).collect::<Vec<_>>()
+        };
+        let with = |threads| ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(run);
+        let one = with(1);
+        for threads in [2, 8] {
+            assert!(with(threads) == one, "{}: {threads} threads", case.name);
+        }
+    }
+}

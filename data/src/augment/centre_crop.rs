@@ -1,0 +1,142 @@
+//! What evaluation looks at.
+
+use super::{Augment, Filter, Geometry, Scratch, Window, check_size, setting};
+use crate::error::AugmentError;
+use crate::image::Image;
+use crate::random::Draw;
+
+const NAME: &str = "centre crop";
+
+/// The image shrunk so that the wanted size is `fraction` of it, then its centre; or all of it, warped.
+///
+/// For a square size S: short side to `floor(S / fraction)`, then the centre S x S, as torchvision does it. Of images
+/// more than sixteen times longer than that, only the middle is resampled.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CentreCrop {
+    /// Rows that come out.
+    pub height: usize,
+    /// Columns that come out.
+    pub width: usize,
+    /// Part of the shrunk image that is kept on its tighter side, in (0, 1]; `None` warps the whole image.
+    pub fraction: Option<f64>,
+    /// How to resample.
+    pub filter: Filter,
+}
+
+impl CentreCrop {
+    /// The paper's evaluation: below 384 a fraction of 0.875, from 384 on a warp. Bicubic.
+    pub fn new(height: usize, width: usize) -> Self {
+        let fraction = (height.min(width) < 384).then_some(0.875);
+        Self { height, width, fraction, filter: Filter::Bicubic }
+    }
+
+    /// With another fraction, or a warp.
+    pub fn with_fraction(self, fraction: Option<f64>) -> Self {
+        Self { fraction, ..self }
+    }
+
+    /// The part of an image that is shrunk, and the size it is shrunk to.
+    fn plan(&self, height: usize, width: usize) -> (Window, (usize, usize)) {
+        let wanted = (self.height, self.width);
+        let Some(fraction) = self.fraction else {
+            return (Window { top: 0, left: 0, height, width }, wanted);
+        };
+        let covered = |side: usize| (side as f64 / fraction).floor();
+        // A ribbon would grow out of all measure; what lies that far from its centre is cut off later anyway.
+        let height_kept = height.min(most(width, self.height, self.width));
+        let width_kept = width.min(most(height, self.width, self.height));
+        let (h, w) = (height_kept as f64, width_kept as f64);
+        let scale = (covered(self.height) / h).max(covered(self.width) / w);
+        let shrunk = |side: f64, wanted: usize| ((side * scale + 1e-9).floor() as usize).max(wanted);
+        let window = Window {
+            top: (height - height_kept) / 2,
+            left: (width - width_kept) / 2,
+            height: height_kept,
+            width: width_kept,
+        };
+        (window, (shrunk(h, self.height), shrunk(w, self.width)))
+    }
+}
+
+/// The longest side worth shrinking for an image whose other side is `other`: sixteen times what is looked at.
+fn most(other: usize, wanted: usize, wanted_other: usize) -> usize {
+    (other as u128 * 16 * wanted as u128).div_ceil(wanted_other as u128).min(usize::MAX as u128) as usize
+}
+
+/// Cuts the centre out of `image`, in place.
+fn cut_centre(image: &mut Image, height: usize, width: usize) {
+    // Python rounds a half to the even number, and torchvision with it.
+    let start = |side: usize, wanted: usize| ((side - wanted) as f64 / 2.0).round_ties_even() as usize;
+    let (top, left) = (start(image.height, height), start(image.width, width));
+    let row = width * image.channels;
+    for y in 0..height {
+        let from = ((top + y) * image.width + left) * image.channels;
+        image.pixels.copy_within(from..from + row, y * row);
+    }
+    image.reset(height, width, image.channels);
+}
+
+impl Augment for CentreCrop {
+    fn output(&self, input: Geometry) -> Result<Geometry, AugmentError> {
+        check_size(NAME, self.height, self.width)?;
+        let sound = self.fraction.is_none_or(|f| 0.0 < f && f <= 1.0);
+        setting(sound, NAME, "fraction", self.fraction, "in (0, 1]")?;
+        Ok(input.resized(self.height, self.width))
+    }
+
+    fn apply(&self, image: &mut Image, _: &Draw, scratch: &mut Scratch) -> Result<(), AugmentError> {
+        let (window, size) = self.plan(image.height, image.width);
+        scratch.resample.run(image.view(), window, size, self.filter, &mut scratch.image)?;
+        std::mem::swap(image, &mut scratch.image);
+        cut_centre(image, self.height, self.width);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::augment::testing::{coordinates, draw};
+    use proptest::prelude::*;
+
+    #[test]
+    fn equals_resizing_and_then_cropping() {
+        let image = coordinates(200, 250);
+        let mut scratch = Scratch::default();
+        // Short side to 128 / 0.875 = 146, so 146 x 182, then the centre: 9 rows and 27 columns in.
+        let mut resized = Image::default();
+        let whole = Window::whole(image.view());
+        scratch.resample.run(image.view(), whole, (146, 182), Filter::Bicubic, &mut resized).unwrap();
+        let mut cropped = image.clone();
+        CentreCrop::new(128, 128).apply(&mut cropped, &draw(0), &mut scratch).unwrap();
+        for (y, x) in [(0, 0), (0, 127), (127, 0), (64, 64), (127, 127)] {
+            assert_eq!(cropped.pixel(y, x), resized.pixel(y + 9, x + 27));
+        }
+    }
+
+    #[test]
+    fn a_ribbon_stays_small() {
+        let (window, size) = CentreCrop::new(224, 224).plan(1, 1 << 26);
+        assert_eq!(window, Window { top: 0, left: (1 << 25) - 8, height: 1, width: 16 });
+        assert_eq!(size, (256, 4096));
+    }
+
+    #[test]
+    fn from_384_on_the_whole_image_is_warped() {
+        let plan = CentreCrop::new(384, 384).plan(100, 300);
+        assert_eq!(plan, (Window { top: 0, left: 0, height: 100, width: 300 }, (384, 384)));
+    }
+
+    proptest! {
+        #[test]
+        fn every_size_works(
+            height in 1usize..200, width in 1usize..200, to_height in 1usize..64, to_width in 1usize..64,
+            fraction in 0.1f64..=1.0,
+        ) {
+            let mut image = coordinates(height, width);
+            let crop = CentreCrop::new(to_height, to_width).with_fraction(Some(fraction));
+            crop.apply(&mut image, &draw(0), &mut Scratch::default()).unwrap();
+            prop_assert_eq!((image.height, image.width), (to_height, to_width));
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Bytes to numbers.
+
+use crate::error::AugmentError;
+use crate::image::ImageView;
+
+use super::setting;
+
+const NAME: &str = "normalise";
+
+/// `(x / 255 - mean) / deviation`, per channel.
+#[derive(Clone, Debug)]
+pub struct Normalise {
+    /// What each value of each channel becomes. A table is exact, and as fast as memory for 256 values.
+    tables: Vec<[f32; 256]>,
+}
+
+impl Normalise {
+    /// Mean of ImageNet's training images, RGB, in 0..1.
+    pub const IMAGENET_MEAN: [f32; 3] = [0.485, 0.456, 0.406];
+    /// Their standard deviation.
+    pub const IMAGENET_DEVIATION: [f32; 3] = [0.229, 0.224, 0.225];
+
+    /// One mean and one deviation a channel, in units of the largest value.
+    ///
+    /// # Errors
+    /// Their numbers differ, are not 1, 3 or 4, or a deviation is not positive.
+    pub fn new(mean: &[f32], deviation: &[f32]) -> Result<Self, AugmentError> {
+        setting(matches!(mean.len(), 1 | 3 | 4), NAME, "mean", mean, "one number a channel")?;
+        let sound = |d: &f32| d.is_finite() && *d > 0.0;
+        let sound = deviation.len() == mean.len() && deviation.iter().all(sound);
+        setting(sound, NAME, "deviation", deviation, "one positive number a channel")?;
+        setting(mean.iter().all(|m| m.is_finite()), NAME, "mean", mean, "finite")?;
+        let table =
+            |(mean, deviation): (&f32, &f32)| std::array::from_fn(|value| (value as f32 / 255.0 - mean) / deviation);
+        Ok(Self { tables: mean.iter().zip(deviation).map(table).collect() })
+    }
+
+    /// Number of channels.
+    pub fn channels(&self) -> usize {
+        self.tables.len()
+    }
+
+    /// Writes `image` into `out: [H, W, C]`.
+    ///
+    /// # Errors
+    /// `image` has other channels, or `out` is not as long as `image` has values.
+    pub fn run(&self, image: ImageView<'_>, out: &mut [f32]) -> Result<(), AugmentError> {
+        if image.channels != self.channels() || image.pixels.len() != out.len() {
+            let ImageView { height, width, channels, pixels } = image;
+            let (bytes, doing) = (pixels.len(), "normalised into this slice");
+            return Err(AugmentError::Image { height, width, channels, bytes, doing });
+        }
+        match self.tables.as_slice() {
+            [grey] => look_up([grey], image.pixels, out),
+            [r, g, b] => look_up([r, g, b], image.pixels, out),
+            [r, g, b, a] => look_up([r, g, b, a], image.pixels, out),
+            _ => unreachable!("`new` allows 1, 3 and 4 channels"),
+        }
+        Ok(())
+    }
+}
+
+fn look_up<const C: usize>(tables: [&[f32; 256]; C], pixels: &[u8], out: &mut [f32]) {
+    let (pixels, _) = pixels.as_chunks::<C>();
+    let (out, _) = out.as_chunks_mut::<C>();
+    for (pixel, out) in pixels.iter().zip(out) {
+        *out = std::array::from_fn(|c| tables[c][usize::from(pixel[c])]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::augment::testing::coordinates;
+
+    #[test]
+    fn follows_the_formula() {
+        let image = coordinates(2, 3);
+        let (mean, deviation) = (Normalise::IMAGENET_MEAN, Normalise::IMAGENET_DEVIATION);
+        let mut out = [0.0; 18];
+        Normalise::new(&mean, &deviation).unwrap().run(image.view(), &mut out).unwrap();
+        for (i, (value, pixel)) in out.iter().zip(&image.pixels).enumerate() {
+            let c = i % 3;
+            assert_eq!(*value, (f32::from(*pixel) / 255.0 - mean[c]) / deviation[c]);
+        }
+    }
+
+    #[test]
+    fn refuses_what_does_not_fit() {
+        let image = coordinates(2, 3);
+        let normalise = Normalise::new(&[0.5; 3], &[0.5; 3]).unwrap();
+        assert!(normalise.run(image.view(), &mut [0.0; 17]).is_err());
+        assert!(Normalise::new(&[0.5], &[0.5]).unwrap().run(image.view(), &mut [0.0; 18]).is_err());
+        assert!(Normalise::new(&[0.5; 2], &[0.5; 2]).is_err());
+        assert!(Normalise::new(&[0.5; 3], &[0.5, 0.5, 0.0]).is_err());
+        assert!(Normalise::new(&[f32::NAN], &[1.0]).is_err());
+    }
+}

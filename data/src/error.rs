@@ -1,0 +1,98 @@
+//! What can go wrong with data. Every error says what, where (file, sample) and what to do.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::decode::DecodeError;
+use crate::pack::PackError;
+use crate::shard::ShardError;
+
+/// Any error of this crate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A shard, its index or the bytes in it.
+    #[error(transparent)]
+    Shard(#[from] ShardError),
+    /// The bytes of a sample are what was packed, but they are no image that can be decoded.
+    #[error("{sample}: cannot be decoded: {source}; remove or re-encode it and pack again")]
+    Sample {
+        /// The sample: shard, number and key.
+        sample: String,
+        /// Why.
+        source: DecodeError,
+    },
+    /// An image outside a shard.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    /// An augmentation, or a chain of them.
+    #[error(transparent)]
+    Augment(#[from] AugmentError),
+    /// Making shards.
+    #[error(transparent)]
+    Pack(#[from] PackError),
+}
+
+/// An augmentation that cannot be: found before anything runs, except where noted.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AugmentError {
+    /// A setting is outside its range.
+    #[error("{augmentation}: {setting} is {value}, should be {wanted}")]
+    Setting {
+        /// Which augmentation.
+        augmentation: &'static str,
+        /// Which setting.
+        setting: &'static str,
+        /// What it is.
+        value: String,
+        /// What it may be.
+        wanted: &'static str,
+    },
+    /// A step works on another number of channels.
+    #[error("{augmentation} wants {wanted} channels, and gets {found}")]
+    Channels {
+        /// Which augmentation.
+        augmentation: &'static str,
+        /// The numbers it works on.
+        wanted: &'static str,
+        /// What it would get.
+        found: usize,
+    },
+    /// The chain ends with images of any size, and a batch wants one size.
+    #[error("the augmentations leave images of any size; end with one that fixes it (a crop, a resize, a pad)")]
+    AnySize,
+    /// While running: an image with no pixels, or one whose pixels are not as many as it says.
+    #[error("an image of {height}x{width}x{channels} with {bytes} bytes cannot be {doing}; decode it again")]
+    Image {
+        /// Rows.
+        height: usize,
+        /// Pixels in a row.
+        width: usize,
+        /// Values of a pixel.
+        channels: usize,
+        /// Bytes it has.
+        bytes: usize,
+        /// What was tried.
+        doing: &'static str,
+    },
+}
+
+/// What was being done to which file when the operating system refused.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {doing} {}: {source}", path.display())]
+pub struct FileError {
+    /// The file.
+    pub path: PathBuf,
+    /// A verb: "open", "read", "rename".
+    pub doing: &'static str,
+    /// What the operating system said.
+    pub source: io::Error,
+}
+
+impl FileError {
+    /// For `map_err`: `File::open(path).map_err(FileError::on("open", path))`.
+    pub(crate) fn on(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self { path: path.to_owned(), doing, source }
+    }
+}

@@ -1,0 +1,29 @@
+//! Bytes to pixels: shards, their index, sample order, decoding and augmentation. Knows no tensor.
+//!
+//! ```text
+//! pack -> Shard (tar + index, mapped) -> Order -> Sample -> Decoder -> Augment -> Normalise -> [f32], [H, W, C]
+//! ```
+//!
+//! Nothing here starts a thread or keeps global state. Every random decision is a pure function of
+//! `(seed, epoch, sample id, purpose)`, see [`random`].
+
+pub mod augment;
+pub mod decode;
+pub mod image;
+pub mod mask;
+pub mod order;
+pub mod pack;
+pub mod random;
+pub mod shard;
+
+mod error;
+
+pub use augment::{Augment, Chain, Geometry, Normalise, Scratch};
+pub use decode::{Channels, DECODER, DecodeError, Decoder};
+pub use error::{AugmentError, Error, FileError};
+pub use image::{Image, ImageView};
+pub use mask::random_mask;
+pub use order::{EpochOrder, Order};
+pub use pack::PackError;
+pub use random::{Draw, Purpose, Random};
+pub use shard::{Access, Encoding, Sample, Shard, ShardError, ShardSet, ShardWriter};

@@ -1,0 +1,220 @@
+//! Encoding images anew, where that is asked for.
+
+use std::path::PathBuf;
+
+use image::codecs::jpeg::JpegEncoder;
+use image::{ColorType, ImageEncoder};
+
+use crate::augment::{Filter, Resample, Window};
+use crate::decode::{Channels, DecodeError, Decoder, Format, Info};
+use crate::error::AugmentError;
+use crate::image::{Image, ImageView};
+use crate::pack::PackError;
+use crate::shard::Encoding;
+
+/// How packed images are encoded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Recode {
+    /// As they are; only those that must be resized are encoded anew, PNG and PNM without loss, JPEG at quality 92.
+    #[default]
+    Keep,
+    /// JPEG of this quality, 1 to 100. Transparency is composited on white.
+    Jpeg(u8),
+    /// PNG.
+    Png,
+    /// PGM or PPM: no decoding when read. Transparency is composited on white.
+    Raw,
+}
+
+/// Pixels that an encoder refuses.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("cannot be encoded: {0}")]
+pub struct EncodeError(pub(super) String);
+
+/// Why an image was not packed, not yet knowing which.
+pub(super) enum Failure {
+    Decode(DecodeError),
+    Encode(EncodeError),
+}
+
+impl Failure {
+    pub(super) fn of(self, path: PathBuf) -> PackError {
+        match self {
+            Self::Decode(source) => PackError::Image { path, source },
+            Self::Encode(source) => PackError::Encode { path, source },
+        }
+    }
+}
+
+impl From<DecodeError> for Failure {
+    fn from(error: DecodeError) -> Self {
+        Self::Decode(error)
+    }
+}
+
+impl From<EncodeError> for Failure {
+    fn from(error: EncodeError) -> Self {
+        Self::Encode(error)
+    }
+}
+
+impl From<AugmentError> for Failure {
+    fn from(error: AugmentError) -> Self {
+        Self::Encode(EncodeError(error.to_string()))
+    }
+}
+
+/// Quality of JPEGs that are resized and otherwise kept.
+const KEPT_QUALITY: u8 = 92;
+
+/// Encodes one image after another; keeps its buffers.
+pub(super) struct Encoder {
+    recode: Recode,
+    resize: Option<u32>,
+    resample: Resample,
+    resized: Image,
+    out: Vec<u8>,
+}
+
+impl Encoder {
+    pub(super) fn new(recode: Recode, resize: Option<u32>) -> Self {
+        Self { recode, resize, resample: Resample::default(), resized: Image::default(), out: Vec::new() }
+    }
+
+    /// Encoding and bytes of the image in `bytes`: `bytes` themselves where nothing has to change.
+    pub(super) fn run<'a>(&'a mut self, bytes: &'a [u8]) -> Result<(Encoding, &'a [u8]), Failure> {
+        let info = Decoder::new(Channels::Rgb).info(bytes)?;
+        let size = self.size(&info);
+        let target = self.target(info.format);
+        if size.is_none() && (self.recode == Recode::Keep || target == lossless(info.format)) {
+            // Nothing changes, but what is packed must decode.
+            Decoder::new(info.channels).decode(bytes)?;
+            return Ok((encoding_of(info.format), bytes));
+        }
+        let channels = match (target, info.channels) {
+            (Recode::Png, channels) => channels,
+            (_, Channels::Rgba) => Channels::Rgb,
+            (_, channels) => channels,
+        };
+        let mut image = Decoder::new(channels).decode(bytes)?;
+        if let Some(size) = size {
+            let whole = Window::whole(image.view());
+            self.resample.run(image.view(), whole, size, Filter::Bicubic, &mut self.resized)?;
+            std::mem::swap(&mut image, &mut self.resized);
+        }
+        self.out.clear();
+        let encoding = write(target, image.view(), &mut self.out)?;
+        Ok((encoding, &self.out))
+    }
+
+    /// Height and width to resize to; `None` where the image is small enough.
+    fn size(&self, info: &Info) -> Option<(usize, usize)> {
+        let short = info.height.min(info.width);
+        let wanted = self.resize.map(|side| side.max(1) as usize).filter(|&side| side < short)?;
+        let scaled = |side: usize| ((side * wanted) as f64 / short as f64).round() as usize;
+        Some((scaled(info.height), scaled(info.width)))
+    }
+
+    /// How to encode an image that comes as `format`; never `Keep`.
+    fn target(&self, format: Format) -> Recode {
+        match (self.recode, format) {
+            (Recode::Keep, Format::Jpeg) => Recode::Jpeg(KEPT_QUALITY),
+            (Recode::Keep, Format::Png) => Recode::Png,
+            (Recode::Keep, Format::Pnm) => Recode::Raw,
+            (other, _) => other,
+        }
+    }
+}
+
+fn encoding_of(format: Format) -> Encoding {
+    match format {
+        Format::Jpeg => Encoding::Jpeg,
+        Format::Png => Encoding::Png,
+        Format::Pnm => Encoding::Pnm,
+    }
+}
+
+/// The target that `format` already is, where encoding anew would only cost time.
+fn lossless(format: Format) -> Recode {
+    match format {
+        Format::Jpeg => Recode::Keep,
+        Format::Png => Recode::Png,
+        Format::Pnm => Recode::Raw,
+    }
+}
+
+fn write(target: Recode, image: ImageView<'_>, out: &mut Vec<u8>) -> Result<Encoding, EncodeError> {
+    match target {
+        Recode::Jpeg(quality) => encode_jpeg(image, quality, out).map(|()| Encoding::Jpeg),
+        Recode::Png => encode_png(image, out).map(|()| Encoding::Png),
+        Recode::Keep | Recode::Raw => encode_pnm(image, out).map(|()| Encoding::Pnm),
+    }
+}
+
+/// Appends `image`, grey or RGB, as a JPEG of `quality` 1 to 100 to `out`.
+///
+/// # Errors
+/// Four channels, no pixels, or a side longer than 65535.
+pub fn encode_jpeg(image: ImageView<'_>, quality: u8, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+    let colour = match image.channels {
+        1 => ColorType::L8,
+        3 => ColorType::Rgb8,
+        other => return Err(EncodeError(format!("JPEG has 1 or 3 channels, not {other}"))),
+    };
+    let (height, width) = size(image)?;
+    JpegEncoder::new_with_quality(out, quality.clamp(1, 100))
+        .write_image(image.pixels, width, height, colour.into())
+        .map_err(|error| EncodeError(error.to_string()))
+}
+
+/// Appends `image` as a PNG to `out`.
+///
+/// # Errors
+/// No pixels, or channels that are not 1, 3 or 4.
+pub fn encode_png(image: ImageView<'_>, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+    let (height, width) = size(image)?;
+    let mut encoder = png::Encoder::new(out, width, height);
+    encoder.set_color(match image.channels {
+        1 => png::ColorType::Grayscale,
+        3 => png::ColorType::Rgb,
+        4 => png::ColorType::Rgba,
+        other => return Err(EncodeError(format!("PNG has 1, 3 or 4 channels, not {other}"))),
+    });
+    let write = || -> Result<(), png::EncodingError> {
+        let mut writer = encoder.write_header()?;
+        writer.write_image_data(image.pixels)?;
+        writer.finish()
+    };
+    write().map_err(|error| EncodeError(error.to_string()))
+}
+
+/// Appends `image`, grey or RGB, as a binary PGM or PPM to `out`.
+///
+/// # Errors
+/// Four channels, or no pixels.
+pub fn encode_pnm(image: ImageView<'_>, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+    let magic = match image.channels {
+        1 => "P5",
+        3 => "P6",
+        other => return Err(EncodeError(format!("PGM and PPM have 1 or 3 channels, not {other}"))),
+    };
+    let (height, width) = size(image)?;
+    out.extend_from_slice(format!("{magic}\n{width} {height}\n255\n").as_bytes());
+    out.extend_from_slice(image.pixels);
+    Ok(())
+}
+
+/// Height and width, of an image that has as many pixels as it says.
+fn size(image: ImageView<'_>) -> Result<(u32, u32), EncodeError> {
+    let bytes = (image.height.checked_mul(image.width)).and_then(|size| size.checked_mul(image.channels));
+    match (u32::try_from(image.height), u32::try_from(image.width)) {
+        (Ok(height), Ok(width)) if bytes == Some(image.pixels.len()) && bytes != Some(0) => Ok((height, width)),
+        _ => Err(EncodeError(format!(
+            "{}x{}x{} pixels in {} bytes",
+            image.height,
+            image.width,
+            image.channels,
+            image.pixels.len()
+        ))),
+    }
+}

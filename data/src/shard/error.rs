@@ -1,0 +1,239 @@
+//! What can go wrong with shards.
+
+use std::path::PathBuf;
+
+use crate::error::FileError;
+
+/// A shard that cannot be used, or a sample of it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ShardError {
+    /// The operating system refused.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A set of shards without a shard.
+    #[error("no shards given; check the path or pattern of --data")]
+    NoShards,
+    /// There is no index beside the tar.
+    #[error("{}: has no index beside it; run `convnext index` on it", tar.display())]
+    NoIndex {
+        /// The shard.
+        tar: PathBuf,
+    },
+    /// The index is not what it should be.
+    #[error("{}: {fault}", index.display())]
+    Index {
+        /// The index file.
+        index: PathBuf,
+        /// In which way.
+        fault: IndexFault,
+    },
+    /// The tar cannot be indexed.
+    #[error("{}: {fault}", tar.display())]
+    Tar {
+        /// The shard.
+        tar: PathBuf,
+        /// In which way.
+        fault: TarFault,
+    },
+    /// The bytes of a sample are not those that were indexed.
+    #[error(
+        "{sample}: its bytes changed since they were indexed (checksum {found:08x}, was {expected:08x}); \
+         restore the shard from a copy, or run `convnext index` if the change was meant"
+    )]
+    Checksum {
+        /// The sample: shard, number and key.
+        sample: String,
+        /// The checksum in the index.
+        expected: u32,
+        /// The checksum of the bytes.
+        found: u32,
+    },
+    /// A sample has no label and labels are needed.
+    #[error(
+        "{sample}: has no label (no .cls member with its key); pack the shard with labels, or use it for \
+         pre-training, which needs none"
+    )]
+    NoLabel {
+        /// The sample: shard, number and key.
+        sample: String,
+    },
+    /// A sample id outside the set.
+    #[error("sample {id} was asked for, there are {len}; was the run started on other shards?")]
+    NoSample {
+        /// The id.
+        id: u64,
+        /// How many there are.
+        len: u64,
+    },
+    /// The names of the classes cannot be used.
+    #[error("{}: {why}", path.display())]
+    ClassNames {
+        /// The file of names.
+        path: PathBuf,
+        /// Why, and what to do.
+        why: String,
+    },
+    /// Shards of this name are already there; writing would mix two sets.
+    #[error("{}: is already there; remove the old shards or choose another name", path.display())]
+    Exists {
+        /// The first one found.
+        path: PathBuf,
+    },
+    /// A key that no tar member can have.
+    #[error("sample key {key:?}: should be 1 to 90 of the characters A-Z a-z 0-9 _ - and /")]
+    Key {
+        /// The key.
+        key: String,
+    },
+}
+
+/// The ways an index can be wrong.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum IndexFault {
+    /// Other magic bytes.
+    #[error("is no index of a shard; run `convnext index` to write one")]
+    Magic,
+    /// Shorter than a header.
+    #[error("has {len} bytes, too few for a header; run `convnext index`")]
+    Truncated {
+        /// Its length.
+        len: u64,
+    },
+    /// Written by another version.
+    #[error(
+        "has format version {version} with records of {record} bytes, this program reads version 1; run `convnext index`"
+    )]
+    Version {
+        /// Its version.
+        version: u32,
+        /// Bytes of a record.
+        record: u32,
+    },
+    /// The header's checksum is wrong.
+    #[error("its header is damaged; run `convnext index`")]
+    HeaderChecksum,
+    /// The number of records does not fit the length of the file.
+    #[error("has {len} bytes, which {count} records do not fill; run `convnext index`")]
+    Length {
+        /// Number of records it claims.
+        count: u64,
+        /// Bytes it has.
+        len: u64,
+    },
+    /// More samples without label than samples.
+    #[error("claims {unlabelled} samples without label of {count}; run `convnext index`")]
+    Unlabelled {
+        /// Samples without label it claims.
+        unlabelled: u64,
+        /// Samples it claims.
+        count: u64,
+    },
+    /// The tar has another length: truncated, or another tar.
+    #[error(
+        "the tar has {found} bytes, {recorded} when it was indexed: it was cut or replaced; restore it, or run \
+         `convnext index`"
+    )]
+    TarLength {
+        /// Length in the index.
+        recorded: u64,
+        /// Length of the tar.
+        found: u64,
+    },
+    /// The tar was modified after it was indexed.
+    #[error("belongs to another or changed tar (modification times differ); run `convnext index`")]
+    TarModified,
+    /// The checksum of the records is wrong.
+    #[error("its records are damaged; run `convnext index`")]
+    RecordsChecksum,
+    /// A record points outside the tar.
+    #[error(
+        "sample {sample} would lie at {offset} with {len} bytes, beyond the {tar} of the tar; run `convnext index`"
+    )]
+    Range {
+        /// Number of the sample in the shard.
+        sample: u64,
+        /// Where it would lie.
+        offset: u64,
+        /// Bytes it would have.
+        len: u64,
+        /// Bytes of the tar.
+        tar: u64,
+    },
+    /// A record has an unknown encoding.
+    #[error("sample {sample} has the unknown encoding {code}; run `convnext index`")]
+    Encoding {
+        /// Number of the sample in the shard.
+        sample: u64,
+        /// What the record says.
+        code: u8,
+    },
+    /// A label is not among the classes of the header.
+    #[error("sample {sample} has label {label}, of {classes} classes; run `convnext index`")]
+    Label {
+        /// Number of the sample in the shard.
+        sample: u64,
+        /// Its label.
+        label: u32,
+        /// Classes in the header.
+        classes: u32,
+    },
+}
+
+/// The ways a tar can be no shard.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TarFault {
+    /// Not a tar, or damaged.
+    #[error("is no tar, or is damaged, at or after byte {at}: {why}; restore it from a copy")]
+    Malformed {
+        /// Where reading stopped.
+        at: u64,
+        /// What the reader said.
+        why: String,
+    },
+    /// Ends inside a member, or before the end mark.
+    #[error("is cut: it ends at byte {len} where at least {needed} are needed; copy it again")]
+    Truncated {
+        /// Its length.
+        len: u64,
+        /// Bytes that the last member seen and an end mark need.
+        needed: u64,
+    },
+    /// No images.
+    #[error("holds no member named .jpg, .jpeg, .png, .pgm or .ppm; is it a WebDataset shard?")]
+    NoSamples,
+    /// A sparse member: its bytes are not contiguous.
+    #[error("member {name:?} is stored sparse and cannot be mapped; write the tar without --sparse")]
+    Sparse {
+        /// The member.
+        name: String,
+    },
+    /// Two images with one key.
+    #[error("key {key:?} has two images; give each its own key")]
+    TwoImages {
+        /// The key.
+        key: String,
+    },
+    /// Two labels with one key.
+    #[error("key {key:?} has two .cls members; keep one")]
+    TwoLabels {
+        /// The key.
+        key: String,
+    },
+    /// A label without an image next to it.
+    #[error("{key:?}.cls has no image beside it: members of one key must follow each other (tar --sort=name)")]
+    LabelAlone {
+        /// The key.
+        key: String,
+    },
+    /// A label that is no number.
+    #[error("{key:?}.cls holds {text:?}; it should hold a class number from 0 to 4294967294")]
+    Label {
+        /// The key.
+        key: String,
+        /// Its content.
+        text: String,
+    },
+}

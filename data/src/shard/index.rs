@@ -1,0 +1,259 @@
+//! The sidecar index of a shard, `x.tar.idx`: a header of 64 bytes, then one record of 32 bytes a sample, little-endian.
+//!
+//! | header | bytes | | record | bytes |
+//! |---|---|---|---|---|
+//! | magic `CNXTINDX` | 0..8 | | offset of the image in the tar | 0..8 |
+//! | version | 8..12 | | its length | 8..16 |
+//! | bytes a record | 12..16 | | CRC-32 (IEEE) of its bytes | 16..20 |
+//! | length of the tar | 16..24 | | label, `u32::MAX` = none | 20..24 |
+//! | its modification time, ns since 1970 | 24..32 | | encoding: 1 JPEG, 2 PNG, 3 PNM | 24 |
+//! | number of records | 32..40 | | zero | 25..32 |
+//! | samples without a label | 40..48 | | | |
+//! | classes: largest label + 1 | 48..52 | | | |
+//! | CRC-32 of all records | 52..56 | | | |
+//! | zero | 56..60 | | | |
+//! | CRC-32 of bytes 0..60 | 60..64 | | | |
+//!
+//! Opening checks the header and the lengths, whatever the number of samples. The records stay on disk, mapped; one is
+//! checked when it is used (range, encoding, label), and all of them against their checksum by
+//! [`Shard::verify`](super::Shard::verify).
+
+use std::time::UNIX_EPOCH;
+
+use super::IndexFault;
+
+pub(super) const HEADER: usize = 64;
+pub(super) const RECORD: usize = 32;
+const MAGIC: [u8; 8] = *b"CNXTINDX";
+const VERSION: u32 = 1;
+const NO_LABEL: u32 = u32::MAX;
+
+/// How the bytes of a sample are encoded, by the name of the tar member. The decoder looks at the bytes instead, since
+/// names lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Encoding {
+    /// `.jpg`, `.jpeg`
+    Jpeg,
+    /// `.png`
+    Png,
+    /// `.pgm`, `.ppm`: uncompressed.
+    Pnm,
+}
+
+impl Encoding {
+    /// By file name extension, in any case, without the dot.
+    pub fn of_extension(extension: &str) -> Option<Self> {
+        match extension.to_ascii_lowercase().as_str() {
+            "jpg" | "jpeg" => Some(Self::Jpeg),
+            "png" => Some(Self::Png),
+            "pgm" | "ppm" => Some(Self::Pnm),
+            _ => None,
+        }
+    }
+
+    fn code(self) -> u8 {
+        match self {
+            Self::Jpeg => 1,
+            Self::Png => 2,
+            Self::Pnm => 3,
+        }
+    }
+
+    fn of_code(code: u8) -> Option<Self> {
+        [Self::Jpeg, Self::Png, Self::Pnm].into_iter().find(|e| e.code() == code)
+    }
+}
+
+/// Where a sample lies, and what it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Record {
+    pub(super) offset: u64,
+    pub(super) len: u64,
+    pub(super) crc: u32,
+    pub(super) label: Option<u32>,
+    pub(super) encoding: Encoding,
+}
+
+impl Record {
+    pub(super) fn to_bytes(self) -> [u8; RECORD] {
+        let mut bytes = [0; RECORD];
+        bytes[0..8].copy_from_slice(&self.offset.to_le_bytes());
+        bytes[8..16].copy_from_slice(&self.len.to_le_bytes());
+        bytes[16..20].copy_from_slice(&self.crc.to_le_bytes());
+        bytes[20..24].copy_from_slice(&self.label.unwrap_or(NO_LABEL).to_le_bytes());
+        bytes[24] = self.encoding.code();
+        bytes
+    }
+
+    /// Reads a record and checks all that can be checked without its neighbours.
+    pub(super) fn parse(bytes: &[u8; RECORD], sample: u64, header: &Header) -> Result<Self, IndexFault> {
+        let (offset, len) = (u64_at(bytes, 0), u64_at(bytes, 8));
+        if offset.checked_add(len).is_none_or(|end| end > header.tar_len) {
+            return Err(IndexFault::Range { sample, offset, len, tar: header.tar_len });
+        }
+        let encoding = Encoding::of_code(bytes[24]).ok_or(IndexFault::Encoding { sample, code: bytes[24] })?;
+        let label = Some(u32_at(bytes, 20)).filter(|&label| label != NO_LABEL);
+        if let Some(label) = label.filter(|&label| label >= header.classes) {
+            return Err(IndexFault::Label { sample, label, classes: header.classes });
+        }
+        Ok(Self { offset, len, crc: u32_at(bytes, 16), label, encoding })
+    }
+}
+
+/// The header of an index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Header {
+    pub(super) tar_len: u64,
+    pub(super) tar_modified: u64,
+    pub(super) count: u64,
+    pub(super) unlabelled: u64,
+    pub(super) classes: u32,
+    pub(super) records_crc: u32,
+}
+
+impl Header {
+    pub(super) fn to_bytes(self) -> [u8; HEADER] {
+        let mut bytes = [0; HEADER];
+        bytes[0..8].copy_from_slice(&MAGIC);
+        bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
+        bytes[12..16].copy_from_slice(&(RECORD as u32).to_le_bytes());
+        bytes[16..24].copy_from_slice(&self.tar_len.to_le_bytes());
+        bytes[24..32].copy_from_slice(&self.tar_modified.to_le_bytes());
+        bytes[32..40].copy_from_slice(&self.count.to_le_bytes());
+        bytes[40..48].copy_from_slice(&self.unlabelled.to_le_bytes());
+        bytes[48..52].copy_from_slice(&self.classes.to_le_bytes());
+        bytes[52..56].copy_from_slice(&self.records_crc.to_le_bytes());
+        let crc = crc32fast::hash(&bytes[..60]);
+        bytes[60..64].copy_from_slice(&crc.to_le_bytes());
+        bytes
+    }
+
+    /// Reads a header and holds it to the length of its own file, and to length and modification time of the tar.
+    pub(super) fn parse(
+        bytes: &[u8; HEADER],
+        index_len: u64,
+        tar_len: u64,
+        tar_modified: u64,
+    ) -> Result<Self, IndexFault> {
+        if bytes[0..8] != MAGIC {
+            return Err(IndexFault::Magic);
+        }
+        let (version, record) = (u32_at(bytes, 8), u32_at(bytes, 12));
+        if version != VERSION || record != RECORD as u32 {
+            return Err(IndexFault::Version { version, record });
+        }
+        if crc32fast::hash(&bytes[..60]) != u32_at(bytes, 60) {
+            return Err(IndexFault::HeaderChecksum);
+        }
+        let header = Self {
+            tar_len: u64_at(bytes, 16),
+            tar_modified: u64_at(bytes, 24),
+            count: u64_at(bytes, 32),
+            unlabelled: u64_at(bytes, 40),
+            classes: u32_at(bytes, 48),
+            records_crc: u32_at(bytes, 52),
+        };
+        header.check(index_len, tar_len, tar_modified)?;
+        Ok(header)
+    }
+
+    fn check(&self, index_len: u64, tar_len: u64, tar_modified: u64) -> Result<(), IndexFault> {
+        let expected = (self.count.checked_mul(RECORD as u64)).and_then(|records| records.checked_add(HEADER as u64));
+        if expected != Some(index_len) {
+            return Err(IndexFault::Length { count: self.count, len: index_len });
+        }
+        if self.unlabelled > self.count {
+            return Err(IndexFault::Unlabelled { unlabelled: self.unlabelled, count: self.count });
+        }
+        if self.tar_len != tar_len {
+            return Err(IndexFault::TarLength { recorded: self.tar_len, found: tar_len });
+        }
+        if self.tar_modified != tar_modified {
+            return Err(IndexFault::TarModified);
+        }
+        Ok(())
+    }
+}
+
+/// Modification time in nanoseconds since 1970; 0 before it, or where the file system keeps none.
+pub(super) fn modified(metadata: &std::fs::Metadata) -> u64 {
+    (metadata.modified().ok())
+        .and_then(|time| time.duration_since(UNIX_EPOCH).ok())
+        .map_or(0, |since| since.as_nanos() as u64)
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    let mut array = [0; 4];
+    array.copy_from_slice(&bytes[at..at + 4]);
+    u32::from_le_bytes(array)
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    let mut array = [0; 8];
+    array.copy_from_slice(&bytes[at..at + 8]);
+    u64::from_le_bytes(array)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOUND: Header =
+        Header { tar_len: 4096, tar_modified: 77, count: 2, unlabelled: 1, classes: 5, records_crc: 3 };
+    const LEN: u64 = (HEADER + 2 * RECORD) as u64;
+
+    fn parse(bytes: &[u8; HEADER]) -> Result<Header, IndexFault> {
+        Header::parse(bytes, LEN, 4096, 77)
+    }
+
+    /// Overwrites some bytes of a sound header and makes its checksum right again: a lie, not a damage.
+    fn forge(at: usize, with: &[u8]) -> [u8; HEADER] {
+        let mut bytes = SOUND.to_bytes();
+        bytes[at..at + with.len()].copy_from_slice(with);
+        let crc = crc32fast::hash(&bytes[..60]);
+        bytes[60..].copy_from_slice(&crc.to_le_bytes());
+        bytes
+    }
+
+    #[test]
+    fn a_header_survives_its_bytes() {
+        assert_eq!(parse(&SOUND.to_bytes()), Ok(SOUND));
+    }
+
+    #[test]
+    fn each_lie_of_a_header_has_its_error() {
+        assert_eq!(parse(&forge(0, b"PK")), Err(IndexFault::Magic));
+        assert_eq!(parse(&forge(8, &9u32.to_le_bytes())), Err(IndexFault::Version { version: 9, record: 32 }));
+        assert_eq!(parse(&forge(12, &16u32.to_le_bytes())), Err(IndexFault::Version { version: 1, record: 16 }));
+        assert_eq!(
+            parse(&forge(16, &4097u64.to_le_bytes())),
+            Err(IndexFault::TarLength { recorded: 4097, found: 4096 })
+        );
+        assert_eq!(parse(&forge(24, &78u64.to_le_bytes())), Err(IndexFault::TarModified));
+        for count in [0, 1, 3, u64::MAX, u64::MAX / 32] {
+            assert_eq!(parse(&forge(32, &count.to_le_bytes())), Err(IndexFault::Length { count, len: LEN }));
+        }
+        assert_eq!(parse(&forge(40, &3u64.to_le_bytes())), Err(IndexFault::Unlabelled { unlabelled: 3, count: 2 }));
+        let mut damaged = SOUND.to_bytes();
+        damaged[50] ^= 1;
+        assert_eq!(parse(&damaged), Err(IndexFault::HeaderChecksum));
+    }
+
+    #[test]
+    fn each_lie_of_a_record_has_its_error() {
+        let sound = Record { offset: 512, len: 100, crc: 1, label: Some(4), encoding: Encoding::Png };
+        let parse = |record: Record| Record::parse(&record.to_bytes(), 1, &SOUND);
+        assert_eq!(parse(sound), Ok(sound));
+        let unlabelled = Record { label: None, ..sound };
+        assert_eq!(parse(unlabelled), Ok(unlabelled));
+        for (offset, len) in [(512, 3585), (u64::MAX, 2), (4097, 0), (0, u64::MAX)] {
+            let lie = Record { offset, len, ..sound };
+            assert_eq!(parse(lie), Err(IndexFault::Range { sample: 1, offset, len, tar: 4096 }));
+        }
+        let lie = Record { label: Some(5), ..sound };
+        assert_eq!(parse(lie), Err(IndexFault::Label { sample: 1, label: 5, classes: 5 }));
+        let mut bytes = sound.to_bytes();
+        bytes[24] = 200;
+        assert_eq!(Record::parse(&bytes, 1, &SOUND), Err(IndexFault::Encoding { sample: 1, code: 200 }));
+    }
+}

@@ -1,0 +1,336 @@
+//! Shards written, indexed, opened, read; and attacked.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use convnext_data::shard::{CLASS_NAMES, IndexFault, Limits, TarFault, write_class_names};
+use convnext_data::{Access, Channels, Decoder, Encoding, Error, Image, Shard, ShardError, ShardSet, ShardWriter};
+use tempfile::TempDir;
+
+/// A PGM of 2x2 pixels.
+fn pgm(value: u8) -> Vec<u8> {
+    [b"P5\n2 2\n255\n".as_slice(), &[value; 4]].concat()
+}
+
+/// A folder with shards of `count` samples in all, at most four in each; sample i has label i % 3.
+fn written(count: usize) -> (TempDir, Vec<PathBuf>) {
+    let folder = TempDir::new().unwrap();
+    let limits = Limits { samples: 4, ..Limits::default() };
+    let mut writer = ShardWriter::create(folder.path(), "train", limits).unwrap();
+    for i in 0..count {
+        let label = Some(i as u32 % 3);
+        writer.append(&format!("sample{i:03}"), Encoding::Pnm, &pgm(i as u8), label).unwrap();
+    }
+    let written = writer.finish().unwrap();
+    assert_eq!(written.samples, count as u64);
+    (folder, written.shards)
+}
+
+/// A tar with these members, end mark included.
+fn tar_of(folder: &Path, members: &[(&str, &[u8])]) -> PathBuf {
+    let path = folder.join("x.tar");
+    let mut builder = tar::Builder::new(File::create(&path).unwrap());
+    for (name, bytes) in members {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        builder.append_data(&mut header, name, *bytes).unwrap();
+    }
+    builder.into_inner().unwrap();
+    path
+}
+
+fn index_fault(result: Result<Shard, ShardError>) -> IndexFault {
+    match result.unwrap_err() {
+        ShardError::Index { fault, .. } => fault,
+        other => panic!("{other}"),
+    }
+}
+
+fn tar_fault(path: &Path) -> TarFault {
+    match Shard::index(path).unwrap_err() {
+        ShardError::Tar { fault, tar } => {
+            assert_eq!(tar, path);
+            fault
+        }
+        other => panic!("{other}"),
+    }
+}
+
+fn index_of(tar: &Path) -> PathBuf {
+    let mut name = tar.as_os_str().to_owned();
+    name.push(".idx");
+    name.into()
+}
+
+type Change<'a> = &'a dyn Fn(&mut Vec<u8>);
+
+/// Changes bytes without touching length or modification time: what a bad disk does.
+fn damage(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+    let modified = fs::metadata(path).unwrap().modified().unwrap();
+    let mut bytes = fs::read(path).unwrap();
+    change(&mut bytes);
+    fs::write(path, bytes).unwrap();
+    File::options().write(true).open(path).unwrap().set_modified(modified).unwrap();
+}
+
+#[test]
+fn what_is_written_is_read() {
+    let (_folder, paths) = written(10);
+    assert_eq!(paths.len(), 3);
+    for access in [Access::Mapped, Access::Read] {
+        let set = ShardSet::open_with(&paths, access).unwrap();
+        assert_eq!((set.len(), set.classes()), (10, 3));
+        set.require_labels().unwrap();
+        let mut scratch = Vec::new();
+        for id in 0..10 {
+            let sample = set.sample(id).unwrap();
+            assert_eq!(sample.label(), Some(id as u32 % 3));
+            assert_eq!(sample.key(), format!("sample{id:03}"));
+            assert_eq!(sample.verified(&mut scratch).unwrap(), pgm(id as u8));
+            assert_eq!(sample.number(), id % 4);
+        }
+        assert!(matches!(set.sample(10), Err(ShardError::NoSample { id: 10, len: 10 })));
+        assert!(matches!(set.sample(u64::MAX), Err(ShardError::NoSample { .. })));
+        let summary = set.summary().unwrap();
+        assert_eq!((summary.samples, summary.bytes, summary.encodings), (10, 150, [0, 0, 10]));
+        for shard in set.shards() {
+            shard.verify().unwrap();
+        }
+    }
+}
+
+#[test]
+fn the_same_samples_give_the_same_bytes() {
+    let (_a, first) = written(6);
+    let (_b, second) = written(6);
+    for (a, b) in first.iter().zip(&second) {
+        assert_eq!(fs::read(a).unwrap(), fs::read(b).unwrap());
+    }
+}
+
+#[test]
+fn a_sample_decodes_and_its_errors_name_it() {
+    let folder = TempDir::new().unwrap();
+    let path = tar_of(folder.path(), &[("good.pgm", &pgm(5)), ("bad.jpg", b"no image")]);
+    Shard::index(&path).unwrap();
+    let shard = Shard::open(&path).unwrap();
+    let (mut decoder, mut scratch, mut image) = (Decoder::new(Channels::Rgb), Vec::new(), Image::default());
+    shard.sample(0).unwrap().decode_into(&mut decoder, &mut scratch, &mut image).unwrap();
+    assert_eq!(image.pixels, [5; 12]);
+    let error = shard.sample(1).unwrap().decode_into(&mut decoder, &mut scratch, &mut image).unwrap_err();
+    assert!(matches!(error, Error::Sample { .. }));
+    let text = error.to_string();
+    assert!(text.contains("x.tar, sample 1 (bad)"), "{text}");
+}
+
+#[test]
+fn webdataset_groups_by_key() {
+    let folder = TempDir::new().unwrap();
+    let long = format!("{}/deep.jpeg", "d".repeat(150));
+    let path = tar_of(
+        folder.path(),
+        &[
+            ("a/one.jpg", b"1"),
+            ("a/one.json", b"{}"),
+            ("a/one.cls", b"7\n"),
+            ("a/two.cls", b" 3 "),
+            ("a/two.PNG", b"22"),
+            ("readme", b"hello"),
+            ("b/three.seg.png", b"no"),
+            ("b/three.ppm", b"333"),
+            (&long, b"4444"),
+        ],
+    );
+    assert_eq!(Shard::index(&path).unwrap(), 4);
+    let shard = Shard::open(&path).unwrap();
+    let all: Vec<_> = shard.samples().map(|s| s.unwrap()).map(|s| (s.label(), s.size(), s.encoding())).collect();
+    assert_eq!(
+        all,
+        [
+            (Some(7), 1, Encoding::Jpeg),
+            (Some(3), 2, Encoding::Png),
+            (None, 3, Encoding::Pnm),
+            (None, 4, Encoding::Jpeg)
+        ]
+    );
+    assert_eq!((shard.classes(), shard.unlabelled()), (8, 2));
+    shard.verify().unwrap();
+    let error = shard.require_labels().unwrap_err();
+    assert!(matches!(error, ShardError::NoLabel { .. }));
+    assert!(error.to_string().contains("x.tar, sample 2 (b/three)"), "{error}");
+}
+
+#[test]
+fn each_wrong_tar_has_its_error() {
+    let folder = TempDir::new().unwrap();
+    let tar = |members: &[(&str, &[u8])]| tar_of(folder.path(), members);
+    assert_eq!(tar_fault(&tar(&[("a.txt", b"")])), TarFault::NoSamples);
+    assert_eq!(tar_fault(&tar(&[("a.jpg", b"1"), ("a.png", b"2")])), TarFault::TwoImages { key: "a".into() });
+    assert_eq!(
+        tar_fault(&tar(&[("a.cls", b"1"), ("a.cls", b"2"), ("a.jpg", b"")])),
+        TarFault::TwoLabels { key: "a".into() }
+    );
+    let alone = [("a.jpg", &b"1"[..]), ("b.jpg", b"2"), ("a.cls", b"3")];
+    assert_eq!(tar_fault(&tar(&alone)), TarFault::LabelAlone { key: "a".into() });
+    for text in ["", "cat", "-1", "4294967295", "1.0"] {
+        let fault = tar_fault(&tar(&[("a.cls", text.as_bytes()), ("a.jpg", b"1")]));
+        assert_eq!(fault, TarFault::Label { key: "a".into(), text: text.into() });
+    }
+    let path = folder.path().join("noise.tar");
+    fs::write(&path, [7; 2000]).unwrap();
+    assert!(matches!(tar_fault(&path), TarFault::Malformed { .. }));
+    fs::write(&path, []).unwrap();
+    assert!(matches!(tar_fault(&path), TarFault::Truncated { .. }));
+    assert!(!index_of(&path).exists());
+    let left = fs::read_dir(folder.path()).unwrap().filter(|e| e.as_ref().unwrap().path().ends_with("partial"));
+    assert_eq!(left.count(), 0);
+}
+
+#[test]
+fn a_cut_tar_is_an_error_wherever_it_is_cut() {
+    let (_folder, paths) = written(3);
+    let whole = fs::read(&paths[0]).unwrap();
+    for len in (0..whole.len() - 1024).step_by(61) {
+        fs::write(&paths[0], &whole[..len]).unwrap();
+        assert!(matches!(Shard::open(&paths[0]), Err(ShardError::Index { fault: IndexFault::TarLength { .. }, .. })));
+        let fault = tar_fault(&paths[0]);
+        assert!(matches!(fault, TarFault::Truncated { .. }), "{len}: {fault}");
+    }
+}
+
+#[test]
+fn each_lie_of_an_index_has_its_error() {
+    let (_folder, paths) = written(4);
+    let (path, index) = (&paths[0], index_of(&paths[0]));
+    let sound = fs::read(&index).unwrap();
+    let with = |change: Change| {
+        let mut bytes = sound.clone();
+        change(&mut bytes);
+        if bytes.len() >= 64 {
+            let crc = crc32fast::hash(&bytes[..60]);
+            bytes[60..64].copy_from_slice(&crc.to_le_bytes());
+        }
+        fs::write(&index, bytes).unwrap();
+        Shard::open(path)
+    };
+    assert!(with(&|_| {}).is_ok());
+    assert_eq!(index_fault(with(&|b| b.clear())), IndexFault::Truncated { len: 0 });
+    assert_eq!(index_fault(with(&|b| b.truncate(63))), IndexFault::Truncated { len: 63 });
+    assert_eq!(index_fault(with(&|b| b[0] = b'X')), IndexFault::Magic);
+    assert_eq!(index_fault(with(&|b| b[8] = 2)), IndexFault::Version { version: 2, record: 32 });
+    assert!(matches!(index_fault(with(&|b| b[16] ^= 1)), IndexFault::TarLength { .. }));
+    assert_eq!(index_fault(with(&|b| b[24] ^= 1)), IndexFault::TarModified);
+    assert_eq!(index_fault(with(&|b| b.truncate(64 + 100))), IndexFault::Length { count: 4, len: 164 });
+    assert!(matches!(index_fault(with(&|b| b[39] = 0xFF)), IndexFault::Length { .. }));
+    assert!(matches!(index_fault(with(&|b| b[40] = 5)), IndexFault::Unlabelled { unlabelled: 5, count: 4 }));
+
+    // Lies in records are found when the record is used, and by `verify`.
+    let record = 64 + 32;
+    let lies: [(&str, Change); 4] = [
+        ("range", &|b| b[record + 7] = 0xFF),
+        ("length", &|b| b[record + 15] = 0xFF),
+        ("label", &|b| b[record + 20] = 200),
+        ("encoding", &|b| b[record + 24] = 9),
+    ];
+    for (what, lie) in lies {
+        let shard = with(lie).unwrap();
+        let ShardError::Index { fault, .. } = shard.sample(1).unwrap_err() else { panic!() };
+        match what {
+            "range" | "length" => assert!(matches!(fault, IndexFault::Range { sample: 1, .. })),
+            "label" => assert_eq!(fault, IndexFault::Label { sample: 1, label: 200, classes: 3 }),
+            _ => assert_eq!(fault, IndexFault::Encoding { sample: 1, code: 9 }),
+        }
+        let found: Vec<_> = shard.faults().collect();
+        assert_eq!(found.len(), 2, "{what}: {found:?}");
+        assert!(matches!(found[0], ShardError::Index { fault: IndexFault::RecordsChecksum, .. }));
+    }
+
+    fs::remove_file(&index).unwrap();
+    let error = Shard::open(path).unwrap_err();
+    assert!(matches!(error, ShardError::NoIndex { .. }));
+    assert!(error.to_string().contains("convnext index"), "{error}");
+}
+
+#[test]
+fn a_flipped_byte_is_found_and_named() {
+    let (_folder, paths) = written(4);
+    // Members of 512 + 512 bytes, image then label: the pixels of sample 2.
+    damage(&paths[0], |bytes| bytes[4 * 1024 + 512 + 13] ^= 1);
+    let shard = Shard::open(&paths[0]).unwrap();
+    let mut scratch = Vec::new();
+    assert!(shard.sample(1).unwrap().verified(&mut scratch).is_ok());
+    let error = shard.sample(2).unwrap().verified(&mut scratch).unwrap_err();
+    assert!(matches!(error, ShardError::Checksum { .. }));
+    let text = error.to_string();
+    assert!(text.contains("train-000000.tar, sample 2 (sample002)") && text.contains("restore"), "{text}");
+    assert!(matches!(shard.verify(), Err(ShardError::Checksum { .. })));
+    assert!(shard.sample(2).unwrap().bytes(&mut scratch).is_ok());
+}
+
+#[test]
+fn an_index_does_not_outlive_its_tar() {
+    let (_folder, paths) = written(4);
+    let later = std::time::SystemTime::now() + std::time::Duration::from_secs(5);
+    File::options().write(true).open(&paths[0]).unwrap().set_modified(later).unwrap();
+    assert_eq!(index_fault(Shard::open(&paths[0])), IndexFault::TarModified);
+    Shard::index(&paths[0]).unwrap();
+    Shard::open(&paths[0]).unwrap();
+}
+
+#[test]
+fn random_damage_never_panics() {
+    let (_folder, paths) = written(4);
+    let index = index_of(&paths[0]);
+    let sound = fs::read(&index).unwrap();
+    for at in 0..sound.len() {
+        for with in [0, 1, 0x7F, 0xFF] {
+            let mut bytes = sound.clone();
+            bytes[at] = with;
+            fs::write(&index, &bytes).unwrap();
+            if let Ok(shard) = Shard::open(&paths[0]) {
+                let _ = shard.verify();
+                shard.samples().flatten().for_each(|sample| drop(sample.to_string()));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_writer_that_is_dropped_leaves_nothing() {
+    let folder = TempDir::new().unwrap();
+    let limits = Limits { samples: 1, ..Limits::default() };
+    let mut writer = ShardWriter::create(folder.path(), "x", limits).unwrap();
+    for key in ["a", "b", "c"] {
+        writer.append(key, Encoding::Pnm, &pgm(0), None).unwrap();
+    }
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
+    drop(writer);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_writer_refuses_to_mix_sets_and_odd_keys() {
+    let (folder, _) = written(1);
+    let again = |name| ShardWriter::create(folder.path(), name, Limits::default());
+    assert!(matches!(again("train").err(), Some(ShardError::Exists { .. })));
+    assert!(again("tra").is_ok());
+    for key in ["", "a.b", "/a", "../a", "ä", &"x".repeat(91)] {
+        let error = again("other").unwrap().append(key, Encoding::Png, b"", None).unwrap_err();
+        assert!(matches!(error, ShardError::Key { .. }), "{key}");
+    }
+    assert!(matches!(again("a/b").err(), Some(ShardError::Key { .. })));
+}
+
+#[test]
+fn class_names_lie_beside_the_shards() {
+    let (folder, paths) = written(4);
+    assert_eq!(ShardSet::open(&paths).unwrap().class_names(), None);
+    write_class_names(folder.path(), &["cat".into(), "dog".into(), "emu".into()]).unwrap();
+    let set = ShardSet::open(&paths).unwrap();
+    assert_eq!(set.class_names().unwrap(), ["cat", "dog", "emu"]);
+    File::create(folder.path().join(CLASS_NAMES)).unwrap().write_all(b"cat\ndog\n").unwrap();
+    assert!(matches!(ShardSet::open(&paths), Err(ShardError::ClassNames { .. })));
+    assert!(matches!(ShardSet::open(&[]), Err(ShardError::NoShards)));
+}

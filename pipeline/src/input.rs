@@ -1,0 +1,200 @@
+//! From a recipe and a plan to the streams of a run.
+
+use std::{path::PathBuf, sync::Arc};
+
+use convnext_core::plan::Plan;
+use convnext_data::{
+    Augment as Step, AugmentError, Chain, Channels, Geometry, Normalise as Table, Order, ShardSet,
+    augment::{CentreCrop, Erase, Flip, Pad, RandAugment, RandomResizedCrop},
+};
+
+use crate::{
+    recipe::{Augment, BadPolicy, Data},
+    stream::{Augmented, Bounds, Decode, Mask, Normalise, Policy, Settings, Stage, Stream, StreamError},
+};
+
+/// Why a stream cannot be built.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum InputError {
+    /// Images cannot be decoded to the model's channels.
+    #[error("`{model}` takes images of {channels} channels; images decode to 1 (grey), 3 (RGB) or 4 (RGBA)")]
+    Channels {
+        /// The variant.
+        model: &'static str,
+        /// Its channels.
+        channels: usize,
+    },
+    /// Mean or deviation do not fit the channels.
+    #[error("recipe: {0}")]
+    Normalisation(String),
+    /// An augmentation refuses its settings or its input.
+    #[error(transparent)]
+    Augment(#[from] AugmentError),
+    /// The pipeline does not fit together, or cannot start.
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+}
+
+/// What a sample goes through, but for its order.
+#[derive(Debug, Clone, Copy)]
+pub struct Input<'a> {
+    /// The model that will see it.
+    pub plan: &'a Plan,
+    /// How pixels are normalised, and the policy for bad samples.
+    pub data: &'a Data,
+    /// Worker threads; 0 for as many as there are cores.
+    pub workers: usize,
+}
+
+/// Where a training stream starts and ends, in positions.
+#[derive(Debug, Clone)]
+pub struct Course {
+    /// Samples of a batch.
+    pub batch: usize,
+    /// Positions of an epoch.
+    pub epoch: u64,
+    /// Samples already consumed.
+    pub start: u64,
+    /// Where to end.
+    pub end: u64,
+    /// Seed of every random decision.
+    pub seed: u64,
+    /// Where bad samples are listed.
+    pub quarantine: PathBuf,
+}
+
+impl Input<'_> {
+    /// Shuffled, augmented batches; with masks if `masked`, else with labels.
+    pub fn training(
+        &self,
+        shards: Arc<ShardSet>,
+        augment: &Augment,
+        masked: bool,
+        course: Course,
+    ) -> Result<Stream, InputError> {
+        let steps = self.training_steps(augment);
+        let mut stages = self.stages(steps, !masked)?;
+        if let Some(fcmae) = self.plan.fcmae.filter(|_| masked) {
+            stages.push(Box::new(Mask { patch: fcmae.patch, visible: fcmae.visible }));
+        }
+        let order = Order::new(shards.len(), course.seed, Order::BLOCK, Order::WINDOW);
+        let settings = Settings {
+            batch: course.batch,
+            epoch: course.epoch,
+            start: course.start,
+            end: course.end,
+            seed: course.seed,
+            workers: self.workers(),
+            policy: self.policy(course.quarantine),
+        };
+        Ok(Stream::start(shards, order, stages.into(), settings)?)
+    }
+
+    /// All samples once, in the order of the shards, as evaluation sees them.
+    pub fn evaluation(&self, shards: Arc<ShardSet>, batch: usize, view: View) -> Result<Stream, InputError> {
+        let stages = self.stages(vec![self.evaluation_step(view)], true)?;
+        let (order, len) = (Order::sequential(shards.len()), shards.len());
+        let settings =
+            Settings { batch, epoch: len, start: 0, end: len, seed: 0, workers: self.workers(), policy: Policy::Fail };
+        Ok(Stream::start(shards, order, stages.into(), settings)?)
+    }
+
+    /// The chain that makes an image what evaluation sees.
+    pub fn evaluation_chain(&self, view: View) -> Result<Chain, InputError> {
+        Ok(Chain::new(vec![self.evaluation_step(view)], Geometry::decoded(self.plan.channels))?)
+    }
+
+    /// The table that normalises pixels.
+    pub fn table(&self) -> Result<Table, InputError> {
+        let (mean, deviation) = self.data.normalisation(self.plan.channels).map_err(InputError::Normalisation)?;
+        Ok(Table::new(&mean, &deviation)?)
+    }
+
+    /// The channels that images are decoded to.
+    pub fn channels(&self) -> Result<Channels, InputError> {
+        let channels = self.plan.channels;
+        Channels::of_count(channels).ok_or(InputError::Channels { model: self.plan.name, channels })
+    }
+
+    fn stages(&self, steps: Vec<Box<dyn Step>>, labelled: bool) -> Result<Vec<Box<dyn Stage>>, InputError> {
+        let channels = self.plan.channels;
+        let chain = Arc::new(Chain::new(steps, Geometry::decoded(channels))?);
+        let size = (self.plan.height, self.plan.width, channels);
+        Ok(vec![
+            Box::new(Decode { channels: self.channels()?, labelled }),
+            Box::new(Augmented { chain, channels }),
+            Box::new(Normalise { table: Arc::new(self.table()?), size }),
+        ])
+    }
+
+    fn training_steps(&self, augment: &Augment) -> Vec<Box<dyn Step>> {
+        let (height, width) = (self.plan.height, self.plan.width);
+        let mut steps: Vec<Box<dyn Step>> = Vec::new();
+        match augment.pad {
+            0 => steps.push(Box::new(RandomResizedCrop {
+                scale: augment.crop_scale.into(),
+                ratio: augment.crop_ratio.into(),
+                ..RandomResizedCrop::new(height, width)
+            })),
+            shift => steps.push(Box::new(Pad { height, width, shift: shift as usize, fill: 0 })),
+        }
+        if augment.flip {
+            steps.push(Box::new(Flip::default()));
+        }
+        if let Some(rand_augment) = augment.rand_augment {
+            steps.push(Box::new(RandAugment {
+                operations: rand_augment.operations as usize,
+                magnitude: rand_augment.magnitude,
+                deviation: rand_augment.std,
+            }));
+        }
+        if augment.erasing > 0.0 {
+            steps.push(Box::new(Erase { probability: augment.erasing, ..Erase::default() }));
+        }
+        steps
+    }
+
+    fn evaluation_step(&self, view: View) -> Box<dyn Step> {
+        let (height, width) = (self.plan.height, self.plan.width);
+        let cropped = CentreCrop::new(height, width);
+        match view {
+            View::Padded => Box::new(Pad { height, width, shift: 0, fill: 0 }),
+            View::Cropped(fraction) => Box::new(cropped.with_fraction((fraction < 1.0).then_some(fraction))),
+        }
+    }
+
+    fn workers(&self) -> usize {
+        match self.workers {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            workers => workers,
+        }
+    }
+
+    fn policy(&self, list: PathBuf) -> Policy {
+        let bad = &self.data.bad;
+        match bad.policy {
+            BadPolicy::Fail => Policy::Fail,
+            BadPolicy::Substitute => Policy::Substitute(Bounds { count: bad.max_count, rate: bad.max_rate, list }),
+        }
+    }
+}
+
+/// How evaluation looks at an image.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum View {
+    /// Shrunk so that the input is this share of it on its tighter side, then its centre; 1 warps the whole image.
+    Cropped(f64),
+    /// Unresampled, in the middle of the input: for models that were trained so.
+    Padded,
+}
+
+impl View {
+    /// The view that goes with a training augmentation, and `crop` where that resamples.
+    pub fn of(augment: Option<&Augment>, crop: f64) -> Self {
+        match augment {
+            Some(augment) if augment.pad > 0 => Self::Padded,
+            _ => Self::Cropped(crop),
+        }
+    }
+}

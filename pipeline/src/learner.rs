@@ -1,0 +1,118 @@
+//! Weights in training: the flat buffers, and the optimiser's step on them.
+
+use convnext_core::{
+    checkpoint::Loaded,
+    dfdx::tensor::{Cpu, Gradients},
+    nn::{Error, Flat},
+    optim::{self, AdamW, Ema, GroupError, Layout, NonFinite, Optimizer},
+    plan::Plan,
+};
+
+use crate::recipe::Run;
+
+/// A model's parameters, gradients and optimiser state, each one flat buffer.
+#[derive(Debug)]
+pub struct Learner {
+    layout: Layout,
+    parameters: Vec<f32>,
+    gradients: Vec<f32>,
+    optimizer: Optimizer,
+    clip: Option<f64>,
+}
+
+/// What a step did.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// The parameters moved; the norm is the gradient's, before clipping.
+    Updated {
+        /// Euclidean norm over all parameters.
+        norm: f64,
+    },
+    /// A gradient was not finite; nothing moved.
+    NonFinite(Option<NonFinite>),
+}
+
+impl Learner {
+    /// For a model as it is now.
+    ///
+    /// # Errors
+    /// [`GroupError`] when the plan is that of another model.
+    pub fn new(model: &dyn Flat, plan: &Plan, run: &Run) -> Result<Self, GroupError> {
+        let depths: Vec<usize> = plan.stages.iter().map(|stage| stage.depth).collect();
+        Self::with(model, &depths, run.adamw, run.layer_decay, run.ema, run.clip)
+    }
+
+    /// For a model as it is now, each setting by itself.
+    ///
+    /// # Errors
+    /// [`GroupError`] when `depths`, the blocks of each stage, are those of another model.
+    pub fn with(
+        model: &dyn Flat,
+        depths: &[usize],
+        adamw: AdamW,
+        layer_decay: Option<optim::LayerDecay>,
+        ema: Option<Ema>,
+        clip: Option<f64>,
+    ) -> Result<Self, GroupError> {
+        let layout = model.layout();
+        let mut parameters = vec![0.0; layout.len()];
+        model.read(&mut parameters);
+        let rules = optim::rules(&layout, depths, layer_decay)?;
+        let optimizer = Optimizer::new(adamw, rules, ema, &parameters);
+        Ok(Self { gradients: vec![0.0; layout.len()], layout, parameters, optimizer, clip })
+    }
+
+    /// Takes the accumulated `gradients` of `batches` batches, which are zero afterwards, and makes one step with them.
+    ///
+    /// # Errors
+    /// When there is no memory.
+    pub fn update(
+        &mut self,
+        model: &mut dyn Flat,
+        gradients: &mut Gradients<f32, Cpu>,
+        batches: usize,
+        lr: f64,
+    ) -> Result<Outcome, Error> {
+        model.take_gradients(gradients, &mut self.gradients)?;
+        let mean = 1.0 / batches as f32;
+        let norm = optim::global_norm(&self.gradients) * f64::from(mean);
+        if !norm.is_finite() {
+            return Ok(Outcome::NonFinite(optim::first_non_finite(&self.layout, &self.gradients)));
+        }
+        let scale = self.clip.map_or(1.0, |clip| optim::clip_scale(norm, clip));
+        self.optimizer.step(&mut self.parameters, &self.gradients, lr, mean * scale);
+        model.write(&self.parameters);
+        Ok(Outcome::Updated { norm })
+    }
+
+    /// Puts back what a checkpoint held, into the model too.
+    ///
+    /// # Errors
+    /// When the checkpoint lacks the optimiser's state.
+    pub fn restore(&mut self, model: &mut dyn Flat, mut loaded: Loaded) -> Result<(), convnext_core::checkpoint::CheckpointError> {
+        let (m, v) = loaded.take_moments()?;
+        let ema = match self.optimizer.ema() {
+            Some(_) => Some(loaded.take_ema()?),
+            None => None,
+        };
+        self.optimizer.restore(m, v, ema, loaded.state.updates);
+        self.parameters = loaded.weights;
+        model.write(&self.parameters);
+        Ok(())
+    }
+
+    /// Which range of each buffer is which tensor.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The parameters.
+    pub fn parameters(&self) -> &[f32] {
+        &self.parameters
+    }
+
+    /// The optimiser: its moments, its average of the parameters.
+    pub fn optimizer(&self) -> &Optimizer {
+        &self.optimizer
+    }
+}

@@ -1,0 +1,177 @@
+//! Soft targets, and the two augmentations that mix them.
+
+use convnext_data::{Purpose, Random};
+use rand_core::RngCore;
+use rand_distr::{Beta, Distribution};
+
+/// How labels become targets, and whether images of a batch are mixed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Mix {
+    /// Label smoothing, in `[0, 1)`: this much is spread evenly over all classes.
+    pub smoothing: f32,
+    /// Mixup's alpha (Zhang et al., arXiv 1710.09412); 0 for none.
+    pub mixup: f64,
+    /// CutMix's alpha (Yun et al., arXiv 1905.04899); 0 for none. With both, each batch draws one of them.
+    pub cutmix: f64,
+}
+
+/// Sizes of a batch of images `[N, H, W, C]`.
+#[derive(Debug, Clone, Copy)]
+pub struct Images {
+    /// Rows.
+    pub height: usize,
+    /// Pixels in a row.
+    pub width: usize,
+    /// Channels.
+    pub channels: usize,
+}
+
+impl Mix {
+    /// Targets `[N, classes]` of `labels`; mixes `images [N, H, W, C]` in place if a mixing is asked for.
+    ///
+    /// Sample `n` is mixed with sample `N - 1 - n`, with one coefficient for the batch, drawn from `random`.
+    pub fn apply(
+        &self,
+        labels: &[u32],
+        classes: usize,
+        images: &mut [f32],
+        size: Images,
+        random: (u64, u64, u64),
+    ) -> Vec<f32> {
+        let mut targets = self.smoothed(labels, classes);
+        if self.mixup == 0.0 && self.cutmix == 0.0 {
+            return targets;
+        }
+        let (seed, epoch, position) = random;
+        let mut random = Random::new(seed, epoch, position, Purpose::Mixup);
+        let cut = self.mixup == 0.0 || (self.cutmix > 0.0 && random.chance(0.5));
+        let alpha = if cut { self.cutmix } else { self.mixup };
+        let mut share = beta(alpha, &mut random);
+        if cut {
+            share = cut_pairs(images, labels.len(), size, share, &mut random);
+        } else {
+            blend_pairs(images, labels.len(), share);
+        }
+        blend_pairs(&mut targets, labels.len(), share);
+        targets
+    }
+
+    fn smoothed(&self, labels: &[u32], classes: usize) -> Vec<f32> {
+        let off = self.smoothing / classes as f32;
+        let mut targets = vec![off; labels.len() * classes];
+        for (row, &label) in targets.chunks_exact_mut(classes).zip(labels) {
+            row[label as usize] += 1.0 - self.smoothing;
+        }
+        targets
+    }
+}
+
+/// Adapts the counter-based generator to the distributions' crate.
+struct Source<'a>(&'a mut Random);
+
+impl RngCore for Source<'_> {
+    fn next_u32(&mut self) -> u32 {
+        self.0.next_u32()
+    }
+
+    fn next_u64(&mut self) -> u64 {
+        self.0.next_u64()
+    }
+
+    fn fill_bytes(&mut self, bytes: &mut [u8]) {
+        for chunk in bytes.chunks_mut(8) {
+            chunk.copy_from_slice(&self.next_u64().to_le_bytes()[..chunk.len()]);
+        }
+    }
+
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), rand_core::Error> {
+        self.fill_bytes(bytes);
+        Ok(())
+    }
+}
+
+fn beta(alpha: f64, random: &mut Random) -> f32 {
+    Beta::new(alpha, alpha).map_or(1.0, |beta| beta.sample(&mut Source(random)) as f32)
+}
+
+/// `x_n = share x_n + (1 - share) x_(N-1-n)` for `[N, values]`.
+fn blend_pairs(values: &mut [f32], samples: usize, share: f32) {
+    let length = values.len() / samples.max(1);
+    for n in 0..samples / 2 {
+        let (front, back) = values.split_at_mut((samples - 1 - n) * length);
+        for (a, b) in front[n * length..][..length].iter_mut().zip(&mut back[..length]) {
+            (*a, *b) = (share * *a + (1.0 - share) * *b, share * *b + (1.0 - share) * *a);
+        }
+    }
+}
+
+/// Swaps a rectangle of about `1 - share` of the area between the images of each pair; returns the share that stayed.
+fn cut_pairs(images: &mut [f32], samples: usize, size: Images, share: f32, random: &mut Random) -> f32 {
+    let Images { height, width, channels } = size;
+    let side = (1.0 - share).sqrt();
+    let span = |length: usize, random: &mut Random| {
+        let half = (length as f32 * side / 2.0) as usize;
+        let centre = random.range(length as u64) as usize;
+        (centre.saturating_sub(half), (centre + half).min(length))
+    };
+    let ((top, bottom), (left, right)) = (span(height, random), span(width, random));
+    let length = height * width * channels;
+    for n in 0..samples / 2 {
+        let (front, back) = images.split_at_mut((samples - 1 - n) * length);
+        let (a, b) = (&mut front[n * length..][..length], &mut back[..length]);
+        for y in top..bottom {
+            let row = (y * width + left) * channels..(y * width + right) * channels;
+            a[row.clone()].swap_with_slice(&mut b[row]);
+        }
+    }
+    1.0 - ((bottom - top) * (right - left)) as f32 / (height * width) as f32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAIN: Mix = Mix { smoothing: 0.0, mixup: 0.0, cutmix: 0.0 };
+    const SIZE: Images = Images { height: 4, width: 4, channels: 1 };
+
+    fn images() -> Vec<f32> {
+        (0..48).map(|value| (value / 16) as f32).collect()
+    }
+
+    #[test]
+    fn smoothing_keeps_a_distribution() {
+        let targets = Mix { smoothing: 0.1, ..PLAIN }.apply(&[2], 4, &mut [0.0; 16], SIZE, (0, 0, 0));
+        assert!((targets.iter().sum::<f32>() - 1.0).abs() < 1e-6);
+        assert!((targets[2] - 0.925).abs() < 1e-6 && (targets[0] - 0.025).abs() < 1e-6);
+    }
+
+    #[test]
+    fn mixup_mixes_images_and_targets_by_one_share() {
+        let mut mixed = images();
+        let targets = Mix { mixup: 0.8, ..PLAIN }.apply(&[0, 1, 2], 3, &mut mixed, SIZE, (1, 2, 3));
+        // Images hold their number, so a pixel of the first is (1 - share) * 2.
+        let share = targets[0];
+        assert!((mixed[0] - (1.0 - share) * 2.0).abs() < 1e-6);
+        assert_eq!((targets[4], mixed[16]), (1.0, 1.0));
+    }
+
+    #[test]
+    fn cutmix_targets_follow_the_area() {
+        for position in 0..50 {
+            let mut mixed = images();
+            let targets = Mix { cutmix: 1.0, ..PLAIN }.apply(&[0, 1, 2], 3, &mut mixed, SIZE, (1, 2, position));
+            let stayed = mixed[..16].iter().filter(|&&value| value == 0.0).count() as f32 / 16.0;
+            assert!((targets[0] - stayed).abs() < 1e-6, "{targets:?} {stayed}");
+        }
+    }
+
+    #[test]
+    fn the_share_of_mixup_is_a_beta_variable() {
+        let mean = |alpha: f64| {
+            (0..4000).map(|n| beta(alpha, &mut Random::new(5, 0, n, Purpose::Mixup))).sum::<f32>() / 4000.0
+        };
+        // Standard deviation at most 0.5; five standard errors.
+        assert!((mean(0.8) - 0.5).abs() < 0.04);
+        assert!((mean(1.0) - 0.5).abs() < 0.04);
+    }
+}

@@ -1,0 +1,92 @@
+//! What a person sees of a run: a bar on a terminal, a line now and then elsewhere.
+
+use std::{
+    io::IsTerminal,
+    time::{Duration, Instant},
+};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// How often a line is printed where there is no terminal.
+const LINE_EVERY: Duration = Duration::from_secs(10);
+
+/// Progress of a run of known length.
+#[derive(Debug)]
+pub struct Progress {
+    bar: Option<ProgressBar>,
+    name: String,
+    total: u64,
+    first: u64,
+    started: Instant,
+    printed: Instant,
+}
+
+/// What is said about the present moment.
+#[derive(Debug, Clone, Copy)]
+pub struct Now {
+    /// Steps done.
+    pub step: u64,
+    /// Mean loss lately.
+    pub loss: f64,
+    /// Images a second lately.
+    pub images_per_second: f64,
+    /// Share of the time that the model waited for data, 0 to 1.
+    pub waiting: f64,
+}
+
+impl Progress {
+    /// Progress of `name` from step `first` to step `total`.
+    pub fn new(name: &str, first: u64, total: u64) -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| bar(name, first, total));
+        let now = Instant::now();
+        Self { bar, name: name.to_owned(), total, first, started: now, printed: now }
+    }
+
+    /// Shows where the run is.
+    pub fn show(&mut self, now: Now) {
+        let Now { step, loss, images_per_second, waiting } = now;
+        let message =
+            format!("loss {loss:.4}  {images_per_second:.0} img/s  waited {:.0} %", (100.0 * waiting).clamp(0.0, 100.0));
+        match &self.bar {
+            Some(bar) => {
+                bar.set_position(step);
+                bar.set_message(message);
+            }
+            None if self.printed.elapsed() >= LINE_EVERY => {
+                self.printed = Instant::now();
+                eprintln!("{}: step {step}/{}  {message}  {} left", self.name, self.total, self.left(step));
+            }
+            None => {}
+        }
+    }
+
+    /// Prints a line that stays.
+    pub fn say(&self, line: &str) {
+        match &self.bar {
+            Some(bar) => bar.println(line),
+            None => eprintln!("{line}"),
+        }
+    }
+
+    fn left(&self, step: u64) -> impl std::fmt::Display {
+        let done = step.saturating_sub(self.first).max(1);
+        let seconds = self.started.elapsed().as_secs_f64() / done as f64 * self.total.saturating_sub(step) as f64;
+        humantime::format_duration(Duration::from_secs(seconds as u64))
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn bar(name: &str, first: u64, total: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len}  {msg}  {eta} left")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    let bar = ProgressBar::new(total).with_style(style).with_prefix(name.to_owned()).with_position(first);
+    bar.reset_eta();
+    bar
+}

@@ -1,0 +1,81 @@
+//! Recipes: what a TOML file says, and what it comes to.
+//!
+//! [`Recipe`] is the file as written; keys that no recipe has are refused, with what was likely meant. [`Resolved`] has
+//! every default filled in and every value checked; it can be written back, and hashed for the checkpoint. [`Run`] adds
+//! the size of the data: absolute learning rates and numbers of steps.
+//!
+//! ```
+//! use convnext_pipeline::recipe::Recipe;
+//!
+//! let text = r#"
+//!     [pretrain]
+//!     epochs = 800
+//!     batch = 64
+//!     accumulation = 64      # 4096 images a step
+//!     base_lr = 1.5e-4       # for 256 images a step
+//!     warmup_epochs = 40
+//! "#;
+//! let recipe = Recipe::parse("example", text, &["model.name=atto", "pretrain.epochs=100"])?;
+//! let run = recipe.resolve()?.run(1_281_167, 1)?;
+//! assert_eq!(run.schedule.peak, 1.5e-4 * 4096.0 / 256.0);
+//! assert_eq!(run.steps(), 100 * 312);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod check;
+mod error;
+mod overrides;
+mod resolved;
+mod run;
+mod suggest;
+#[cfg(test)]
+mod tests;
+pub mod written;
+
+use std::{fs, path::Path};
+
+pub use error::{Problem, RecipeError};
+pub use resolved::{Augment, Finetune, Job, Optimizer, Resolved, Training};
+pub use run::Run;
+pub use written::{
+    BadPolicy, BadSamples, Checkpoint, Data, Ema, Evaluate, EvaluatedWeights, LayerDecay, LayerDecayMode, Machine,
+    Model, NonFinitePolicy, Pretrain, RandAugment, Recipe, Start,
+};
+
+impl Recipe {
+    /// Reads the recipe at `path`, with `key=value` settings on top.
+    ///
+    /// # Errors
+    /// As [`Self::parse`], and [`RecipeError::Read`].
+    pub fn load<S: AsRef<str>>(path: impl AsRef<Path>, sets: &[S]) -> Result<Self, RecipeError> {
+        let path = path.as_ref();
+        let text = fs::read_to_string(path).map_err(|source| RecipeError::Read { path: path.into(), source })?;
+        Self::parse(&path.display().to_string(), &text, sets)
+    }
+
+    /// Reads a recipe; `name` is what errors call it. Each of `sets` is a dotted key, `=` and a TOML value or a bare word,
+    /// e.g. `finetune.epochs=3`; with nothing after the `=` the key is taken out.
+    ///
+    /// # Errors
+    /// [`RecipeError::Syntax`] for the text and [`RecipeError::Set`] for a setting, with the line and what was likely
+    /// meant.
+    pub fn parse<S: AsRef<str>>(name: &str, text: &str, sets: &[S]) -> Result<Self, RecipeError> {
+        let syntax = |error: toml::de::Error| RecipeError::Syntax {
+            name: name.into(),
+            message: format!("{}{}", error.to_string().trim_end(), suggest::hint(error.message())),
+        };
+        let written: Self = toml::from_str(text).map_err(syntax)?;
+        if sets.is_empty() {
+            return Ok(written);
+        }
+        overrides::apply(toml::from_str(text).map_err(syntax)?, sets)
+    }
+
+    /// Fills in the defaults and checks every value.
+    ///
+    /// # Errors
+    /// [`RecipeError::Invalid`] with everything that is wrong.
+    pub fn resolve(self) -> Result<Resolved, RecipeError> {
+        check::resolve(self)
+    }
+}

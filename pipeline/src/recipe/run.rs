@@ -1,0 +1,189 @@
+//! A resolved recipe with the size of the data known: absolute learning rates and numbers of steps.
+
+use convnext_core::{
+    checkpoint::{Better, Keep},
+    optim::{self, AdamW, Schedule},
+};
+
+use super::{
+    error::{Problem, RecipeError},
+    resolved::{Job, Resolved},
+    written::{self, LayerDecayMode, NonFinitePolicy},
+};
+
+/// Images a step that base learning rates are quoted for.
+const LR_BATCH: f64 = 256.0;
+
+/// The numbers of a training run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Run {
+    /// Passes over the training set.
+    pub epochs: u64,
+    /// Images of one forward and backward pass on this machine.
+    pub batch: usize,
+    /// Batches whose gradients make one step.
+    pub accumulation: usize,
+    /// Images of one step: batch x accumulation x machines.
+    pub images_per_step: u64,
+    /// Steps of an epoch. What is left of an epoch after its last full step is not trained on; the order differs from
+    /// epoch to epoch, so that other images are left over each time.
+    pub steps_per_epoch: u64,
+    /// Learning rate by step; its `total` is the length of the run.
+    pub schedule: Schedule,
+    /// The optimiser.
+    pub adamw: AdamW,
+    /// Layer-wise decay of the learning rate.
+    pub layer_decay: Option<optim::LayerDecay>,
+    /// Moving average of the weights.
+    pub ema: Option<optim::Ema>,
+    /// Largest norm of the gradient.
+    pub clip: Option<f64>,
+    /// What a loss or gradient that is not finite leads to.
+    pub non_finite: NonFinitePolicy,
+    /// Which checkpoints stay.
+    pub keep: Keep,
+    save_every: (u64, Option<u64>),
+}
+
+/// Length, batch and rates of either training.
+struct Course {
+    section: &'static str,
+    epochs: u64,
+    batch: u64,
+    accumulation: u64,
+    base_lr: f64,
+    warmup_epochs: f64,
+    warmup_lr: f64,
+    min_lr: f64,
+}
+
+impl Resolved {
+    /// The run on `samples` training images and `machines` machines.
+    ///
+    /// # Errors
+    /// [`RecipeError::Invalid`] when there are fewer images than one step takes, or when the recipe only evaluates.
+    pub fn run(&self, samples: u64, machines: u64) -> Result<Run, RecipeError> {
+        let (course, training) = match (course(&self.job), self.training()) {
+            (Some(course), Some(training)) => (course, training),
+            _ => return Err(invalid("evaluate", "nothing to train; write [pretrain] or [finetune]".into())),
+        };
+        let images_per_step = course.batch * course.accumulation * machines;
+        let steps_per_epoch = samples / images_per_step;
+        if steps_per_epoch == 0 {
+            return Err(too_few(&course, samples, images_per_step));
+        }
+        let (layer_decay, ema, better) = match &self.job {
+            Job::Finetune { finetune, .. } => {
+                (finetune.layer_decay.map(Into::into), finetune.ema.map(Into::into), Better::Higher)
+            }
+            _ => (None, None, Better::Lower),
+        };
+        let (optimizer, checkpoint) = (&training.optimizer, &training.checkpoint);
+        Ok(Run {
+            epochs: course.epochs,
+            batch: course.batch as usize,
+            accumulation: course.accumulation as usize,
+            images_per_step,
+            steps_per_epoch,
+            schedule: schedule(&course, images_per_step, steps_per_epoch),
+            adamw: AdamW {
+                beta1: optimizer.betas[0],
+                beta2: optimizer.betas[1],
+                eps: optimizer.eps,
+                weight_decay: optimizer.weight_decay,
+            },
+            layer_decay,
+            ema,
+            clip: optimizer.clip,
+            non_finite: optimizer.non_finite,
+            keep: Keep { last: checkpoint.keep_last, best: checkpoint.keep_best.then_some(better) },
+            save_every: (checkpoint.every_epochs, checkpoint.every_steps),
+        })
+    }
+}
+
+impl Run {
+    /// Steps of the run.
+    pub fn steps(&self) -> u64 {
+        self.schedule.total
+    }
+
+    /// Whether a checkpoint is due after `step` steps.
+    pub fn saves_after(&self, step: u64) -> bool {
+        let (epochs, steps) = self.save_every;
+        let by_epoch = self.ends_epoch(step).is_some_and(|epoch| epoch.is_multiple_of(epochs));
+        let by_step = step > 0 && steps.is_some_and(|steps| step.is_multiple_of(steps));
+        by_epoch || by_step || step == self.steps()
+    }
+
+    /// The number of epochs completed, if an epoch ends after `step` steps.
+    pub fn ends_epoch(&self, step: u64) -> Option<u64> {
+        (step > 0 && step.is_multiple_of(self.steps_per_epoch)).then_some(step / self.steps_per_epoch)
+    }
+}
+
+fn course(job: &Job) -> Option<Course> {
+    match job {
+        Job::Pretrain { pretrain: p, .. } => Some(Course {
+            section: "pretrain",
+            epochs: p.epochs,
+            batch: p.batch,
+            accumulation: p.accumulation,
+            base_lr: p.base_lr,
+            warmup_epochs: p.warmup_epochs,
+            warmup_lr: p.warmup_lr,
+            min_lr: p.min_lr,
+        }),
+        Job::Finetune { finetune: f, .. } => Some(Course {
+            section: "finetune",
+            epochs: f.epochs,
+            batch: f.batch,
+            accumulation: f.accumulation,
+            base_lr: f.base_lr,
+            warmup_epochs: f.warmup_epochs,
+            warmup_lr: f.warmup_lr,
+            min_lr: f.min_lr,
+        }),
+        Job::Evaluate { .. } => None,
+    }
+}
+
+fn schedule(course: &Course, images_per_step: u64, steps_per_epoch: u64) -> Schedule {
+    Schedule {
+        start: course.warmup_lr,
+        peak: course.base_lr * images_per_step as f64 / LR_BATCH,
+        end: course.min_lr,
+        warmup: (course.warmup_epochs * steps_per_epoch as f64).round() as u64,
+        total: course.epochs * steps_per_epoch,
+    }
+}
+
+fn too_few(course: &Course, samples: u64, images_per_step: u64) -> RecipeError {
+    let section = course.section;
+    invalid(
+        &format!("{section}.batch"),
+        format!(
+            "a step takes {images_per_step} images and there are {samples}; lower {section}.batch or \
+             {section}.accumulation"
+        ),
+    )
+}
+
+fn invalid(key: &str, what: String) -> RecipeError {
+    RecipeError::Invalid { problems: vec![Problem::new(key, what)] }
+}
+
+impl From<written::LayerDecay> for optim::LayerDecay {
+    fn from(decay: written::LayerDecay) -> Self {
+        match decay.mode {
+            LayerDecayMode::Single => Self::single(decay.rate),
+            LayerDecayMode::Group => Self::group(decay.rate),
+        }
+    }
+}
+
+impl From<written::Ema> for optim::Ema {
+    fn from(ema: written::Ema) -> Self {
+        Self { decay: ema.decay, warmup: ema.warmup }
+    }
+}

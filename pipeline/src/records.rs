@@ -1,0 +1,381 @@
+//! What a run directory holds, as types: runs write these, the report reads them.
+//!
+//! ```text
+//! recipe.toml                     what was run
+//! run.json                        RunRecord, written when the run ends
+//! metrics.jsonl                   one Metric a line, appended as the run goes
+//! evaluation.json                 Evaluation
+//! pictures/reconstruction.png     crate::pictures::reconstruction_grid
+//! pictures/mistake-00.png ...     named by Evaluation::mistakes
+//! ```
+//!
+//! JSON has no NaN: a number that is not finite is written as `null` and read back as NaN.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
+use thiserror::Error;
+
+/// The resolved recipe, in a run directory.
+pub const RECIPE: &str = "recipe.toml";
+/// [`RunRecord`], in a run directory.
+pub const RUN: &str = "run.json";
+/// [`Metric`]s, one a line, in a run directory.
+pub const METRICS: &str = "metrics.jsonl";
+/// [`Evaluation`], in a run directory.
+pub const EVALUATION: &str = "evaluation.json";
+/// Originals, masked and reconstructed, in a run directory.
+pub const RECONSTRUCTION: &str = "pictures/reconstruction.png";
+
+/// Why a run directory could not be read.
+#[derive(Debug, Error)]
+pub enum RecordError {
+    /// The operating system refused.
+    #[error("{}: could not be read: {source}", path.display())]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A file is not what its name says.
+    #[error("{}: not the JSON that a run writes: {source}", path.display())]
+    Parse {
+        /// Which file.
+        path: PathBuf,
+        /// What the parser said, with line and column.
+        source: serde_json::Error,
+    },
+}
+
+/// What a run did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RunKind {
+    /// Masked-autoencoder pre-training.
+    Pretrain,
+    /// Supervised training of a classifier.
+    Finetune,
+    /// A classifier measured, not trained.
+    Evaluate,
+}
+
+impl RunKind {
+    /// The word used on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pretrain => "pretrain",
+            Self::Finetune => "finetune",
+            Self::Evaluate => "evaluate",
+        }
+    }
+}
+
+/// Which weights were measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Weights {
+    /// The exponential moving average.
+    Ema,
+    /// The weights being trained.
+    Model,
+}
+
+impl Weights {
+    /// The word used in files and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ema => "ema",
+            Self::Model => "model",
+        }
+    }
+}
+
+/// A run as a whole.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunRecord {
+    /// What it did.
+    pub kind: RunKind,
+    /// Variant.
+    pub model: String,
+    /// Trainable values of the variant.
+    #[serde(default)]
+    pub parameters: u64,
+    /// Multiply-adds of one image's forward pass.
+    #[serde(default)]
+    pub multiply_adds: u64,
+    /// Wall-clock time.
+    #[serde(default)]
+    pub seconds: f64,
+    /// Time of all cores together.
+    #[serde(default)]
+    pub cpu_seconds: f64,
+    /// Images that passed through the model, repetitions counted.
+    #[serde(default)]
+    pub images: u64,
+    /// Compute threads.
+    #[serde(default)]
+    pub threads: usize,
+    /// Processor and instruction set, or accelerator.
+    #[serde(default)]
+    pub machine: String,
+    /// When it started, RFC 3339.
+    #[serde(default)]
+    pub started: String,
+}
+
+/// One line of `metrics.jsonl`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Metric {
+    /// Progress of training.
+    Train(TrainRecord),
+    /// A measurement between two steps of training.
+    Evaluate(EvaluateRecord),
+}
+
+impl Metric {
+    /// The line, without its end.
+    ///
+    /// # Errors
+    /// None in practice: these types have nothing that JSON cannot say.
+    pub fn to_line(&self) -> serde_json::Result<String> {
+        serde_json::to_string(self)
+    }
+}
+
+/// Progress of training since the previous such record.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct TrainRecord {
+    /// Optimiser steps done.
+    pub step: u64,
+    /// Passes over the data done, a fraction.
+    pub epoch: f64,
+    /// Mean loss.
+    #[serde(deserialize_with = "number")]
+    pub loss: f64,
+    /// Learning rate of the last step.
+    #[serde(deserialize_with = "number")]
+    pub lr: f64,
+    /// Norm of the last step's gradient before clipping.
+    #[serde(deserialize_with = "number")]
+    pub gradient_norm: f64,
+    /// Images a second.
+    #[serde(deserialize_with = "number")]
+    pub images_per_second: f64,
+    /// Seconds that the model waited for data.
+    #[serde(deserialize_with = "number")]
+    pub waited_seconds: f64,
+    /// Seconds since the run started.
+    #[serde(deserialize_with = "number")]
+    pub elapsed_seconds: f64,
+}
+
+/// A measurement between two steps of training.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct EvaluateRecord {
+    /// Optimiser steps done.
+    pub step: u64,
+    /// Passes over the training data done, a fraction.
+    pub epoch: f64,
+    /// Mean loss.
+    #[serde(deserialize_with = "number")]
+    pub loss: f64,
+    /// Share of samples whose label has the highest logit, 0 to 1.
+    #[serde(deserialize_with = "number")]
+    pub top1: f64,
+    /// Share of samples whose label is among the five highest logits, 0 to 1.
+    #[serde(deserialize_with = "number")]
+    pub top5: f64,
+    /// Which weights.
+    pub weights: Weights,
+}
+
+/// A classifier measured on a whole data set.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// Images measured.
+    pub samples: u64,
+    /// Mean loss.
+    #[serde(deserialize_with = "number")]
+    pub loss: f64,
+    /// Share of samples whose label has the highest logit, 0 to 1.
+    #[serde(deserialize_with = "number")]
+    pub top1: f64,
+    /// Share of samples whose label is among the five highest logits, 0 to 1.
+    #[serde(deserialize_with = "number")]
+    pub top5: f64,
+    /// Which weights.
+    pub weights: Weights,
+    /// Names of the classes, by label; may be empty.
+    #[serde(default)]
+    pub classes: Vec<String>,
+    /// Counts `[label][predicted]`; may be empty.
+    #[serde(default)]
+    pub confusion: Vec<Vec<u64>>,
+    /// Wrong predictions, the most confident first; may be empty.
+    #[serde(default)]
+    pub mistakes: Vec<Mistake>,
+}
+
+impl Evaluation {
+    /// Name of a class, or `class 7` where it has none.
+    pub fn class(&self, label: usize) -> String {
+        self.classes.get(label).cloned().unwrap_or_else(|| format!("class {label}"))
+    }
+}
+
+/// One wrong prediction.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Mistake {
+    /// The sample's key in its shard.
+    pub key: String,
+    /// What it is.
+    pub label: usize,
+    /// What the model said.
+    pub predicted: usize,
+    /// Softmax probability of what the model said, 0 to 1.
+    #[serde(deserialize_with = "number")]
+    pub probability: f64,
+    /// A PNG, relative to the run directory and inside it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub picture: Option<String>,
+}
+
+fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
+}
+
+/// All lines of a `metrics.jsonl`, in order of step.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Metrics {
+    /// Progress of training.
+    pub train: Vec<TrainRecord>,
+    /// Measurements.
+    pub evaluate: Vec<EvaluateRecord>,
+    /// Lines, from 1, that are no record: a run that was killed leaves half a line.
+    pub unreadable: Vec<usize>,
+}
+
+impl Metrics {
+    /// Reads the text of a `metrics.jsonl`.
+    ///
+    /// A run that resumes repeats the steps after its checkpoint: the later record of a step replaces the earlier.
+    pub fn parse(text: &str) -> Self {
+        let mut metrics = Self::default();
+        for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+            match serde_json::from_str(line) {
+                Ok(Metric::Train(record)) => metrics.push_train(record),
+                Ok(Metric::Evaluate(record)) => metrics.push_evaluate(record),
+                Err(_) => metrics.unreadable.push(number + 1),
+            }
+        }
+        metrics
+    }
+
+    /// Whether there is nothing to draw.
+    pub fn is_empty(&self) -> bool {
+        self.train.is_empty() && self.evaluate.is_empty()
+    }
+
+    fn push_train(&mut self, record: TrainRecord) {
+        while self.train.last().is_some_and(|last| last.step >= record.step) {
+            self.train.pop();
+        }
+        self.train.push(record);
+    }
+
+    /// Both sets of weights may be measured at one step.
+    fn push_evaluate(&mut self, record: EvaluateRecord) {
+        while self.evaluate.last().is_some_and(|last| last.step > record.step) {
+            self.evaluate.pop();
+        }
+        let same_step = self.evaluate.iter().rev().take_while(|last| last.step == record.step).count();
+        let first = self.evaluate.len() - same_step;
+        match self.evaluate[first..].iter().position(|last| last.weights == record.weights) {
+            Some(earlier) => self.evaluate[first + earlier] = record,
+            None => self.evaluate.push(record),
+        }
+    }
+}
+
+/// Reads a file that a run may not have written: `None` if there is none.
+///
+/// # Errors
+/// The file exists and cannot be read.
+pub fn read(path: &Path) -> Result<Option<Vec<u8>>, RecordError> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(RecordError::Read { path: path.to_owned(), source }),
+    }
+}
+
+/// Reads a JSON file that a run may not have written: `None` if there is none.
+///
+/// # Errors
+/// The file exists and cannot be read, or is not a `T`.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, RecordError> {
+    let parse = |bytes: Vec<u8>| {
+        serde_json::from_slice(&bytes).map_err(|source| RecordError::Parse { path: path.to_owned(), source })
+    };
+    read(path)?.map(parse).transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TRAIN: &str = r#"{"kind":"train","step":120,"epoch":1.25,"loss":0.71,"lr":0.0006,"gradient_norm":0.9,"images_per_second":812.0,"waited_seconds":0.3,"elapsed_seconds":93.1}"#;
+    const EVALUATE: &str =
+        r#"{"kind":"evaluate","step":480,"epoch":5.0,"loss":0.41,"top1":0.893,"top5":0.998,"weights":"ema"}"#;
+
+    #[test]
+    fn lines_round_trip() {
+        for line in [TRAIN, EVALUATE] {
+            let metric: Metric = serde_json::from_str(line).unwrap();
+            assert_eq!(metric.to_line().unwrap(), line);
+        }
+    }
+
+    #[test]
+    fn half_a_last_line_is_counted_and_left_out() {
+        let metrics = Metrics::parse(&format!("{TRAIN}\n\n{EVALUATE}\n{}", &TRAIN[..60]));
+        assert_eq!((metrics.train.len(), metrics.evaluate.len()), (1, 1));
+        assert_eq!(metrics.unreadable, [4]);
+    }
+
+    #[test]
+    fn a_loss_that_is_not_finite_survives() {
+        let Ok(Metric::Train(mut record)) = serde_json::from_str(TRAIN) else { panic!() };
+        record.loss = f64::NAN;
+        let line = Metric::Train(record).to_line().unwrap();
+        assert!(line.contains(r#""loss":null"#), "{line}");
+        assert!(Metrics::parse(&line).train[0].loss.is_nan());
+    }
+
+    #[test]
+    fn a_resumed_run_replaces_the_steps_it_repeats() {
+        let train = |step: u64| TRAIN.replace("120", &step.to_string());
+        let evaluate = |weights: &str| EVALUATE.replace("ema", weights);
+        let lines = [train(1), train(2), train(3), evaluate("model"), evaluate("ema"), train(2), evaluate("model")];
+        let metrics = Metrics::parse(&lines.join("\n"));
+        assert_eq!(metrics.train.iter().map(|record| record.step).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(
+            metrics.evaluate.iter().map(|record| record.weights).collect::<Vec<_>>(),
+            [Weights::Model, Weights::Ema]
+        );
+    }
+
+    #[test]
+    fn an_absent_file_is_none_and_a_wrong_one_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(RUN);
+        assert_eq!(read_json::<RunRecord>(&path).unwrap(), None);
+        fs::write(&path, "{").unwrap();
+        assert!(read_json::<RunRecord>(&path).unwrap_err().to_string().contains(RUN));
+    }
+}

@@ -1,0 +1,190 @@
+//! Which classes are taken for which.
+
+use maud::{Markup, html};
+
+use super::format;
+use crate::records::Evaluation;
+
+/// Classes beyond which the matrix is left out: nobody reads a million cells.
+const MATRIX: usize = 40;
+/// Rows of the tables of pairs and of classes.
+const PAIRS: usize = 12;
+const CLASSES: usize = 40;
+
+/// Confusion matrix, most confused pairs and recall by class.
+pub(super) fn section(evaluation: &Evaluation) -> Markup {
+    let counts = Counts::of(evaluation);
+    html! {
+        @if counts.classes() == 0 {
+            p.missing { "No confusion matrix: " code { "evaluation.json" } " has no counts." }
+        } @else {
+            @if counts.classes() <= MATRIX { (matrix(evaluation, &counts)) }
+            div.tables { (recalls(evaluation, &counts)) (pairs(evaluation, &counts)) }
+        }
+    }
+}
+
+/// Counts `[label][predicted]`, square whatever the file says.
+struct Counts {
+    rows: Vec<Vec<u64>>,
+}
+
+impl Counts {
+    fn of(evaluation: &Evaluation) -> Self {
+        let widest = evaluation.confusion.iter().map(Vec::len).max().unwrap_or(0);
+        let classes = widest.max(evaluation.confusion.len());
+        let mut rows = evaluation.confusion.clone();
+        rows.resize(classes, Vec::new());
+        rows.iter_mut().for_each(|row| row.resize(classes, 0));
+        Self { rows }
+    }
+
+    fn classes(&self) -> usize {
+        self.rows.len()
+    }
+
+    fn labelled(&self, class: usize) -> u64 {
+        self.rows[class].iter().sum()
+    }
+
+    fn predicted(&self, class: usize) -> u64 {
+        self.rows.iter().map(|row| row[class]).sum()
+    }
+
+    /// Share of the label's samples; 0 if it has none.
+    fn share(&self, label: usize, predicted: usize) -> f64 {
+        self.rows[label][predicted] as f64 / self.labelled(label).max(1) as f64
+    }
+
+    /// Label, predicted, count of every confusion that happened, the most frequent first.
+    fn confusions(&self) -> Vec<(usize, usize, u64)> {
+        let cells =
+            self.rows.iter().enumerate().flat_map(|(label, row)| {
+                row.iter().enumerate().map(move |(predicted, &count)| (label, predicted, count))
+            });
+        let mut wrong: Vec<_> = cells.filter(|&(label, predicted, count)| label != predicted && count > 0).collect();
+        wrong.sort_by_key(|&(.., count)| std::cmp::Reverse(count));
+        wrong
+    }
+}
+
+fn matrix(evaluation: &Evaluation, counts: &Counts) -> Markup {
+    let classes = 0..counts.classes();
+    html! {
+        h4 { "Confusion" }
+        p.quiet {
+            "Rows are labels, columns what the model said: the share of the row in percent, and the number of images. "
+            "Colours are by the square root of the share, so that rare confusions show."
+        }
+        div.wide { table.matrix {
+            thead { tr {
+                td {}
+                @for class in classes.clone() { th scope="col" { span { (evaluation.class(class)) } } }
+            } }
+            tbody { @for label in classes.clone() { tr {
+                th scope="row" { (evaluation.class(label)) }
+                @for predicted in classes.clone() { (cell(evaluation, counts, label, predicted)) }
+            } } }
+        } }
+    }
+}
+
+fn cell(evaluation: &Evaluation, counts: &Counts, label: usize, predicted: usize) -> Markup {
+    let (share, count) = (counts.share(label, predicted), counts.rows[label][predicted]);
+    if count == 0 {
+        return html! { td.right[label == predicted] {} };
+    }
+    let depth = share.sqrt();
+    let title = format!("{} \u{2192} {}: {count}", evaluation.class(label), evaluation.class(predicted));
+    html! {
+        td.right[label == predicted].wrong[label != predicted].deep[depth > 0.6] style=(format!("--depth:{depth:.2}")) title=(title) {
+            b { (whole_percent(share)) } small { (count) }
+        }
+    }
+}
+
+/// Without the sign; a rare confusion is not none.
+fn whole_percent(share: f64) -> String {
+    if share < 0.01 { "<1".to_owned() } else { format!("{:.0}", share * 100.0) }
+}
+
+fn recalls(evaluation: &Evaluation, counts: &Counts) -> Markup {
+    let mut classes: Vec<usize> = (0..counts.classes()).filter(|&class| counts.labelled(class) > 0).collect();
+    classes.sort_by(|&a, &b| counts.share(a, a).total_cmp(&counts.share(b, b)));
+    let left_out = classes.len().saturating_sub(CLASSES);
+    html! {
+        div.wide { table {
+            caption { "Recall by class, the worst first" }
+            thead { tr { th { "class" } th.number { "images" } th.number { "recall" } th {} th.number { "precision" } } }
+            tbody { @for &class in classes.iter().take(CLASSES) { (recall(evaluation, counts, class)) } }
+        }
+        @if left_out > 0 { p.quiet { "and " (left_out) " better classes" } } }
+    }
+}
+
+fn recall(evaluation: &Evaluation, counts: &Counts, class: usize) -> Markup {
+    let (recall, predicted) = (counts.share(class, class), counts.predicted(class));
+    let precision = (predicted > 0).then(|| counts.rows[class][class] as f64 / predicted as f64);
+    html! { tr {
+        th scope="row" { (evaluation.class(class)) }
+        td.number { (counts.labelled(class)) }
+        td.number { (format::percent(recall)) }
+        td { span.bar { span style=(format!("width:{:.1}%", recall * 100.0)) {} } }
+        td.number { (precision.map_or_else(|| format::NONE.to_owned(), format::percent)) }
+    } }
+}
+
+fn pairs(evaluation: &Evaluation, counts: &Counts) -> Markup {
+    let confusions = counts.confusions();
+    html! { @if !confusions.is_empty() { div.wide { table {
+        caption { "Most frequent confusions" }
+        thead { tr { th { "label" } th { "predicted" } th.number { "images" } th.number { "of label" } } }
+        tbody { @for &(label, predicted, count) in confusions.iter().take(PAIRS) { tr {
+            th scope="row" { (evaluation.class(label)) }
+            td { (evaluation.class(predicted)) }
+            td.number { (count) }
+            td.number { (format::percent(counts.share(label, predicted))) }
+        } } }
+    } } } }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::records::Weights;
+
+    fn evaluation(confusion: Vec<Vec<u64>>) -> Evaluation {
+        Evaluation {
+            samples: 0,
+            loss: 0.0,
+            top1: 0.0,
+            top5: 0.0,
+            weights: Weights::Ema,
+            classes: vec!["cat".to_owned()],
+            confusion,
+            mistakes: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn ragged_counts_become_square() {
+        let counts = Counts::of(&evaluation(vec![vec![3, 1], vec![], vec![0, 2, 5]]));
+        assert_eq!(counts.rows, [[3, 1, 0], [0, 0, 0], [0, 2, 5]]);
+        assert_eq!((counts.labelled(0), counts.predicted(1), counts.share(1, 1)), (4, 3, 0.0));
+        assert_eq!(counts.confusions(), [(2, 1, 2), (0, 1, 1)]);
+    }
+
+    #[test]
+    fn shares_are_of_the_row() {
+        let page = section(&evaluation(vec![vec![3, 1], vec![0, 7]])).into_string();
+        assert!(page.contains("<b>75</b><small>3</small>") && page.contains("<b>25</b><small>1</small>"), "{page}");
+        assert!(page.contains("class 1"), "a class without a name has a number");
+    }
+
+    #[test]
+    fn a_thousand_classes_have_tables_only() {
+        let page = section(&evaluation(vec![vec![1; 1000]; 1000])).into_string();
+        assert!(!page.contains("<table class=\"matrix\"") && page.contains("and 960 better classes"));
+        assert!(page.len() < 50_000, "{}", page.len());
+    }
+}

@@ -1,0 +1,275 @@
+use std::{fs, path::Path};
+
+use super::{ReportError, Run, render, write};
+use crate::{
+    pictures,
+    records::{
+        EVALUATION, EvaluateRecord, Evaluation, METRICS, Metric, Metrics, Mistake, RECIPE, RECONSTRUCTION, RUN,
+        RunKind, RunRecord, TrainRecord, Weights,
+    },
+};
+
+const MALICIOUS: &str = r#"</title><script src="http://x">alert('&')</script>"#;
+
+fn train(step: u64) -> TrainRecord {
+    let x = step as f64 / 1000.0;
+    TrainRecord {
+        step,
+        epoch: x * 5.0,
+        loss: 2.3 * (-3.0 * x).exp() + 0.2,
+        lr: 6e-4,
+        gradient_norm: 0.9,
+        images_per_second: 812.0,
+        waited_seconds: 0.3,
+        elapsed_seconds: step as f64 * 0.8,
+    }
+}
+
+fn evaluate(step: u64) -> EvaluateRecord {
+    EvaluateRecord { step, epoch: 5.0, loss: 0.41, top1: 0.893, top5: 0.998, weights: Weights::Ema }
+}
+
+fn record(kind: RunKind) -> RunRecord {
+    RunRecord {
+        kind,
+        model: "atto".to_owned(),
+        parameters: 3_708_400,
+        multiply_adds: 550_000_000,
+        seconds: 800.0,
+        cpu_seconds: 1500.0,
+        images: 300_000,
+        threads: 2,
+        machine: "x86-64, AVX-512".to_owned(),
+        started: "2025-01-01T12:00:00Z".to_owned(),
+    }
+}
+
+fn evaluation(class: &str) -> Evaluation {
+    let mistake = |picture: Option<&str>| Mistake {
+        key: "test/00017".to_owned(),
+        label: 0,
+        predicted: 1,
+        probability: 0.97,
+        picture: picture.map(str::to_owned),
+    };
+    Evaluation {
+        samples: 10,
+        loss: 0.4,
+        top1: 0.9,
+        top5: 1.0,
+        weights: Weights::Ema,
+        classes: vec![class.to_owned(), "Coat".to_owned()],
+        confusion: vec![vec![4, 1], vec![0, 5]],
+        mistakes: vec![mistake(Some("pictures/mistake-00.png")), mistake(None)],
+    }
+}
+
+fn small_png() -> Vec<u8> {
+    pictures::png(&pictures::picture(&[7; 12], 2, 2, 3).unwrap()).unwrap()
+}
+
+/// A run that has everything.
+fn full(name: &str, kind: RunKind) -> Run {
+    Run {
+        name: name.to_owned(),
+        record: Some(record(kind)),
+        recipe: Some("model = \"atto\"\n".to_owned()),
+        metrics: Metrics {
+            train: (1..=100).map(|i| train(i * 10)).collect(),
+            evaluate: vec![evaluate(1000)],
+            unreadable: Vec::new(),
+        },
+        evaluation: Some(evaluation("T-shirt")),
+        reconstruction: Some(small_png()),
+        mistakes: vec![Some(small_png()), None],
+    }
+}
+
+/// Panics unless every element is closed in order. Enough for the HTML that `maud` and `plotters` write.
+fn assert_balanced(page: &str) {
+    const VOID: [&str; 3] = ["meta", "img", "!DOCTYPE"];
+    let mut open = Vec::new();
+    let style = page.find("<style>").unwrap()..page.find("</style>").unwrap();
+    let page = [&page[..style.start], &page[style.end + "</style>".len()..]].concat();
+    for tag in page.split('<').skip(1) {
+        let (tag, _) = tag.split_once('>').unwrap_or_else(|| panic!("unclosed <{tag}"));
+        let name = tag.trim_start_matches('/').split([' ', '/', '\n']).next().unwrap();
+        match tag {
+            _ if VOID.contains(&name) || tag.ends_with('/') => {}
+            _ if tag.starts_with('/') => assert_eq!(open.pop(), Some(name)),
+            _ => open.push(name),
+        }
+    }
+    assert_eq!(open, [""; 0]);
+}
+
+/// Panics if a browser would fetch or run anything.
+fn assert_self_contained(page: &str) {
+    assert!(!page.contains("://"), "{:?}", page.find("://"));
+    assert!(!page.contains("<script") && !page.contains("<link") && !page.contains("@import"));
+    assert!(page.split("src=\"").skip(1).all(|value| value.starts_with("data:image/png;base64,")));
+    assert!(page.split("href=\"").skip(1).all(|value| value.starts_with('#')));
+}
+
+fn checked(runs: &[Run]) -> String {
+    let page = render(runs).unwrap();
+    assert_balanced(&page);
+    page
+}
+
+#[test]
+fn a_full_page_is_whole_and_self_contained() {
+    let page = checked(&[full("first", RunKind::Pretrain), full("second", RunKind::Finetune)]);
+    assert_self_contained(&page);
+    let parts = [
+        "Pre-training",
+        "Fine-tuning",
+        "Training loss",
+        "Learning rate",
+        "Gradient norm",
+        "Images a second",
+        "waiting for data",
+        "Top-1",
+        "Reconstruction",
+        "visible pasted in",
+        "Confusion",
+        "Recall by class",
+        "Most confident mistakes",
+        "Recipe",
+        "T-shirt",
+        "97.0\u{a0}%",
+        "3.71\u{a0}M",
+        "13\u{a0}min 20\u{a0}s",
+        "test/00017",
+        "no picture",
+    ];
+    for part in parts {
+        assert!(page.contains(part), "{part}");
+    }
+    assert!(!page.contains("class=\"missing\""), "nothing is missing");
+}
+
+#[test]
+fn runs_of_one_kind_share_charts() {
+    let charts = |runs: &[Run]| checked(runs).matches("<figure class=\"chart\"").count();
+    let [a, b] = [full("a", RunKind::Pretrain), full("b", RunKind::Pretrain)];
+    assert_eq!(charts(&[a.clone(), b]), charts(std::slice::from_ref(&a)));
+    assert!(checked(&[a.clone(), full("b", RunKind::Pretrain)]).contains("class=\"legend\""));
+    assert_eq!(charts(&[a.clone(), full("b", RunKind::Finetune)]), 2 * charts(&[a]));
+}
+
+#[test]
+fn strings_are_escaped() {
+    let mut run = full(MALICIOUS, RunKind::Finetune);
+    run.record.as_mut().unwrap().model = MALICIOUS.to_owned();
+    run.record.as_mut().unwrap().machine = MALICIOUS.to_owned();
+    run.recipe = Some(MALICIOUS.to_owned());
+    run.evaluation = Some(evaluation(MALICIOUS));
+    run.evaluation.as_mut().unwrap().mistakes[0].key = MALICIOUS.to_owned();
+    let page = checked(&[run.clone(), run]);
+    assert!(!page.contains("<script"));
+    assert!(page.contains("&lt;script"));
+}
+
+#[test]
+fn what_is_missing_is_said() {
+    let bare = |kind| Run { name: "bare".to_owned(), record: Some(record(kind)), ..Run::default() };
+    let page = checked(&[bare(RunKind::Pretrain)]);
+    assert!(page.contains("No curves") && page.contains("convnext reconstruct") && !page.contains("convnext evaluate"));
+    let page = checked(&[bare(RunKind::Finetune)]);
+    assert!(page.contains("No curves") && page.contains("convnext evaluate") && !page.contains("convnext reconstruct"));
+    let page = checked(&[bare(RunKind::Evaluate)]);
+    assert!(!page.contains("No curves") && page.contains("convnext evaluate"));
+}
+
+#[test]
+fn losses_that_are_not_finite_are_drawn_around() {
+    let mut run = full("nan", RunKind::Pretrain);
+    run.metrics.train[50].loss = f64::NAN;
+    run.metrics.train[99].loss = f64::INFINITY;
+    assert!(checked(&[run.clone()]).contains("too big: 2."));
+    run.metrics.train.iter_mut().for_each(|record| record.loss = f64::NAN);
+    assert!(checked(&[run]).contains("NaN"), "the table says what the loss was");
+}
+
+#[test]
+fn one_record_is_enough() {
+    let metrics = Metrics { train: vec![train(10)], ..Metrics::default() };
+    let page = checked(&[Run { name: "one".to_owned(), metrics, ..Run::default() }]);
+    assert!(page.contains("<circle"));
+}
+
+#[test]
+fn a_long_run_is_a_small_page() {
+    let mut run = full("long", RunKind::Pretrain);
+    run.metrics.train = (1..=200_000).map(train).collect();
+    assert!(checked(&[run]).len() < 300_000);
+}
+
+#[test]
+fn no_runs_and_no_run_are_refused() {
+    assert!(matches!(render(&[]), Err(ReportError::NoRuns)));
+    let directory = tempfile::tempdir().unwrap();
+    assert!(matches!(Run::read(directory.path()), Err(ReportError::NotARun(path)) if path == directory.path()));
+}
+
+/// Writes the run directory of [`full`], with half a last line.
+fn write_run(directory: &Path) {
+    let full = full("", RunKind::Finetune);
+    let lines = full.metrics.train.into_iter().map(Metric::Train);
+    let lines = lines.chain(full.metrics.evaluate.into_iter().map(Metric::Evaluate));
+    let lines: Vec<_> = lines.map(|metric| metric.to_line().unwrap()).collect();
+    fs::create_dir(directory.join("pictures")).unwrap();
+    fs::write(directory.join(METRICS), lines.join("\n") + "\n{\"kind\":\"tra").unwrap();
+    fs::write(directory.join(RUN), serde_json::to_vec(&full.record).unwrap()).unwrap();
+    fs::write(directory.join(EVALUATION), serde_json::to_vec(&full.evaluation).unwrap()).unwrap();
+    fs::write(directory.join(RECIPE), full.recipe.unwrap()).unwrap();
+    fs::write(directory.join(RECONSTRUCTION), small_png()).unwrap();
+    fs::write(directory.join("pictures/mistake-00.png"), small_png()).unwrap();
+}
+
+#[test]
+fn a_directory_becomes_a_page() {
+    let directory = tempfile::tempdir().unwrap();
+    write_run(directory.path());
+    let run = Run::read(directory.path()).unwrap();
+    assert_eq!(run.metrics.unreadable, [102]);
+    let expected = full(&run.name, RunKind::Finetune);
+    assert_eq!(Run { metrics: expected.metrics.clone(), ..run }, expected);
+    let output = directory.path().join("report.html");
+    write(&[directory.path()], &output).unwrap();
+    let page = fs::read_to_string(output).unwrap();
+    assert_balanced(&page);
+    assert_self_contained(&page);
+    assert!(page.contains("the first is line 102"));
+}
+
+#[test]
+fn pictures_outside_the_run_stay_outside() {
+    let parent = tempfile::tempdir().unwrap();
+    let directory = parent.path().join("run");
+    fs::create_dir(&directory).unwrap();
+    write_run(&directory);
+    fs::write(parent.path().join("secret.png"), small_png()).unwrap();
+    let absolute = parent.path().join("secret.png").display().to_string();
+    #[cfg(unix)]
+    std::os::unix::fs::symlink("../secret.png", directory.join("link.png")).unwrap();
+    for outside in ["../secret.png", &absolute, "link.png", ""] {
+        let mut evaluation = evaluation("a");
+        evaluation.mistakes.truncate(1);
+        evaluation.mistakes[0].picture = Some(outside.to_owned());
+        fs::write(directory.join(EVALUATION), serde_json::to_vec(&evaluation).unwrap()).unwrap();
+        assert_eq!(Run::read(&directory).unwrap().mistakes, [None], "{outside:?}");
+    }
+}
+
+#[test]
+fn a_wrong_file_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    write_run(directory.path());
+    fs::write(directory.path().join(EVALUATION), "[1]").unwrap();
+    assert!(Run::read(directory.path()).unwrap_err().to_string().contains(EVALUATION));
+    fs::remove_file(directory.path().join(EVALUATION)).unwrap();
+    fs::write(directory.path().join(RECONSTRUCTION), "GIF89a").unwrap();
+    assert!(checked(&[Run::read(directory.path()).unwrap()]).contains("is not a PNG"));
+}

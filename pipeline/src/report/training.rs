@@ -1,0 +1,93 @@
+//! Curves of all runs of one kind.
+
+use maud::{Markup, html};
+
+use super::{
+    ReportError,
+    curves::{self, Axis, Chart, Series},
+    run::Run,
+};
+use crate::records::{EvaluateRecord, RunKind, TrainRecord};
+
+/// The section of one kind of run; nothing if none of them recorded anything.
+pub(super) fn section(kind: RunKind, runs: &[(usize, &Run)]) -> Result<Option<Markup>, ReportError> {
+    let runs: Vec<_> = runs.iter().copied().filter(|(_, run)| !run.metrics.is_empty()).collect();
+    let charts = charts(&runs)?;
+    if charts.is_empty() {
+        return Ok(None);
+    }
+    let title = match kind {
+        RunKind::Pretrain => "Pre-training",
+        RunKind::Finetune => "Fine-tuning",
+        RunKind::Evaluate => "Evaluation",
+    };
+    Ok(Some(html! {
+        section {
+            h2 { (title) }
+            p.quiet { "By epoch. A long curve is drawn faint, with its mean over short intervals on top." }
+            @if runs.len() > 1 { (legend(&runs)) }
+            div.charts { @for chart in &charts { (chart) } }
+        }
+    }))
+}
+
+fn legend(runs: &[(usize, &Run)]) -> Markup {
+    html! {
+        ul.legend {
+            @for (index, run) in runs {
+                li { span.swatch style={ "background:" (curves::css_color(*index)) } {} (run.name) }
+            }
+        }
+    }
+}
+
+fn charts(runs: &[(usize, &Run)]) -> Result<Vec<Markup>, ReportError> {
+    let train = |title, axis, value: fn(&TrainRecord) -> f64| {
+        curves::chart(Chart { title, axis }, &series(runs, |run| &run.metrics.train, |r| (r.epoch, value(r))))
+    };
+    let evaluate = |title, axis, value: fn(&EvaluateRecord) -> f64| {
+        curves::chart(Chart { title, axis }, &evaluations(runs, value))
+    };
+    let charts = [
+        train("Training loss", Axis::Auto, |r| r.loss)?,
+        evaluate("Top-1 on held-out data", Axis::Percent, |r| r.top1)?,
+        evaluate("Loss on held-out data", Axis::Auto, |r| r.loss)?,
+        train("Learning rate", Axis::Linear, |r| r.lr)?,
+        train("Gradient norm before clipping", Axis::Auto, |r| r.gradient_norm)?,
+        train("Images a second", Axis::FromZero, |r| r.images_per_second)?,
+        curves::chart(Chart { title: "Time spent waiting for data", axis: Axis::PercentFromZero }, &waiting(runs))?,
+    ];
+    Ok(charts.into_iter().flatten().collect())
+}
+
+fn series<'a, T: 'a>(
+    runs: &[(usize, &'a Run)],
+    records: impl Fn(&'a Run) -> &'a [T],
+    point: impl Fn(&T) -> (f64, f64),
+) -> Vec<Series> {
+    runs.iter().map(|&(color, run)| Series { color, points: records(run).iter().map(&point).collect() }).collect()
+}
+
+/// One curve a run: of the weights that it reports in the end.
+fn evaluations(runs: &[(usize, &Run)], value: fn(&EvaluateRecord) -> f64) -> Vec<Series> {
+    let curve = |&(color, run): &(usize, &Run)| {
+        let records = &run.metrics.evaluate;
+        let weights = records.last().map(|record| record.weights);
+        let same = records.iter().filter(|record| Some(record.weights) == weights);
+        Series { color, points: same.map(|record| (record.epoch, value(record))).collect() }
+    };
+    runs.iter().map(curve).collect()
+}
+
+/// The share of each interval between records; an interval that a resumed run cut has none.
+fn waiting(runs: &[(usize, &Run)]) -> Vec<Series> {
+    let share = |pair: &[TrainRecord]| {
+        let seconds = pair[1].elapsed_seconds - pair[0].elapsed_seconds;
+        (seconds > 0.0).then(|| (pair[1].epoch, (pair[1].waited_seconds / seconds).min(1.0)))
+    };
+    let curve = |&(color, run): &(usize, &Run)| Series {
+        color,
+        points: run.metrics.train.windows(2).filter_map(share).collect(),
+    };
+    runs.iter().map(curve).collect()
+}

@@ -1,0 +1,138 @@
+//! What can end a run.
+
+use std::path::PathBuf;
+
+use convnext_core::{
+    checkpoint::CheckpointError,
+    nn::Error as CpuError,
+    optim::{GroupError, NonFinite},
+    visibility::VisibilityError,
+};
+use convnext_data::ShardError;
+
+use crate::{
+    input::InputError, pictures::PictureError, recipe::RecipeError, records::RecordError, run_dir::RunDirError,
+    stream::StreamError,
+};
+
+/// Why a run ended before its end.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// The recipe does not fit what it is used for.
+    #[error(transparent)]
+    Recipe(#[from] RecipeError),
+    /// The run directory.
+    #[error(transparent)]
+    RunDir(#[from] RunDirError),
+    /// A record in the run directory.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// A checkpoint, or weights to start from.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// Shards.
+    #[error(transparent)]
+    Shards(#[from] ShardError),
+    /// The input cannot be built.
+    #[error(transparent)]
+    Input(#[from] InputError),
+    /// The input ended with an error.
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+    /// A mask.
+    #[error(transparent)]
+    Mask(#[from] VisibilityError),
+    /// A parameter that no layer has.
+    #[error(transparent)]
+    Groups(#[from] GroupError),
+    /// A picture.
+    #[error(transparent)]
+    Picture(#[from] PictureError),
+    /// Memory ran out.
+    #[error("the model's device refused: {0}; use a smaller batch (--set finetune.batch=N and accumulation=M)")]
+    Device(#[from] CpuError),
+    /// The shards have more classes than the head.
+    #[error(
+        "the shards have labels up to {largest}, and `{model}` tells {classes} classes apart; declare a variant with \
+         `head: {}` or use one that has it", largest + 1
+    )]
+    Classes {
+        /// The variant.
+        model: &'static str,
+        /// Its classes.
+        classes: usize,
+        /// The largest label.
+        largest: u32,
+    },
+    /// The variant has no pre-training part.
+    #[error("`{0}` declares no pre-training part; add `fcmae: {{ patch: ..., mask: ... }}` to its declaration")]
+    NoFcmae(&'static str),
+    /// Fine-tuning was asked to start from weights, and none were given.
+    #[error("the recipe starts from pre-trained weights and names none; give --weights RUN, or set finetune.start=scratch")]
+    NoWeights,
+    /// A loss or a gradient was not finite, and the policy is to stop.
+    #[error(
+        "step {step}: {what}; nothing was changed by this step, and the newest checkpoint is in {}. Lower the learning \
+         rate, clip gradients (optimizer.clip), or set optimizer.non_finite to skip or rollback", checkpoints.display()
+    )]
+    NonFinite {
+        /// The step, from 0.
+        step: u64,
+        /// What was not finite.
+        what: String,
+        /// Where the checkpoints are.
+        checkpoints: PathBuf,
+    },
+    /// A run was to go back to a checkpoint, and there is none.
+    #[error("step {step}: {what}, before any checkpoint was written that the run could go back to")]
+    NothingToRollBackTo {
+        /// The step, from 0.
+        step: u64,
+        /// What was not finite.
+        what: String,
+    },
+    /// A signal asked the run to stop.
+    #[error("stopped by a signal after step {step}; a checkpoint is in {}: go on with --resume", checkpoints.display())]
+    Interrupted {
+        /// Steps done.
+        step: u64,
+        /// Where the checkpoint is.
+        checkpoints: PathBuf,
+    },
+    /// The stream ended before the run did.
+    #[error("the input ended at step {0}, before the run did")]
+    Starved(u64),
+    /// An image file cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// An image file cannot be used.
+    #[error("{}: {source}", path.display())]
+    Image {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: Box<convnext_data::Error>,
+    },
+    /// A file of the run cannot be written.
+    #[error("cannot write {}: {source}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+}
+
+/// Says where a gradient is not finite.
+pub(crate) fn describe(fault: Option<NonFinite>) -> String {
+    match fault {
+        Some(fault) => format!("the gradient of `{}` is {} at element {}", fault.name, fault.value, fault.element),
+        None => "the gradient's norm overflows".to_owned(),
+    }
+}

@@ -1,0 +1,41 @@
+//! The runs: pre-training, fine-tuning, evaluation, prediction, reconstruction. Each reads from top to bottom.
+
+mod error;
+mod evaluate;
+mod finetune;
+mod predict;
+mod pretrain;
+mod reconstruct;
+mod train;
+
+use std::path::PathBuf;
+
+pub use error::RunError;
+pub use evaluate::{Measure, evaluate};
+pub use finetune::finetune;
+pub use predict::{Prediction, predict};
+pub use pretrain::pretrain;
+pub use reconstruct::{Reconstructed, Subject, reconstruct};
+
+use crate::{
+    recipe::Resolved,
+    run_dir::{RunDir, RunDirError},
+};
+
+/// Where a run lives.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// The run directory.
+    pub out: PathBuf,
+    /// Whether to go on with the run that is there.
+    pub resume: bool,
+}
+
+impl Place {
+    fn open(&self, recipe: Resolved) -> Result<(RunDir, Resolved), RunDirError> {
+        if self.resume {
+            return RunDir::resume(&self.out, Some(recipe));
+        }
+        Ok((RunDir::create(&self.out, &recipe)?, recipe))
+    }
+}

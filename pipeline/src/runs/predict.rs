@@ -1,0 +1,99 @@
+//! Prediction: what a classifier says about single images.
+
+use std::path::Path;
+
+use convnext_core::{dfdx::tensor::Cpu, nn::Entry};
+use convnext_data::{Decoder, Draw, Image, Scratch};
+
+use super::{RunError, evaluate::classifier_weights};
+use crate::{
+    input::{Input, InputError, View},
+    recipe::{Data, EvaluatedWeights},
+    stream::StreamError,
+};
+
+/// What the classifier says about one image.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Prediction {
+    /// The file.
+    pub image: String,
+    /// The likeliest classes, the likeliest first: label and softmax probability.
+    pub classes: Vec<(usize, f32)>,
+}
+
+/// Classifies the image files `images`; keeps the `top` likeliest classes of each.
+///
+/// # Errors
+/// [`RunError`]: weights that do not fit, a file that cannot be read or decoded.
+pub fn predict(
+    entry: &Entry,
+    weights: &Path,
+    data: &Data,
+    view: View,
+    images: &[std::path::PathBuf],
+    top: usize,
+) -> Result<Vec<Prediction>, RunError> {
+    let device = Cpu::default();
+    let mut model = entry.classifier(&device)?;
+    let (values, _) = classifier_weights(&*model, weights, EvaluatedWeights::Best)?;
+    model.write(&values);
+    let mut loader = Loader::new(entry, data, view)?;
+    let mut predictions = Vec::with_capacity(images.len());
+    for path in images {
+        let logits = model.logits(&device, loader.load(path)?, 1)?;
+        predictions.push(Prediction { image: path.display().to_string(), classes: likeliest(&logits, top) });
+    }
+    Ok(predictions)
+}
+
+fn likeliest(logits: &[f32], top: usize) -> Vec<(usize, f32)> {
+    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let total: f32 = logits.iter().map(|logit| (logit - largest).exp()).sum();
+    let mut classes: Vec<_> = logits.iter().map(|logit| (logit - largest).exp() / total).enumerate().collect();
+    classes.sort_by(|a, b| b.1.total_cmp(&a.1));
+    classes.truncate(top);
+    classes
+}
+
+/// Image files as a model's input.
+pub(crate) struct Loader {
+    decoder: Decoder,
+    chain: convnext_data::Chain,
+    table: convnext_data::Normalise,
+    image: Image,
+    scratch: Scratch,
+}
+
+impl Loader {
+    pub(crate) fn new(entry: &Entry, data: &Data, view: View) -> Result<Self, InputError> {
+        let input = Input { plan: &entry.plan, data, workers: 1 };
+        Ok(Self {
+            decoder: Decoder::new(input.channels()?),
+            chain: input.evaluation_chain(view)?,
+            table: input.table()?,
+            image: Image::default(),
+            scratch: Scratch::default(),
+        })
+    }
+
+    /// One image `[H, W, C]`, normalised.
+    pub(crate) fn load(&mut self, path: &Path) -> Result<Vec<f32>, RunError> {
+        let bytes = std::fs::read(path).map_err(|source| RunError::Read { path: path.to_owned(), source })?;
+        self.decode(&bytes).map_err(|source| RunError::Image { path: path.to_owned(), source: Box::new(source) })
+    }
+
+    /// One image `[H, W, C]` from encoded bytes, normalised.
+    pub(crate) fn decode(&mut self, bytes: &[u8]) -> Result<Vec<f32>, convnext_data::Error> {
+        self.decoder.decode_into(bytes, &mut self.image)?;
+        self.chain.apply(&mut self.image, &Draw { seed: 0, epoch: 0, sample: 0 }, &mut self.scratch)?;
+        let mut pixels = vec![0.0; self.image.pixels.len()];
+        self.table.run(self.image.view(), &mut pixels)?;
+        Ok(pixels)
+    }
+}
+
+impl From<convnext_data::Error> for RunError {
+    fn from(error: convnext_data::Error) -> Self {
+        Self::Stream(StreamError::Sample(error))
+    }
+}

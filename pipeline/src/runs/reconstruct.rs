@@ -1,0 +1,150 @@
+//! Reconstruction: what a masked autoencoder makes of images whose patches were removed.
+
+use std::{path::Path, sync::Arc};
+
+use convnext_core::{
+    checkpoint::{Which, load_weights},
+    dfdx::tensor::Cpu,
+    nn::Entry,
+    ops::masked_mse::{self, Targets},
+    plan::{FcmaePlan, Plan},
+    visibility::Visibility,
+};
+use convnext_data::{Purpose, Random, ShardSet, random_mask};
+
+use super::{RunError, predict::Loader};
+use crate::{
+    input::View,
+    pictures::{self, Reconstruction},
+    recipe::Data,
+};
+
+/// Which images are reconstructed.
+#[derive(Debug, Clone)]
+pub enum Subject {
+    /// So many samples of shards, spread evenly over them.
+    Shards(Arc<ShardSet>, usize),
+    /// Image files.
+    Files(Vec<std::path::PathBuf>),
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+pub struct Reconstructed {
+    /// Images.
+    pub images: usize,
+    /// The pre-training loss on them: mean squared error on removed patches.
+    pub loss: f64,
+}
+
+/// Masks images, reconstructs them with the weights at `weights`, and writes a picture of them to `out`.
+///
+/// Each row holds the original, what the model saw, what it predicts, and that with the visible patches put back. Where
+/// the target was normalised, each predicted patch takes the original patch's mean and variance.
+///
+/// # Errors
+/// [`RunError`]: no pre-training part, weights that do not fit, images that cannot be read.
+pub fn reconstruct(
+    entry: &Entry,
+    weights: &Path,
+    data: &Data,
+    view: View,
+    subject: &Subject,
+    seed: u64,
+    out: &Path,
+) -> Result<Reconstructed, RunError> {
+    let plan = &entry.plan;
+    let fcmae = plan.fcmae.ok_or(RunError::NoFcmae(plan.name))?;
+    let device = Cpu::default();
+    let mut model = entry.autoencoder(&device)?.ok_or(RunError::NoFcmae(plan.name))?;
+    let loaded = load_weights(weights, &model.layout(), Which::Best)?;
+    model.write(&loaded.values);
+
+    // ---- images and masks ------------------------------------------------------------------------------------------
+    let images = load(entry, data, view, subject)?;
+    let samples = images.len() / (plan.height * plan.width * plan.channels);
+    let mut masks = vec![0; samples * fcmae.patches()];
+    for (sample, mask) in masks.chunks_exact_mut(fcmae.patches()).enumerate() {
+        random_mask(&mut Random::new(seed, 0, sample as u64, Purpose::Mask), fcmae.visible, mask);
+    }
+    let visible = Visibility::from_mask(&masks, fcmae.patches_high, fcmae.patches_wide, fcmae.visible)?;
+
+    // ---- predictions, and back to pixels ---------------------------------------------------------------------------
+    let visible = Arc::new(visible);
+    let mut predictions = model.predictions(&device, images.clone(), &visible)?;
+    let shape = masked_mse::Shape {
+        visible: &visible,
+        stride: plan.stride(),
+        side: fcmae.patch / plan.stride(),
+        channels: plan.channels,
+        dim: fcmae.decoder_dim,
+        normalised: fcmae.normalised,
+    };
+    let targets = masked_mse::targets(&shape, &images);
+    let loss = masked_loss(&predictions, &targets, &masks);
+    targets.restore(&mut predictions);
+    let restored = masked_mse::patches_to_images(&shape, &predictions);
+    let (mean, deviation) = data.normalisation(plan.channels).map_err(crate::input::InputError::Normalisation)?;
+    let shown = |pixels: &[f32]| pictures::to_u8(pixels, &mean, &deviation, plan.channels);
+    draw(plan, &fcmae, &shown(&images), &shown(&restored), &masks, out)?;
+    Ok(Reconstructed { images: samples, loss })
+}
+
+fn load(entry: &Entry, data: &Data, view: View, subject: &Subject) -> Result<Vec<f32>, RunError> {
+    let mut loader = Loader::new(entry, data, view)?;
+    let mut images = Vec::new();
+    match subject {
+        Subject::Files(files) => {
+            for file in files {
+                images.extend(loader.load(file)?);
+            }
+        }
+        Subject::Shards(shards, count) => {
+            let count = (*count as u64).min(shards.len());
+            let mut scratch = Vec::new();
+            for number in 0..count {
+                let sample = shards.sample(number * shards.len() / count)?;
+                images.extend(loader.decode(sample.verified(&mut scratch)?)?);
+            }
+        }
+    }
+    Ok(images)
+}
+
+fn draw(
+    plan: &Plan,
+    fcmae: &FcmaePlan,
+    originals: &[u8],
+    restored: &[u8],
+    masks: &[u8],
+    out: &Path,
+) -> Result<(), RunError> {
+    let channels = pictures::shown_channels(plan.channels);
+    let length = plan.height * plan.width * channels;
+    let rows: Vec<_> = originals
+        .chunks_exact(length)
+        .zip(restored.chunks_exact(length))
+        .zip(masks.chunks_exact(fcmae.patches()))
+        .map(|((original, prediction), mask)| Reconstruction {
+            original,
+            prediction,
+            mask,
+            height: plan.height,
+            width: plan.width,
+            channels,
+            patch: fcmae.patch,
+        })
+        .collect();
+    Ok(pictures::save(&pictures::reconstruction_grid(&rows)?, out)?)
+}
+
+/// The pre-training loss, from whole predictions `[N, L, P * P * C]`.
+fn masked_loss(predictions: &[f32], targets: &Targets, masks: &[u8]) -> f64 {
+    let values = predictions.len() / masks.len();
+    let patches = predictions.chunks_exact(values).zip(targets.values.chunks_exact(values)).zip(masks);
+    let error = |(prediction, target): (&[f32], &[f32])| {
+        prediction.iter().zip(target).map(|(&p, &t)| f64::from(p - t).powi(2)).sum::<f64>() / values as f64
+    };
+    let removed: Vec<f64> = patches.filter(|(_, mask)| **mask == 1).map(|(pair, _)| error(pair)).collect();
+    removed.iter().sum::<f64>() / removed.len().max(1) as f64
+}

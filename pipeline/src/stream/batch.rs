@@ -1,0 +1,43 @@
+//! Batches, and how single samples become one.
+
+/// Samples side by side, in the order of their positions.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// Position of the first sample, counted from the start of the run over epochs.
+    pub position: u64,
+    /// Number of samples `N`.
+    pub samples: usize,
+    /// Images, `[N, H, W, C]`, normalised.
+    pub images: Vec<f32>,
+    /// Masks, `[N, L]`, 0 = keep, 1 = remove; empty without a mask stage.
+    pub masks: Vec<u8>,
+    /// Labels, `[N]`; `None` for a sample without one.
+    pub labels: Vec<Option<u32>>,
+    /// Sample ids, `[N]`.
+    pub ids: Vec<u64>,
+    /// Epoch of each sample, `[N]`.
+    pub epochs: Vec<u64>,
+}
+
+impl Batch {
+    pub(crate) fn clear(&mut self) {
+        self.samples = 0;
+        self.images.clear();
+        self.masks.clear();
+        self.labels.clear();
+        self.ids.clear();
+        self.epochs.clear();
+    }
+
+    pub(crate) fn push(&mut self, item: &super::Item) {
+        if self.samples == 0 {
+            self.position = item.position;
+        }
+        self.samples += 1;
+        self.images.extend_from_slice(&item.pixels);
+        self.masks.extend_from_slice(&item.mask);
+        self.labels.push(item.label);
+        self.ids.push(item.draw.sample);
+        self.epochs.push(item.draw.epoch);
+    }
+}

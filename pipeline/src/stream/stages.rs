@@ -1,0 +1,175 @@
+//! The stages between a shard and a batch. Each says what it makes of its input before anything runs.
+
+use std::{fmt::Debug, sync::Arc};
+
+use convnext_data::{
+    Channels, Decoder, Error, ShardSet,
+    augment::{Chain, Normalise as Table, Scratch},
+    mask::random_mask,
+    random::Purpose,
+};
+
+use super::{Form, Item, Misfit};
+
+/// A stage: its settings, shared by all workers.
+pub trait Stage: Debug + Send + Sync {
+    /// The form it makes of `input`, or why it cannot.
+    fn output(&self, input: Form) -> Result<Form, Misfit>;
+
+    /// One worker's copy, with buffers of its own.
+    fn worker(&self) -> Box<dyn Work>;
+}
+
+/// One worker's copy of a stage.
+pub trait Work {
+    /// Takes the item one stage further.
+    fn process(&mut self, shards: &ShardSet, item: &mut Item) -> Result<(), Error>;
+}
+
+/// Reads a sample's bytes, checks them, and decodes them.
+#[derive(Debug, Clone)]
+pub struct Decode {
+    /// Channels of the decoded image.
+    pub channels: Channels,
+    /// Whether a sample without a label is an error.
+    pub labelled: bool,
+}
+
+struct DecodeWork {
+    decoder: Decoder,
+    labelled: bool,
+}
+
+impl Stage for Decode {
+    fn output(&self, input: Form) -> Result<Form, Misfit> {
+        match input {
+            Form::Encoded => Ok(Form::Image { channels: self.channels.count() }),
+            gets => Err(Misfit { stage: "decode", takes: Form::Encoded.to_string(), gets }),
+        }
+    }
+
+    fn worker(&self) -> Box<dyn Work> {
+        Box::new(DecodeWork { decoder: Decoder::new(self.channels), labelled: self.labelled })
+    }
+}
+
+impl Work for DecodeWork {
+    fn process(&mut self, shards: &ShardSet, item: &mut Item) -> Result<(), Error> {
+        let sample = shards.sample(item.draw.sample)?;
+        item.label = if self.labelled { Some(sample.require_label()?) } else { sample.label() };
+        sample.decode_into(&mut self.decoder, &mut item.bytes, &mut item.image)
+    }
+}
+
+/// Augments.
+#[derive(Debug, Clone)]
+pub struct Augmented {
+    /// The steps, made for decoded images of these channels.
+    pub chain: Arc<Chain>,
+    /// Channels that the chain takes.
+    pub channels: usize,
+}
+
+struct AugmentWork {
+    chain: Arc<Chain>,
+    scratch: Scratch,
+}
+
+impl Stage for Augmented {
+    fn output(&self, input: Form) -> Result<Form, Misfit> {
+        let takes = Form::Image { channels: self.channels };
+        if input != takes {
+            return Err(Misfit { stage: "augment", takes: takes.to_string(), gets: input });
+        }
+        let (height, width, channels) = self.chain.output();
+        Ok(Form::Sized { height, width, channels })
+    }
+
+    fn worker(&self) -> Box<dyn Work> {
+        Box::new(AugmentWork { chain: self.chain.clone(), scratch: Scratch::default() })
+    }
+}
+
+impl Work for AugmentWork {
+    fn process(&mut self, _: &ShardSet, item: &mut Item) -> Result<(), Error> {
+        Ok(self.chain.apply(&mut item.image, &item.draw, &mut self.scratch)?)
+    }
+}
+
+/// Bytes to floats of about mean 0 and variance 1.
+#[derive(Debug, Clone)]
+pub struct Normalise {
+    /// What each value of each channel becomes.
+    pub table: Arc<Table>,
+    /// Rows, columns and channels that the model takes.
+    pub size: (usize, usize, usize),
+}
+
+struct NormaliseWork(Arc<Table>);
+
+impl Stage for Normalise {
+    fn output(&self, input: Form) -> Result<Form, Misfit> {
+        let (height, width, channels) = self.size;
+        let takes = Form::Sized { height, width, channels };
+        if input != takes || channels != self.table.channels() {
+            return Err(Misfit { stage: "normalise", takes: takes.to_string(), gets: input });
+        }
+        Ok(Form::Pixels { height, width, channels })
+    }
+
+    fn worker(&self) -> Box<dyn Work> {
+        Box::new(NormaliseWork(self.table.clone()))
+    }
+}
+
+impl Work for NormaliseWork {
+    fn process(&mut self, _: &ShardSet, item: &mut Item) -> Result<(), Error> {
+        item.pixels.resize(item.image.pixels.len(), 0.0);
+        Ok(self.0.run(item.image.view(), &mut item.pixels)?)
+    }
+}
+
+/// Draws the patches that are removed.
+#[derive(Debug, Clone, Copy)]
+pub struct Mask {
+    /// Side of a patch, in pixels.
+    pub patch: usize,
+    /// Patches that stay visible.
+    pub visible: usize,
+}
+
+impl Mask {
+    fn patches(&self, height: usize, width: usize) -> usize {
+        (height / self.patch) * (width / self.patch)
+    }
+}
+
+impl Stage for Mask {
+    fn output(&self, input: Form) -> Result<Form, Misfit> {
+        match input {
+            Form::Pixels { height, width, channels }
+                if height.is_multiple_of(self.patch)
+                    && width.is_multiple_of(self.patch)
+                    && (1..self.patches(height, width)).contains(&self.visible) =>
+            {
+                Ok(Form::Masked { height, width, channels, patches: self.patches(height, width) })
+            }
+            gets => {
+                let takes = format!("normalised images that patches of {} divide into more than {}", self.patch, self.visible);
+                Err(Misfit { stage: "mask", takes, gets })
+            }
+        }
+    }
+
+    fn worker(&self) -> Box<dyn Work> {
+        Box::new(*self)
+    }
+}
+
+impl Work for Mask {
+    fn process(&mut self, _: &ShardSet, item: &mut Item) -> Result<(), Error> {
+        item.mask.resize(self.patches(item.image.height, item.image.width), 0);
+        random_mask(&mut item.draw.random(Purpose::Mask), self.visible, &mut item.mask);
+        Ok(())
+    }
+}

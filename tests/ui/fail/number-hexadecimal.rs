@@ -1,0 +1,14 @@
+//! Without spaces, `0x40` is a hexadecimal number.
+
+use convnext_core::convnext;
+
+convnext! {
+    pub model Own {
+        input: 224 x 224 x 3,
+        stem: 4,
+        head: 10,
+        stages: [40 x 2, 80 x 2, 160 x 6, 0x40 x 2],
+    }
+}
+
+fn main() {}
