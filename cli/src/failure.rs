@@ -112,7 +112,9 @@ mod tests {
 
     #[test]
     fn nothing_is_said_twice() {
-        let Failure::Failed { what, because } = Outer { source: Inner(io::Error::other("disk")) }.into() else { panic!() };
+        let Failure::Failed { what, because } = Outer { source: Inner(io::Error::other("disk")) }.into() else {
+            panic!()
+        };
         assert_eq!((what.as_str(), because), ("outer: inner", vec!["disk".to_owned()]));
     }
 }

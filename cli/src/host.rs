@@ -40,7 +40,11 @@ impl Memory {
         let bytes = |field| kibibytes("/proc/meminfo", field).map(|kibibytes| kibibytes << 10);
         let total = bytes("MemTotal:");
         let limit = fs::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(|text| text.trim().parse().ok());
-        Self { total, available: bytes("MemAvailable:"), limit: limit.filter(|&limit| total.is_none_or(|total| limit < total)) }
+        Self {
+            total,
+            available: bytes("MemAvailable:"),
+            limit: limit.filter(|&limit| total.is_none_or(|total| limit < total)),
+        }
     }
 }
 

@@ -12,7 +12,9 @@ pub(crate) fn expand(pattern: &str) -> Outcome<Vec<PathBuf>> {
     let paths = glob::glob(pattern).map_err(|error| Failure::because(what(), error))?;
     let paths = paths.collect::<Result<Vec<_>, _>>().map_err(|error| Failure::because(what(), error))?;
     match paths.is_empty() {
-        true => Err(Failure::failed(format!("no file matches `{pattern}`; quote the pattern, or make shards with `convnext pack`"))),
+        true => Err(Failure::failed(format!(
+            "no file matches `{pattern}`; quote the pattern, or make shards with `convnext pack`"
+        ))),
         false => Ok(paths),
     }
 }

@@ -21,7 +21,8 @@ fn folder() -> Folder {
 fn logits_do_not_depend_on_the_layout_of_the_weights() {
     let folder = folder();
     let forward = |layout| {
-        let said = folder.run(&format!("debug forward --model micro --weights @w-{layout} --input @x.npy --output @y.npy"));
+        let said =
+            folder.run(&format!("debug forward --model micro --weights @w-{layout} --input @x.npy --output @y.npy"));
         assert_eq!((said.code, said.error.as_str()), (0, ""));
         read_npy(&folder.path("y.npy"))
     };
@@ -45,7 +46,9 @@ fn a_pre_training_pass_writes_predictions_and_gradients() {
     assert_eq!(shape, [2, 16, 64]);
     assert!(values.iter().all(|value| value.is_finite()));
     let header = String::from_utf8_lossy(&gradients[8..20_000]).into_owned();
-    for name in ["encoder.downsample_layers.0.0.weight", "mask_token", "decoder.0.grn.gamma", "pred.bias", "proj.weight"] {
+    for name in
+        ["encoder.downsample_layers.0.0.weight", "mask_token", "decoder.0.grn.gamma", "pred.bias", "proj.weight"]
+    {
         assert!(header.contains(&format!("\"{name}\"")), "no {name}");
     }
     assert_eq!(pass("official"), (loss, (shape, values), gradients));
@@ -60,10 +63,11 @@ fn what_does_not_fit_is_named() {
         .failed(1, &["X has shape [2,1,32,32]", "this looks like [N,C,H,W]: transpose to [N,H,W,C]"]);
     forward("micro --weights @x.npy --input @x.npy").failed(1, &["x.npy"]);
     forward("micro --weights @w-ours --input @w-ours").failed(1, &["not a .npy file"]);
-    forward("micro --weights @nothing --input @x.npy").failed(1, &["nothing", "because: No such file"]);
+    forward("micro --weights @nothing --input @x.npy").failed(1, &["nothing", "No such file"]);
     forward("micro --weights @f-official --input @x.npy").failed(1, &["missing: ", "unknown: "]);
 
-    let fcmae = |mask: &str| folder.run(&format!("debug fcmae --model micro --weights @f-ours --input @x.npy --mask @{mask}"));
+    let fcmae =
+        |mask: &str| folder.run(&format!("debug fcmae --model micro --weights @f-ours --input @x.npy --mask @{mask}"));
     write_npy(&folder.path("short.npy"), &[2, 8], (0..16).map(|_| 0_u8));
     fcmae("short.npy").failed(1, &["has shape [2,8], should have [2,16]"]);
     write_npy(&folder.path("two.npy"), &[2, 16], (0..32).map(|i| i % 3));

@@ -67,7 +67,7 @@ fn damage_is_found() {
 #[test]
 fn mistakes_are_named() {
     let folder = Folder::new();
-    folder.idx(6);
+    folder.idx(30);
     folder.run("inspect @nothing.tar").failed(1, &["error: ", "nothing.tar"]);
     folder.run("index @images.idx").failed(1, &["error: ", "images.idx"]);
     let swapped = "pack --images @labels.idx --labels @images.idx --output @data/train";

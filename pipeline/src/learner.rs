@@ -89,7 +89,11 @@ impl Learner {
     ///
     /// # Errors
     /// When the checkpoint lacks the optimiser's state.
-    pub fn restore(&mut self, model: &mut dyn Flat, mut loaded: Loaded) -> Result<(), convnext_core::checkpoint::CheckpointError> {
+    pub fn restore(
+        &mut self,
+        model: &mut dyn Flat,
+        mut loaded: Loaded,
+    ) -> Result<(), convnext_core::checkpoint::CheckpointError> {
         let (m, v) = loaded.take_moments()?;
         let ema = match self.optimizer.ema() {
             Some(_) => Some(loaded.take_ema()?),

@@ -45,8 +45,10 @@ impl Progress {
     /// Shows where the run is.
     pub fn show(&mut self, now: Now) {
         let Now { step, loss, images_per_second, waiting } = now;
-        let message =
-            format!("loss {loss:.4}  {images_per_second:.0} img/s  waited {:.0} %", (100.0 * waiting).clamp(0.0, 100.0));
+        let message = format!(
+            "loss {loss:.4}  {images_per_second:.0} img/s  waited {:.0} %",
+            (100.0 * waiting).clamp(0.0, 100.0)
+        );
         match &self.bar {
             Some(bar) => {
                 bar.set_position(step);

@@ -114,7 +114,10 @@ impl Sample {
 }
 
 fn text(report: &Report) -> String {
-    let mut table = Table::new(&["shard", "samples", "unlabelled", "classes", "size", "JPEG", "PNG", "raw"], &[1, 2, 3, 4, 5, 6, 7]);
+    let mut table = Table::new(
+        &["shard", "samples", "unlabelled", "classes", "size", "JPEG", "PNG", "raw"],
+        &[1, 2, 3, 4, 5, 6, 7],
+    );
     for shard in &report.shards {
         let numbers = [shard.jpeg, shard.png, shard.raw].map(|number| number.to_string());
         let [jpeg, png, raw] = numbers;

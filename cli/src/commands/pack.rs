@@ -178,7 +178,8 @@ fn report(Packed { written, skipped }: &Packed, json: bool) -> Outcome {
     }
     skipped.iter().for_each(|why| eprintln!("left out: {why}"));
     let mut text: String = written.shards.iter().map(|path| format!("{}\n", path.display())).collect();
-    let shards = if written.shards.len() == 1 { "1 shard".to_owned() } else { format!("{} shards", written.shards.len()) };
+    let shards =
+        if written.shards.len() == 1 { "1 shard".to_owned() } else { format!("{} shards", written.shards.len()) };
     text += &format!("{} samples, {} of images, {shards}\n", written.samples, numbers::bytes(written.bytes));
     output::text(&text)
 }

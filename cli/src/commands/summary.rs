@@ -134,11 +134,7 @@ impl Fcmae {
             visible: fcmae.visible,
             removed: fcmae.patches() - fcmae.visible,
             cells: (0..plan.stages.len()).map(|stage| fcmae.patch / (plan.stem << stage)).collect(),
-            decoder: Decoder {
-                dim: fcmae.decoder_dim,
-                depth: fcmae.decoder_depth,
-                kernel: fcmae.decoder_kernel,
-            },
+            decoder: Decoder { dim: fcmae.decoder_dim, depth: fcmae.decoder_depth, kernel: fcmae.decoder_kernel },
             values: fcmae.patch * fcmae.patch * plan.channels,
             normalised: fcmae.normalised,
             parameters: fcmae.parameters,

@@ -11,20 +11,20 @@ use tempfile::TempDir;
 
 /// What a run of the program said.
 #[derive(Debug)]
-pub struct Said {
-    pub code: i32,
-    pub out: String,
-    pub error: String,
+pub(crate) struct Said {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) error: String,
 }
 
 impl Said {
-    pub fn json(&self) -> serde_json::Value {
+    pub(crate) fn json(&self) -> serde_json::Value {
         assert_eq!(self.code, 0, "{self:?}");
         serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
     /// Asserts that it failed with this code, and that standard error holds each of `texts` and standard output nothing.
-    pub fn failed(&self, code: i32, texts: &[&str]) {
+    pub(crate) fn failed(&self, code: i32, texts: &[&str]) {
         assert_eq!((self.code, self.out.as_str()), (code, ""), "{self:?}");
         for text in texts {
             assert!(self.error.contains(text), "no {text:?} in {self:?}");
@@ -32,35 +32,35 @@ impl Said {
     }
 }
 
-pub fn command() -> Command {
+pub(crate) fn command() -> Command {
     Command::new(env!("CARGO_BIN_EXE_convnext"))
 }
 
-pub fn run<S: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = S>) -> Said {
+pub(crate) fn run<S: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = S>) -> Said {
     let Output { status, stdout, stderr } = command().args(arguments).output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     Said { code: status.code().unwrap(), out: text(stdout), error: text(stderr) }
 }
 
 /// Runs a command line that is separated by blanks.
-pub fn line(line: &str) -> Said {
+pub(crate) fn line(line: &str) -> Said {
     run(line.split_whitespace())
 }
 
 /// A folder for one test, with paths in it.
-pub struct Folder(TempDir);
+pub(crate) struct Folder(TempDir);
 
 impl Folder {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
     /// Runs a command line in which `@name` stands for a path in the folder.
-    pub fn run(&self, line: &str) -> Said {
+    pub(crate) fn run(&self, line: &str) -> Said {
         run(line.split_whitespace().map(|word| match word.strip_prefix('@') {
             Some(name) => self.path(name).into_os_string(),
             None => word.into(),
@@ -68,13 +68,13 @@ impl Folder {
     }
 
     /// An array of `f32` with values that repeat.
-    pub fn array(&self, name: &str, shape: &[u64], value: impl Fn(usize) -> f32) {
+    pub(crate) fn array(&self, name: &str, shape: &[u64], value: impl Fn(usize) -> f32) {
         let count = shape.iter().product::<u64>() as usize;
         write_npy(&self.path(name), shape, (0..count).map(value));
     }
 
     /// IDX files of `count` images of 28x28, with labels 0, 1, 2, 0, ...
-    pub fn idx(&self, count: u32) {
+    pub(crate) fn idx(&self, count: u32) {
         let header = |magic: u32, sides: &[u32]| {
             std::iter::once(&magic).chain(sides).flat_map(|number| number.to_be_bytes()).collect::<Vec<u8>>()
         };
@@ -87,7 +87,7 @@ impl Folder {
     }
 }
 
-pub fn write_npy<T: npyz::AutoSerialize>(path: &Path, shape: &[u64], values: impl Iterator<Item = T>) {
+pub(crate) fn write_npy<T: npyz::AutoSerialize>(path: &Path, shape: &[u64], values: impl Iterator<Item = T>) {
     use npyz::WriterBuilder;
     let file = std::io::BufWriter::new(std::fs::File::create(path).unwrap());
     let options = npyz::WriteOptions::new().default_dtype().shape(shape);
@@ -97,7 +97,7 @@ pub fn write_npy<T: npyz::AutoSerialize>(path: &Path, shape: &[u64], values: imp
 }
 
 /// Shape and values of an array of `f32`.
-pub fn read_npy(path: &Path) -> (Vec<u64>, Vec<f32>) {
+pub(crate) fn read_npy(path: &Path) -> (Vec<u64>, Vec<f32>) {
     let npy = npyz::NpyFile::new(std::fs::File::open(path).unwrap()).unwrap();
     (npy.shape().to_vec(), npy.into_vec().unwrap())
 }

@@ -140,11 +140,9 @@ fn autoencoder(emission: &Emission<'_>, fcmae: &FcmaePlan) -> TokenStream {
                 (f32, ::convnext_core::dfdx::tensor::Gradients<f32, ::convnext_core::dfdx::tensor::Cpu>),
                 #error
             > {
-                let target = ::core::clone::Clone::clone(&images);
-                #upload
-                let features = self.try_decode(::convnext_core::dfdx::tensor::Trace::traced(images, gradients), visible)?;
                 ::convnext_core::nn::run::autoencoder_step(
-                    &self.prediction, features, target, visible, #stride, #normalised,
+                    &self.prediction, device, images, visible, gradients, #stride, #normalised,
+                    |images| self.try_decode(images, visible),
                 )
             }
         }

@@ -288,11 +288,7 @@ pub fn load_encoder(
     Ok(loaded)
 }
 
-fn recognise(
-    path: &Path,
-    layout: &Layout,
-    which: Which,
-) -> Result<(checkpoint::Header, Translation), ConvertError> {
+fn recognise(path: &Path, layout: &Layout, which: Which) -> Result<(checkpoint::Header, Translation), ConvertError> {
     let header = checkpoint::read_header(path, which)?;
     let shapes: HashMap<&str, &[usize]> = header.tensors.iter().map(|(name, shape)| (&name[..], &shape[..])).collect();
     let names = shapes.keys().copied().collect();

@@ -39,7 +39,8 @@ fn encoder(flavour: char) -> Vec<(String, Vec<usize>)> {
 }
 
 fn classifier(flavour: char) -> Layout {
-    let head = [("norm.weight", vec![3]), ("norm.bias", vec![3]), ("linear.weight", vec![3, 5]), ("linear.bias", vec![5])];
+    let head =
+        [("norm.weight", vec![3]), ("norm.bias", vec![3]), ("linear.weight", vec![3, 5]), ("linear.bias", vec![5])];
     let head = head.map(|(name, shape)| (format!("head.{name}"), shape));
     Layout::new(encoder(flavour).into_iter().chain(head)).unwrap()
 }
@@ -108,23 +109,28 @@ fn names_and_shapes_are_the_official_ones() {
     assert_eq!(shape(&super::tests::classifier('1'), "stages.0.0.gamma"), Some(vec![2]));
 }
 
+/// Where an element lies, by its index along each axis.
+fn at<const N: usize>(shape: [usize; N], index: [usize; N]) -> usize {
+    shape.iter().zip(index).fold(0, |place, (side, index)| place * side + index)
+}
+
 #[test]
 fn values_move_to_where_the_axes_say() {
     let layout = classifier('2');
     let ours = numbered(&layout);
     let translation = official(&layout);
     let theirs = translation.apply(&ours);
-    // Ours [height 4, width 4, in 3, out 2], theirs [out, in, height, width]; the element (y, x, i, o) = (1, 2, 0, 1).
-    let stem = layout.view(&ours, "encoder.stem.conv.weight").unwrap();
-    let converted = translation.theirs().view(&theirs, "downsample_layers.0.0.weight").unwrap();
-    assert_eq!(converted[((1 * 3 + 0) * 4 + 1) * 4 + 2], stem[((1 * 4 + 2) * 3 + 0) * 2 + 1]);
+    let pair =
+        |name, their_name| (layout.view(&ours, name).unwrap(), translation.theirs().view(&theirs, their_name).unwrap());
+    // Ours [height, width, in, out], theirs [out, in, height, width].
+    let (stem, converted) = pair("encoder.stem.conv.weight", "downsample_layers.0.0.weight");
+    assert_eq!(converted[at([2, 3, 4, 4], [1, 0, 1, 2])], stem[at([4, 4, 3, 2], [1, 2, 0, 1])]);
     // Ours [height, width, channel], theirs [channel, 1, height, width].
-    let depthwise = layout.view(&ours, "encoder.stages.0.blocks.0.dwconv.weight").unwrap();
-    let converted = translation.theirs().view(&theirs, "stages.0.0.dwconv.weight").unwrap();
-    assert_eq!(converted[(1 * 7 + 3) * 7 + 5], depthwise[(3 * 7 + 5) * 2 + 1]);
+    let (depthwise, converted) = pair("encoder.stages.0.blocks.0.dwconv.weight", "stages.0.0.dwconv.weight");
+    assert_eq!(converted[at([2, 7, 7], [1, 3, 5])], depthwise[at([7, 7, 2], [3, 5, 1])]);
     // Ours [in, out], theirs [out, in].
-    let head = layout.view(&ours, "head.linear.weight").unwrap();
-    assert_eq!(translation.theirs().view(&theirs, "head.weight").unwrap()[4 * 3 + 2], head[2 * 5 + 4]);
+    let (head, converted) = pair("head.linear.weight", "head.weight");
+    assert_eq!(converted[at([5, 3], [4, 2])], head[at([3, 5], [2, 4])]);
 }
 
 #[test]

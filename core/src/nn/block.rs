@@ -182,8 +182,15 @@ macro_rules! block_modules {
             }
         }
 
-        impl<const H: usize, const W: usize, const DIM: usize, const HIDDEN: usize, const K: usize, B: Dim, T: Tape<f32, Cpu>>
-            Module<Tensor<(B, Const<H>, Const<W>, Const<DIM>), f32, Cpu, T>> for $block<H, W, DIM, HIDDEN, K>
+        impl<
+            const H: usize,
+            const W: usize,
+            const DIM: usize,
+            const HIDDEN: usize,
+            const K: usize,
+            B: Dim,
+            T: Tape<f32, Cpu>,
+        > Module<Tensor<(B, Const<H>, Const<W>, Const<DIM>), f32, Cpu, T>> for $block<H, W, DIM, HIDDEN, K>
         {
             type Output = Tensor<(B, Const<H>, Const<W>, Const<DIM>), f32, Cpu, T>;
             type Error = Error;
@@ -193,8 +200,15 @@ macro_rules! block_modules {
             }
         }
 
-        impl<const H: usize, const W: usize, const DIM: usize, const HIDDEN: usize, const K: usize, B: Dim, T: Tape<f32, Cpu>>
-            ModuleMut<Tensor<(B, Const<H>, Const<W>, Const<DIM>), f32, Cpu, T>> for $block<H, W, DIM, HIDDEN, K>
+        impl<
+            const H: usize,
+            const W: usize,
+            const DIM: usize,
+            const HIDDEN: usize,
+            const K: usize,
+            B: Dim,
+            T: Tape<f32, Cpu>,
+        > ModuleMut<Tensor<(B, Const<H>, Const<W>, Const<DIM>), f32, Cpu, T>> for $block<H, W, DIM, HIDDEN, K>
         {
             type Output = Tensor<(B, Const<H>, Const<W>, Const<DIM>), f32, Cpu, T>;
             type Error = Error;

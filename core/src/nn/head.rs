@@ -1,7 +1,5 @@
 //! The classifier's head as a module.
 
-use std::marker::PhantomData;
-
 use dfdx::prelude::*;
 
 use super::{
@@ -40,7 +38,7 @@ impl<const H: usize, const W: usize, const DIM: usize, const CLASSES: usize, B: 
     fn try_forward(&self, x: Tensor<(B, Const<H>, Const<W>, Const<DIM>), f32, Cpu, T>) -> Result<Self::Output, Error> {
         let batch = x.shape().0;
         let samples = batch.size();
-        let sizes = move || head::Shape { samples, rows: H * W, dim: DIM, classes: CLASSES, borrows: PhantomData };
+        let sizes = move || head::Shape { samples, rows: H * W, dim: DIM, classes: CLASSES };
         record(
             x,
             (batch, Const),
@@ -65,4 +63,7 @@ impl<const H: usize, const W: usize, const DIM: usize, const CLASSES: usize, B: 
     }
 }
 
-impl<const H: usize, const W: usize, const DIM: usize, const CLASSES: usize> NonMutableModule for Head<H, W, DIM, CLASSES> {}
+impl<const H: usize, const W: usize, const DIM: usize, const CLASSES: usize> NonMutableModule
+    for Head<H, W, DIM, CLASSES>
+{
+}

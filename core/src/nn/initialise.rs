@@ -13,9 +13,8 @@ const LAYER_SCALE: f64 = 1e-6;
 pub(crate) fn normal<S: ConstShape, E: Dtype, D: Device<E>>() -> TensorOptions<S, E, D> {
     TensorOptions::reset_with(|tensor| {
         let mut state = tensor.device().random_u64();
-        let values: Vec<E> = (0..tensor.shape().num_elements())
-            .map(|_| convert(truncated_normal(&mut state)))
-            .collect();
+        let values: Vec<E> =
+            (0..tensor.shape().num_elements()).map(|_| convert(truncated_normal(&mut state))).collect();
         tensor.copy_from(&values);
         Ok(())
     })

@@ -31,10 +31,10 @@ pub trait Flat {
     /// Copies the parameters in; `buffer` is as long as the layout.
     fn write(&mut self, buffer: &[f32]);
 
-    /// Zero gradients of the parameters, which keep nothing else after a backward pass.
-    fn allocate_gradients(&self) -> Result<Gradients<f32, Cpu>, Error>;
-
-    /// Copies the gradients out and sets them to zero; `buffer` is as long as the layout.
+    /// Moves the gradients out, as copies in `buffer`; `gradients` is empty afterwards. `buffer` is as long as the layout.
+    ///
+    /// # Errors
+    /// When there is no memory.
     fn take_gradients(&self, gradients: &mut Gradients<f32, Cpu>, buffer: &mut [f32]) -> Result<(), Error>;
 }
 
@@ -51,13 +51,11 @@ impl<M: Collection> Flat for M {
         parameters::write(self, buffer);
     }
 
-    fn allocate_gradients(&self) -> Result<Gradients<f32, Cpu>, Error> {
-        self.try_alloc_grads()
-    }
-
     fn take_gradients(&self, gradients: &mut Gradients<f32, Cpu>, buffer: &mut [f32]) -> Result<(), Error> {
-        parameters::read_gradients(self, gradients, buffer);
-        self.try_zero_grads(gradients)
+        parameters::read_gradients(self, gradients, buffer)?;
+        // What is left belongs to activations of the passes that are over.
+        *gradients = Gradients::leaky();
+        Ok(())
     }
 }
 

@@ -75,7 +75,8 @@ impl<const H: usize, const W: usize, const DEC: usize, const OUT: usize> Predict
             |features, parameters, out, keep| {
                 let mut saved = Saved::default();
                 let saving = keep.then_some(&mut saved);
-                out[0] = masked_mse::forward(&target.shape(H, DEC), &weights(parameters), features, &target.images, saving);
+                out[0] =
+                    masked_mse::forward(&target.shape(H, DEC), &weights(parameters), features, &target.images, saving);
                 saved
             },
             move |pass| {

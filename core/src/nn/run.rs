@@ -7,13 +7,20 @@ use dfdx::prelude::*;
 use super::{
     cross_entropy::soft_cross_entropy,
     prediction::{Prediction, Target},
-    tape::{Error, values},
+    tape::{Error, Parameter, values},
 };
 use crate::visibility::Visibility;
 
 /// A batch of images of constant size, `[N, H, W, C]`.
 type Images<const H: usize, const W: usize, const C: usize, T = NoneTape> =
     Tensor<(usize, Const<H>, Const<W>, Const<C>), f32, Cpu, T>;
+
+/// The tape of a training step.
+type Tracing = OwnedTape<f32, Cpu>;
+
+/// The decoder's features, `[N, H, W, DEC]`, on that tape.
+type Features<const H: usize, const W: usize, const DEC: usize> =
+    Tensor<(usize, Const<H>, Const<W>, Const<DEC>), f32, Cpu, Tracing>;
 
 /// A batch of logits, `[N, CLASSES]`.
 type Logits<const CLASSES: usize, T = NoneTape> = Tensor<(usize, Const<CLASSES>), f32, Cpu, T>;
@@ -42,32 +49,50 @@ pub fn classifier_step<const H: usize, const W: usize, const C: usize, const CLA
     gradients: Gradients<f32, Cpu>,
 ) -> Result<(f32, Gradients<f32, Cpu>), Error>
 where
-    M: ModuleMut<
-            Images<H, W, C, OwnedTape<f32, Cpu>>,
-            Output = Logits<CLASSES, OwnedTape<f32, Cpu>>,
-            Error = Error,
-        >,
+    M: ModuleMut<Images<H, W, C, Tracing>, Output = Logits<CLASSES, Tracing>, Error = Error>,
 {
     let images: Images<H, W, C> = device.try_tensor_from_vec(images, (samples, Const, Const, Const))?;
+    let kept = images.clone();
     let logits = model.try_forward_mut(images.traced(gradients))?;
-    let loss = soft_cross_entropy(logits, targets)?;
-    Ok((loss.array(), loss.try_backward()?))
+    finish(soft_cross_entropy(logits, targets)?, &kept)
 }
 
-/// Adds the gradients of the masked mean squared error to those on the features' tape, and returns the loss with them.
+/// Adds the gradients of the masked mean squared error to `gradients`, and returns the loss with them.
 ///
-/// `features` are the decoder's, `[N, H, W, DEC]`; `images` those that were masked, `[N, H * S, W * S, C]`.
-pub fn autoencoder_step<const H: usize, const W: usize, const DEC: usize, const OUT: usize>(
+/// `decode` gives the decoder's features, `[N, H, W, DEC]`, of `images [N, H * S, W * S, C]`.
+#[expect(clippy::too_many_arguments, reason = "called by generated code only")]
+pub fn autoencoder_step<
+    const H: usize,
+    const W: usize,
+    const DEC: usize,
+    const OUT: usize,
+    const HEIGHT: usize,
+    const WIDTH: usize,
+    const C: usize,
+>(
     prediction: &Prediction<H, W, DEC, OUT>,
-    features: Tensor<(usize, Const<H>, Const<W>, Const<DEC>), f32, Cpu, OwnedTape<f32, Cpu>>,
+    device: &Cpu,
     images: Vec<f32>,
     visible: &Arc<Visibility>,
+    gradients: Gradients<f32, Cpu>,
     stride: usize,
     normalised: bool,
+    decode: impl FnOnce(Images<HEIGHT, WIDTH, C, Tracing>) -> Result<Features<H, W, DEC>, Error>,
 ) -> Result<(f32, Gradients<f32, Cpu>), Error> {
-    let target = Target { images, visible: visible.clone(), stride, channels: OUT / (stride * stride), normalised };
-    let loss = prediction.try_loss(features, target)?;
-    Ok((loss.array(), loss.try_backward()?))
+    let target = Target { images: images.clone(), visible: visible.clone(), stride, channels: C, normalised };
+    let images: Images<HEIGHT, WIDTH, C> =
+        device.try_tensor_from_vec(images, (visible.samples(), Const, Const, Const))?;
+    let kept = images.clone();
+    let features = decode(images.traced(gradients))?;
+    finish(prediction.try_loss(features, target)?, &kept)
+}
+
+/// Runs the backward pass. The images' gradient, which nobody wants, is dropped: accumulated batches would pile it up.
+fn finish(loss: Tensor<Rank0, f32, Cpu, Tracing>, images: &dyn Parameter) -> Result<(f32, Gradients<f32, Cpu>), Error> {
+    let value = loss.array();
+    let mut gradients = loss.try_backward()?;
+    drop(images.take_gradient(&mut gradients)?);
+    Ok((value, gradients))
 }
 
 /// Predictions `[N, L, P * P * C]` of every patch from the decoder's features `[N, H, W, DEC]`.

@@ -30,10 +30,18 @@ typed_module! {
     }
 }
 
-type Image<B, const H: usize, const W: usize, const C: usize, T> = Tensor<(B, Const<H>, Const<W>, Const<C>), f32, Cpu, T>;
+type Image<B, const H: usize, const W: usize, const C: usize, T> =
+    Tensor<(B, Const<H>, Const<W>, Const<C>), f32, Cpu, T>;
 
-impl<const H: usize, const W: usize, const C_IN: usize, const S: usize, const DIM: usize, const H_OUT: usize, const W_OUT: usize>
-    Stem<H, W, C_IN, S, DIM, H_OUT, W_OUT>
+impl<
+    const H: usize,
+    const W: usize,
+    const C_IN: usize,
+    const S: usize,
+    const DIM: usize,
+    const H_OUT: usize,
+    const W_OUT: usize,
+> Stem<H, W, C_IN, S, DIM, H_OUT, W_OUT>
 {
     /// Computes the cells of visible patches only: `[N, K, P, P, DIM]`.
     pub fn try_forward_visible<const K: usize, const P: usize, B: Dim, T: Tape<f32, Cpu>>(
@@ -64,7 +72,13 @@ impl<const H: usize, const W: usize, const C_IN: usize, const S: usize, const DI
             self.parameters(),
             |x, parameters, out, keep| {
                 let mut saved = Saved::default();
-                stem::forward(&Self::sizes(samples, &geometry), &weights(parameters), x, out, keep.then_some(&mut saved));
+                stem::forward(
+                    &Self::sizes(samples, &geometry),
+                    &weights(parameters),
+                    x,
+                    out,
+                    keep.then_some(&mut saved),
+                );
                 saved
             },
             move |pass| {

@@ -7,18 +7,29 @@ pub type Error = dfdx::tensor::CpuError;
 
 /// A parameter tensor whose shape has been forgotten, so that operations can hold a list of them.
 pub(crate) trait Parameter: 'static {
-    fn values(&self) -> Vec<f32>;
+    fn dimensions(&self) -> Vec<usize>;
+    fn length(&self) -> usize;
+    fn read(&self, buffer: &mut [f32]);
+    fn write(&mut self, buffer: &[f32]);
     fn take_gradient(&self, gradients: &mut Gradients<f32, Cpu>) -> Result<Vec<f32>, Error>;
-    fn put_gradient(
-        &self,
-        gradients: &mut Gradients<f32, Cpu>,
-        value: Vec<f32>,
-    ) -> Result<(), Error>;
+    fn put_gradient(&self, gradients: &mut Gradients<f32, Cpu>, value: Vec<f32>) -> Result<(), Error>;
 }
 
 impl<S: Shape> Parameter for Tensor<S, f32, Cpu> {
-    fn values(&self) -> Vec<f32> {
-        values(self)
+    fn dimensions(&self) -> Vec<usize> {
+        self.shape().concrete().into_iter().collect()
+    }
+
+    fn length(&self) -> usize {
+        self.shape().num_elements()
+    }
+
+    fn read(&self, buffer: &mut [f32]) {
+        self.copy_into(buffer);
+    }
+
+    fn write(&mut self, buffer: &[f32]) {
+        self.copy_from(buffer);
     }
 
     // dfdx lends one gradient at a time; moving the buffers out and back lends all of them without a copy.
@@ -26,11 +37,7 @@ impl<S: Shape> Parameter for Tensor<S, f32, Cpu> {
         Ok(std::mem::take(gradients.get_or_alloc_mut(self)?))
     }
 
-    fn put_gradient(
-        &self,
-        gradients: &mut Gradients<f32, Cpu>,
-        value: Vec<f32>,
-    ) -> Result<(), Error> {
+    fn put_gradient(&self, gradients: &mut Gradients<f32, Cpu>, value: Vec<f32>) -> Result<(), Error> {
         **gradients.get_or_alloc_mut(self)? = value;
         Ok(())
     }
@@ -40,6 +47,12 @@ impl<S: Shape> Parameter for Tensor<S, f32, Cpu> {
 pub(crate) fn values<S: Shape, T>(tensor: &Tensor<S, f32, Cpu, T>) -> Vec<f32> {
     let mut buffer = vec![0.0; tensor.shape().num_elements()];
     tensor.copy_into(&mut buffer);
+    buffer
+}
+
+fn flat(tensor: &dyn Parameter) -> Vec<f32> {
+    let mut buffer = vec![0.0; tensor.length()];
+    tensor.read(&mut buffer);
     buffer
 }
 
@@ -57,7 +70,7 @@ impl Parameters {
     }
 
     fn values(&self) -> Vec<Vec<f32>> {
-        self.0.iter().map(|tensor| tensor.values()).collect()
+        self.0.iter().map(|tensor| flat(&**tensor)).collect()
     }
 }
 
@@ -99,15 +112,8 @@ where
     let (input, mut tape) = input.try_contiguous()?.split_tape();
     let input_values = values(&input);
     let mut output_values = vec![0.0; shape.num_elements()];
-    let saved = forward(
-        &input_values,
-        &parameters.values(),
-        &mut output_values,
-        T::OWNS_TAPE,
-    );
-    let output = input
-        .device()
-        .try_tensor_from_vec(output_values, shape)?;
+    let saved = forward(&input_values, &parameters.values(), &mut output_values, T::OWNS_TAPE);
+    let output = input.device().try_tensor_from_vec(output_values, shape)?;
     if T::OWNS_TAPE {
         let (input_ghost, output_ghost) = (input.ghost(), output.ghost());
         tape.add_backward_op(move |gradients| {

@@ -1,7 +1,5 @@
 //! One row per operation and odd size. To test a new operation, implement [`Op`] and add rows.
 
-use std::marker::PhantomData;
-
 use convnext_core::{
     ops::{
         Cells,
@@ -224,7 +222,7 @@ struct Head([usize; 4]);
 impl Head {
     fn shape(&self) -> head::Shape {
         let [samples, rows, dim, classes] = self.0;
-        head::Shape { samples, rows, dim, classes, borrows: PhantomData }
+        head::Shape { samples, rows, dim, classes }
     }
 }
 

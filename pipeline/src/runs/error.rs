@@ -69,7 +69,9 @@ pub enum RunError {
     #[error("`{0}` declares no pre-training part; add `fcmae: {{ patch: ..., mask: ... }}` to its declaration")]
     NoFcmae(&'static str),
     /// Fine-tuning was asked to start from weights, and none were given.
-    #[error("the recipe starts from pre-trained weights and names none; give --weights RUN, or set finetune.start=scratch")]
+    #[error(
+        "the recipe starts from pre-trained weights and names none; give --weights RUN, or set finetune.start=scratch"
+    )]
     NoWeights,
     /// A loss or a gradient was not finite, and the policy is to stop.
     #[error(

@@ -140,7 +140,8 @@ impl Tally {
         let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let total: f64 = logits.iter().map(|&logit| f64::from(logit - largest).exp()).sum();
         let probability = |class: usize| f64::from(logits[class] - largest).exp() / total;
-        let predicted = (0..self.classes).fold(0, |best, class| if logits[class] > logits[best] { class } else { best });
+        let predicted =
+            (0..self.classes).fold(0, |best, class| if logits[class] > logits[best] { class } else { best });
         // Ties go against the label: a constant output is not an answer.
         let ahead = (0..self.classes).filter(|&class| class != label && logits[class] >= logits[label]).count();
         self.samples += 1;
@@ -201,9 +202,9 @@ fn save_mistakes(
     for (number, mistake) in evaluation.mistakes.iter_mut().enumerate() {
         let Some(id) = mistake.picture.take().and_then(|id| id.parse().ok()) else { continue };
         let sample = shards.sample(id)?;
-        let prepared = sample
-            .decode_into(&mut decoder, &mut bytes, &mut image)
-            .and_then(|()| Ok(chain.apply(&mut image, &convnext_data::Draw { seed: 0, epoch: 0, sample: id }, &mut scratch)?));
+        let prepared = sample.decode_into(&mut decoder, &mut bytes, &mut image).and_then(|()| {
+            Ok(chain.apply(&mut image, &convnext_data::Draw { seed: 0, epoch: 0, sample: id }, &mut scratch)?)
+        });
         prepared.map_err(crate::stream::StreamError::from)?;
         let name = format!("pictures/mistake-{number:02}.png");
         let picture = pictures::picture(&image.pixels, image.height, image.width, image.channels)?;

@@ -37,12 +37,12 @@ pub fn finetune(
     place: &Place,
 ) -> Result<RunRecord, RunError> {
     // ---- everything that can be wrong is looked at before anything is written --------------------------------------
+    shards.require_labels()?;
     let run = recipe.run(shards.len(), 1)?;
     let (settings, measured) = match &recipe.job {
         Job::Finetune { finetune, evaluate, .. } => (finetune.clone(), evaluate.clone()),
         _ => unreachable!("the command line asks for fine-tuning recipes"),
     };
-    shards.require_labels()?;
     for set in [Some(&shards), validation.as_ref()].into_iter().flatten() {
         check_classes(entry, set)?;
     }
@@ -55,8 +55,18 @@ pub fn finetune(
 
     // ---- the run ---------------------------------------------------------------------------------------------------
     let (dir, recipe) = place.open(recipe)?;
-    let mut task =
-        Finetuning { entry, recipe: &recipe, settings, measured, run: &run, shards, validation, device, model, dir: &dir };
+    let mut task = Finetuning {
+        entry,
+        recipe: &recipe,
+        settings,
+        measured,
+        run: &run,
+        shards,
+        validation,
+        device,
+        model,
+        dir: &dir,
+    };
     let setting = Setting {
         kind: RunKind::Finetune,
         plan: &entry.plan,
@@ -155,7 +165,11 @@ impl Task for Finetuning<'_> {
         Ok(input.training(self.shards.clone(), &training.augment, false, course)?)
     }
 
-    fn step(&mut self, batch: &mut Batch, gradients: Gradients<f32, Cpu>) -> Result<(f32, Gradients<f32, Cpu>), RunError> {
+    fn step(
+        &mut self,
+        batch: &mut Batch,
+        gradients: Gradients<f32, Cpu>,
+    ) -> Result<(f32, Gradients<f32, Cpu>), RunError> {
         let plan = &self.entry.plan;
         let labels: Vec<u32> = batch.labels.iter().map(|label| label.unwrap_or(0)).collect();
         let size = Images { height: plan.height, width: plan.width, channels: plan.channels };

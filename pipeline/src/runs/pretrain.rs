@@ -26,12 +26,7 @@ use crate::{
 ///
 /// # Errors
 /// [`RunError`]; what is on the disk then is a run that can be resumed, or nothing.
-pub fn pretrain(
-    entry: &Entry,
-    recipe: Resolved,
-    shards: Arc<ShardSet>,
-    place: &Place,
-) -> Result<RunRecord, RunError> {
+pub fn pretrain(entry: &Entry, recipe: Resolved, shards: Arc<ShardSet>, place: &Place) -> Result<RunRecord, RunError> {
     let plan = &entry.plan;
     let fcmae = plan.fcmae.ok_or(RunError::NoFcmae(plan.name))?;
     let run = recipe.run(shards.len(), 1)?;
@@ -84,7 +79,11 @@ impl Task for Pretraining<'_> {
         Ok(input.training(self.shards.clone(), &training.augment, true, course)?)
     }
 
-    fn step(&mut self, batch: &mut Batch, gradients: Gradients<f32, Cpu>) -> Result<(f32, Gradients<f32, Cpu>), RunError> {
+    fn step(
+        &mut self,
+        batch: &mut Batch,
+        gradients: Gradients<f32, Cpu>,
+    ) -> Result<(f32, Gradients<f32, Cpu>), RunError> {
         let FcmaePlan { patches_high, patches_wide, visible, .. } = self.fcmae;
         let visible = Arc::new(Visibility::from_mask(&batch.masks, patches_high, patches_wide, visible)?);
         Ok(self.model.step(&self.device, batch.images.clone(), &visible, gradients)?)

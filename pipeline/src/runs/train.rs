@@ -33,7 +33,11 @@ pub(crate) trait Task {
     fn stream(&self, start: u64, end: u64) -> Result<Stream, RunError>;
 
     /// Adds the gradients of a batch, and returns its mean loss with them.
-    fn step(&mut self, batch: &mut Batch, gradients: Gradients<f32, Cpu>) -> Result<(f32, Gradients<f32, Cpu>), RunError>;
+    fn step(
+        &mut self,
+        batch: &mut Batch,
+        gradients: Gradients<f32, Cpu>,
+    ) -> Result<(f32, Gradients<f32, Cpu>), RunError>;
 
     /// Measures the model after an epoch: one record for each set of weights, the one that counts last.
     fn evaluate(&mut self, learner: &Learner, step: u64, epoch: u64) -> Result<Vec<EvaluateRecord>, RunError>;
@@ -72,7 +76,7 @@ pub(crate) fn train(task: &mut dyn Task, setting: &Setting<'_>) -> Result<RunRec
     let first = place.step;
     let mut log = setting.dir.metrics(first)?;
     let mut progress = Progress::new(setting.kind.name(), first, run.steps());
-    let mut gradients = task.model().allocate_gradients()?;
+    let mut gradients = Gradients::leaky();
     let mut stream = open(task, run, &place)?;
     let mut window = Window::new(&stream);
 
@@ -98,7 +102,7 @@ pub(crate) fn train(task: &mut dyn Task, setting: &Setting<'_>) -> Result<RunRec
             Outcome::Updated { norm } => norm,
             Outcome::NonFinite(fault) => {
                 let what = if loss.is_finite() { describe(fault) } else { format!("the loss is {loss}") };
-                gradients = task.model().allocate_gradients()?;
+                gradients = Gradients::leaky();
                 let again = handle(task, &mut learner, &store, &mut place, run, what, &progress)?;
                 if again {
                     stream = open(task, run, &place)?;

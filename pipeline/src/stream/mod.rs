@@ -29,9 +29,9 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 pub use batch::Batch;
 pub use form::{Form, Misfit};
 pub use item::Item;
+use quarantine::Quarantine;
 pub use quarantine::{Bounds, Policy};
 pub use stages::{Augmented, Decode, Mask, Normalise, Stage, Work};
-use quarantine::Quarantine;
 
 /// What can end a stream.
 #[derive(Debug, thiserror::Error)]
@@ -145,7 +145,10 @@ impl Stream {
         }
 
         let mut threads = Vec::with_capacity(workers + 2);
-        let reader = { let settings = settings.clone(); move || read(&order, &settings, &free, &ticket_sender) };
+        let reader = {
+            let settings = settings.clone();
+            move || read(&order, &settings, &free, &ticket_sender)
+        };
         threads.push(spawn("read", reader)?);
         for _ in 0..workers {
             let (tickets, done_sender) = (tickets.clone(), done_sender.clone());
@@ -153,7 +156,10 @@ impl Stream {
             let worker = move || work(&shards, &stages, &policy, &tickets, &done_sender);
             threads.push(spawn("work", worker)?);
         }
-        let batcher = { let settings = settings.clone(); move || assemble(&settings, &done, &free_sender, &reused, &batch_sender) };
+        let batcher = {
+            let settings = settings.clone();
+            move || assemble(&settings, &done, &free_sender, &reused, &batch_sender)
+        };
         threads.push(spawn("batch", batcher)?);
 
         let ceiling = ceiling(form, settings.batch, items);
@@ -208,7 +214,9 @@ pub fn check(stages: &[Box<dyn Stage>]) -> Result<Form, Misfit> {
 fn ceiling(form: Form, batch: usize, items: usize) -> usize {
     let (values, patches) = match form {
         Form::Encoded | Form::Image { .. } => (0, 0),
-        Form::Sized { height, width, channels } | Form::Pixels { height, width, channels } => (height * width * channels, 0),
+        Form::Sized { height, width, channels } | Form::Pixels { height, width, channels } => {
+            (height * width * channels, 0)
+        }
         Form::Masked { height, width, channels, patches } => (height * width * channels, patches),
     };
     (values * size_of::<f32>() + patches) * (batch * (BATCHES_AHEAD + 2) + items)

@@ -155,7 +155,8 @@ impl Stage for Mask {
                 Ok(Form::Masked { height, width, channels, patches: self.patches(height, width) })
             }
             gets => {
-                let takes = format!("normalised images that patches of {} divide into more than {}", self.patch, self.visible);
+                let takes =
+                    format!("normalised images that patches of {} divide into more than {}", self.patch, self.visible);
                 Err(Misfit { stage: "mask", takes, gets })
             }
         }

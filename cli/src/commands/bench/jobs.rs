@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use convnext_core::{
-    dfdx::tensor::Cpu,
+    dfdx::tensor::{Cpu, Gradients},
     nn::Visibility,
     optim::{AdamW, Ema, LayerDecay},
     plan::{FcmaePlan, Plan},
@@ -76,14 +76,14 @@ fn pretrain<'a>(bench: &'a Bench<'_>) -> Outcome<Step<'a>> {
     let fcmae = plan.fcmae.ok_or_else(none)?;
     let adamw = AdamW { beta2: 0.95, ..AdamW::default() };
     let mut learner = Learner::with(&*model, &depths(plan), adamw, None, None, None)?;
-    let mut gradients = Some(model.allocate_gradients()?);
+    let mut gradients = Some(Gradients::leaky());
     let images = images(plan, bench.batch);
     let mut number = 0;
     Ok(Box::new(move || {
         let (images, visible) = (images.clone(), masks(&fcmae, bench.batch, number)?);
         number += 1;
         let start = Instant::now();
-        let taken = gradients.take().map_or_else(|| model.allocate_gradients(), Ok)?;
+        let taken = gradients.take().unwrap_or_else(Gradients::leaky);
         let (_, mut filled) = model.step(&device, images, &visible, taken)?;
         check(learner.update(&mut *model, &mut filled, 1, LEARNING_RATE)?)?;
         gradients = Some(filled);
@@ -98,7 +98,7 @@ fn finetune<'a>(bench: &'a Bench<'_>) -> Outcome<Step<'a>> {
     let ema = Ema { decay: 0.9999, warmup: false };
     let decay = Some(LayerDecay::single(0.9));
     let mut learner = Learner::with(&*model, &depths(plan), AdamW::default(), decay, Some(ema), None)?;
-    let mut gradients = Some(model.allocate_gradients()?);
+    let mut gradients = Some(Gradients::leaky());
     let images = images(plan, bench.batch);
     let targets = targets(plan.classes, bench.batch);
     let mut number = 0;
@@ -109,7 +109,7 @@ fn finetune<'a>(bench: &'a Bench<'_>) -> Outcome<Step<'a>> {
         let keys: Arc<[u64]> = (0..bench.batch).map(|_| random.next_u64()).collect();
         let start = Instant::now();
         model.set_drop_path_keys(&keys);
-        let taken = gradients.take().map_or_else(|| model.allocate_gradients(), Ok)?;
+        let taken = gradients.take().unwrap_or_else(Gradients::leaky);
         let (_, mut filled) = model.step(&device, images, targets, bench.batch, taken)?;
         check(learner.update(&mut *model, &mut filled, 1, LEARNING_RATE)?)?;
         gradients = Some(filled);
@@ -120,7 +120,8 @@ fn finetune<'a>(bench: &'a Bench<'_>) -> Outcome<Step<'a>> {
 /// Smoothed labels, `[N, CLASSES]`.
 fn targets(classes: usize, samples: usize) -> Vec<f32> {
     let rest = 0.1 / classes as f32;
-    let target = |sample: usize| (0..classes).map(move |class| if class == sample % classes { 0.9 + rest } else { rest });
+    let target =
+        |sample: usize| (0..classes).map(move |class| if class == sample % classes { 0.9 + rest } else { rest });
     (0..samples).flat_map(target).collect()
 }
 

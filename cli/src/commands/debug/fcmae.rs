@@ -7,7 +7,7 @@ use std::{
 
 use convnext_core::{
     convert::{self, Dialect},
-    dfdx::tensor::Cpu,
+    dfdx::tensor::{Cpu, Gradients},
     nn::{AutoencoderModule, Visibility},
     plan::FcmaePlan,
 };
@@ -72,7 +72,7 @@ fn step(
     images: Vec<f32>,
     visible: &Arc<Visibility>,
 ) -> Outcome<(f32, Vec<f32>)> {
-    let (loss, mut gradients) = model.step(device, images, visible, model.allocate_gradients()?)?;
+    let (loss, mut gradients) = model.step(device, images, visible, Gradients::leaky())?;
     let mut flat = vec![0.0; model.layout().len()];
     model.take_gradients(&mut gradients, &mut flat)?;
     Ok((loss, flat))
@@ -87,7 +87,18 @@ fn read_mask(path: &Path, samples: usize, plan: &FcmaePlan) -> Outcome<Visibilit
         return Err(Failure::failed(format!("{}: {what}", path.display())));
     }
     // Anything but 0 and 1 is for the mask's own check to refuse.
-    let bits: Vec<u8> = values.iter().map(|&value| if value == 0.0 { 0 } else if value == 1.0 { 1 } else { 2 }).collect();
+    let bits: Vec<u8> = values
+        .iter()
+        .map(|&value| {
+            if value == 0.0 {
+                0
+            } else if value == 1.0 {
+                1
+            } else {
+                2
+            }
+        })
+        .collect();
     let mask = Visibility::from_mask(&bits, high, wide, visible);
     mask.map_err(|error| Failure::because(format!("{}: not a mask of this model", path.display()), error))
 }

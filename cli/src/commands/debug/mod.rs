@@ -7,12 +7,7 @@ mod init;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use convnext_core::{
-    checkpoint::Which,
-    convert,
-    nn::Flat,
-    plan::Plan,
-};
+use convnext_core::{checkpoint::Which, convert, nn::Flat, plan::Plan};
 
 use crate::{
     Context, Failure, Outcome,

@@ -2,17 +2,13 @@
 
 use std::path::PathBuf;
 
-use convnext_data::{
-    PackError, Purpose, Random,
-    pack::Source,
-};
+use convnext_data::{PackError, Purpose, Random, pack::Source};
 
 /// Rows and columns of a picture, as Fashion-MNIST has them.
 const SIDE: usize = 28;
 
-const NAMES: [&str; 10] = [
-    "disc", "ring", "square", "frame", "cross", "plus", "stripes", "columns", "triangle", "checks",
-];
+const NAMES: [&str; 10] =
+    ["disc", "ring", "square", "frame", "cross", "plus", "stripes", "columns", "triangle", "checks"];
 
 /// Drawn pictures with their labels; a picture is a pure function of seed and number.
 #[derive(Debug)]

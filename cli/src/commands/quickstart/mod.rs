@@ -82,7 +82,10 @@ struct Line {
 /// Runs the command.
 pub fn run(args: &Args, context: &Context<'_>) -> Outcome {
     if args.out.exists() {
-        return Err(Failure::failed(format!("{} is there already; remove it, or give another --out", args.out.display())));
+        return Err(Failure::failed(format!(
+            "{} is there already; remove it, or give another --out",
+            args.out.display()
+        )));
     }
     interrupt::listen().map_err(|error| Failure::because("signals cannot be listened for", error))?;
     context.compute(0)?;
@@ -117,10 +120,7 @@ pub fn run(args: &Args, context: &Context<'_>) -> Outcome {
     // ---- report ----------------------------------------------------------------------------------------------------
     let page = args.out.join("report.html");
     report::write(&["pretrain", "scratch", "finetune"].map(|run| args.out.join(run)), &page)?;
-    let lines = [
-        line("scratch", &without, &[&scratch]),
-        line("FCMAE + fine-tune", &with, &[&pretrained, &finetuned]),
-    ];
+    let lines = [line("scratch", &without, &[&scratch]), line("FCMAE + fine-tune", &with, &[&pretrained, &finetuned])];
     if args.json {
         return output::json_line(&lines);
     }

@@ -8,8 +8,6 @@
 mod cpu;
 pub mod reference;
 
-use std::marker::PhantomData;
-
 use super::scratch::Buffer;
 use crate::simd::Level;
 
@@ -24,8 +22,6 @@ pub struct Shape {
     pub dim: usize,
     /// Classes.
     pub classes: usize,
-    /// Nothing: a head borrows no visibility.
-    pub borrows: PhantomData<()>,
 }
 
 parameters! {
