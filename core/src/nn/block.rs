@@ -5,7 +5,7 @@ use dfdx::prelude::*;
 use super::{
     drop_path::DropPath,
     initialise::{layer_scale, normal},
-    sparse::{Geometry, Sparse},
+    sparse::{Geometry, Patches, Sparse},
     tape::{Error, Parameters, record},
 };
 use crate::ops::block::{self, Flavour, Gradients, Saved, Weights};
@@ -166,9 +166,9 @@ macro_rules! block_modules {
 
             fn sparse<const V: usize, const P: usize, B: Dim, T: Tape<f32, Cpu>>(
                 &self,
-                x: Sparse<(B, Const<V>, Const<P>, Const<P>, Const<DIM>), T>,
+                x: Patches<B, V, P, DIM, T>,
                 drop: Option<Vec<f32>>,
-            ) -> Result<Sparse<(B, Const<V>, Const<P>, Const<P>, Const<DIM>), T>, Error> {
+            ) -> Result<Patches<B, V, P, DIM, T>, Error> {
                 let Sparse { tensor, visible } = x;
                 let samples = tensor.shape().0.size();
                 let geometry = Geometry::Sparse { side: P, visible: visible.clone() };
@@ -229,9 +229,9 @@ macro_rules! block_modules {
             const P: usize,
             B: Dim,
             T: Tape<f32, Cpu>,
-        > Module<Sparse<(B, Const<V>, Const<P>, Const<P>, Const<DIM>), T>> for $block<H, W, DIM, HIDDEN, K>
+        > Module<Patches<B, V, P, DIM, T>> for $block<H, W, DIM, HIDDEN, K>
         {
-            type Output = Sparse<(B, Const<V>, Const<P>, Const<P>, Const<DIM>), T>;
+            type Output = Patches<B, V, P, DIM, T>;
             type Error = Error;
 
             fn try_forward(&self, x: Self::Output) -> Result<Self::Output, Error> {
@@ -249,9 +249,9 @@ macro_rules! block_modules {
             const P: usize,
             B: Dim,
             T: Tape<f32, Cpu>,
-        > ModuleMut<Sparse<(B, Const<V>, Const<P>, Const<P>, Const<DIM>), T>> for $block<H, W, DIM, HIDDEN, K>
+        > ModuleMut<Patches<B, V, P, DIM, T>> for $block<H, W, DIM, HIDDEN, K>
         {
-            type Output = Sparse<(B, Const<V>, Const<P>, Const<P>, Const<DIM>), T>;
+            type Output = Patches<B, V, P, DIM, T>;
             type Error = Error;
 
             fn try_forward_mut(&mut self, x: Self::Output) -> Result<Self::Output, Error> {

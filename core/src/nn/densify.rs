@@ -4,7 +4,7 @@ use dfdx::prelude::*;
 
 use super::{
     initialise::normal,
-    sparse::Sparse,
+    sparse::{Patches, Sparse},
     tape::{Error, Parameters, record},
 };
 use crate::ops::densify::{self, Gradients, Weights};
@@ -37,15 +37,12 @@ impl<
     const DEC: usize,
     B: Dim,
     T: Tape<f32, Cpu>,
-> Module<Sparse<(B, Const<VISIBLE>, Const<P>, Const<P>, Const<DIM>), T>> for Densify<H, W, VISIBLE, P, DIM, DEC>
+> Module<Patches<B, VISIBLE, P, DIM, T>> for Densify<H, W, VISIBLE, P, DIM, DEC>
 {
     type Output = Tensor<(B, Const<H>, Const<W>, Const<DEC>), f32, Cpu, T>;
     type Error = Error;
 
-    fn try_forward(
-        &self,
-        x: Sparse<(B, Const<VISIBLE>, Const<P>, Const<P>, Const<DIM>), T>,
-    ) -> Result<Self::Output, Error> {
+    fn try_forward(&self, x: Patches<B, VISIBLE, P, DIM, T>) -> Result<Self::Output, Error> {
         let Sparse { tensor, visible } = x;
         let batch = tensor.shape().0;
         let kept = visible.clone();

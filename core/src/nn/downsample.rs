@@ -4,7 +4,7 @@ use dfdx::prelude::*;
 
 use super::{
     initialise::normal,
-    sparse::{Geometry, Sparse},
+    sparse::{Geometry, Patches, Sparse},
     tape::{Error, Parameters, record},
 };
 use crate::ops::downsample::{self, Gradients, Weights};
@@ -29,11 +29,10 @@ impl<const H: usize, const W: usize, const DIM: usize, const H_OUT: usize, const
     Downsample<H, W, DIM, H_OUT, W_OUT, DIM_OUT>
 {
     /// Downsamples the visible patches only: `[N, K, P, P, DIM]` to `[N, K, P_OUT, P_OUT, DIM_OUT]`.
-    #[expect(clippy::type_complexity, reason = "a tensor's type is its shape")]
     pub fn try_forward_visible<const K: usize, const P: usize, const P_OUT: usize, B: Dim, T: Tape<f32, Cpu>>(
         &self,
-        x: Sparse<(B, Const<K>, Const<P>, Const<P>, Const<DIM>), T>,
-    ) -> Result<Sparse<(B, Const<K>, Const<P_OUT>, Const<P_OUT>, Const<DIM_OUT>), T>, Error> {
+        x: Patches<B, K, P, DIM, T>,
+    ) -> Result<Patches<B, K, P_OUT, DIM_OUT, T>, Error> {
         let Sparse { tensor, visible } = x;
         let batch = tensor.shape().0;
         let geometry = Geometry::Sparse { side: P, visible: visible.clone() };

@@ -29,7 +29,7 @@ pub use drop_path::DropPath;
 pub use head::Head;
 pub use model::{AutoencoderModule, ClassifierModule, Entry, Flat, Variant};
 pub use prediction::{Prediction, Target};
-pub use sparse::Sparse;
+pub use sparse::{Patches, Sparse};
 pub use stem::Stem;
 pub use tape::Error;
 

@@ -109,13 +109,16 @@ pub trait AutoencoderModule: Flat {
     ) -> Result<(f32, Gradients<f32, Cpu>), Error>;
 }
 
+/// Builds a model with fresh parameters.
+type Build<M> = fn(&Cpu) -> Result<Box<M>, Error>;
+
 /// A variant without its type: its plan and how to build it.
 #[derive(Debug, Clone, Copy)]
 pub struct Entry {
     /// Every size, count and rate of the variant.
     pub plan: Plan,
-    classifier: fn(&Cpu) -> Result<Box<dyn ClassifierModule>, Error>,
-    autoencoder: Option<fn(&Cpu) -> Result<Box<dyn AutoencoderModule>, Error>>,
+    classifier: Build<dyn ClassifierModule>,
+    autoencoder: Option<Build<dyn AutoencoderModule>>,
 }
 
 impl Entry {
@@ -136,8 +139,7 @@ impl Entry {
         A: BuildOnDevice<Cpu, f32>,
         A::Built: AutoencoderModule + 'static,
     {
-        let autoencoder: fn(&Cpu) -> Result<Box<dyn AutoencoderModule>, Error> =
-            |device| Ok(Box::new(A::try_build_on_device(device)?));
+        let autoencoder: Build<dyn AutoencoderModule> = |device| Ok(Box::new(A::try_build_on_device(device)?));
         Self { autoencoder: Some(autoencoder), ..Self::new::<C>(plan) }
     }
 

@@ -15,6 +15,10 @@ pub struct Sparse<S: Shape, T = NoneTape> {
     pub visible: Arc<Visibility>,
 }
 
+/// A sparse activation `[N, K, P, P, C]` with its sizes as constants.
+pub type Patches<B, const K: usize, const P: usize, const C: usize, T = NoneTape> =
+    Sparse<(B, Const<K>, Const<P>, Const<P>, Const<C>), T>;
+
 /// The geometry of an activation that a recorded operation keeps for its backward pass.
 #[derive(Debug, Clone)]
 pub(crate) enum Geometry {

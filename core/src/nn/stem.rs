@@ -6,7 +6,7 @@ use dfdx::prelude::*;
 
 use super::{
     initialise::normal,
-    sparse::{Geometry, Sparse},
+    sparse::{Geometry, Patches, Sparse},
     tape::{Error, Parameters, record},
 };
 use crate::{
@@ -48,7 +48,7 @@ impl<
         &self,
         images: Image<B, H, W, C_IN, T>,
         visible: &Arc<Visibility>,
-    ) -> Result<Sparse<(B, Const<K>, Const<P>, Const<P>, Const<DIM>), T>, Error> {
+    ) -> Result<Patches<B, K, P, DIM, T>, Error> {
         let shape = (images.shape().0, Const, Const, Const, Const);
         let tensor = self.run(images, shape, Geometry::Sparse { side: P, visible: visible.clone() })?;
         Ok(Sparse { tensor, visible: visible.clone() })

@@ -13,16 +13,15 @@ use convnext_data::{Purpose, Random, ShardSet};
 use super::{
     Place, RunError,
     evaluate::{Measure, check_classes, measure_classifier},
-    train::{self, Setting, Task, write_json},
+    train::{self, Setting, Source, Task, write_json},
 };
 use crate::{
-    input::{Course, Input, View},
+    input::View,
     learner::Learner,
     mix::{Images, Mix},
-    recipe::{Evaluate, EvaluatedWeights, Finetune, Job, Resolved, Run, Start},
+    recipe::{Evaluate, EvaluatedWeights, Finetune, Job, Resolved, Start},
     records::{self, EvaluateRecord, RunKind, RunRecord, Weights},
-    run_dir::RunDir,
-    stream::{Batch, Stream},
+    stream::Batch,
 };
 
 /// Fine-tunes `entry` on `shards` by `recipe`, in `place`; measures it on `validation` on the way, if that is given.
@@ -55,18 +54,9 @@ pub fn finetune(
 
     // ---- the run ---------------------------------------------------------------------------------------------------
     let (dir, recipe) = place.open(recipe)?;
-    let mut task = Finetuning {
-        entry,
-        recipe: &recipe,
-        settings,
-        measured,
-        run: &run,
-        shards,
-        validation,
-        device,
-        model,
-        dir: &dir,
-    };
+    let quarantine = dir.quarantine_path();
+    let source = Source { plan: &entry.plan, recipe: &recipe, run: &run, shards, quarantine, masked: false };
+    let mut task = Finetuning { entry, settings, measured, source, validation, device, model };
     let setting = Setting {
         kind: RunKind::Finetune,
         plan: &entry.plan,
@@ -109,15 +99,12 @@ fn scale_head(layout: &Layout, values: &mut [f32], scale: f32) {
 
 struct Finetuning<'a> {
     entry: &'a Entry,
-    recipe: &'a Resolved,
     settings: Finetune,
     measured: Evaluate,
-    run: &'a Run,
-    shards: Arc<ShardSet>,
+    source: Source<'a>,
     validation: Option<Arc<ShardSet>>,
     device: Cpu,
     model: Box<dyn ClassifierModule>,
-    dir: &'a RunDir,
 }
 
 impl Finetuning<'_> {
@@ -128,18 +115,18 @@ impl Finetuning<'_> {
 
     /// One key a sample and epoch, from which every block draws its own decision.
     fn drop_path_keys(&self, batch: &Batch) -> Arc<[u64]> {
-        let key = |(&id, &epoch)| Random::new(self.recipe.seed, epoch, id, Purpose::DropPath).next_u64();
+        let key = |(&id, &epoch)| Random::new(self.source.recipe.seed, epoch, id, Purpose::DropPath).next_u64();
         batch.ids.iter().zip(&batch.epochs).map(key).collect()
     }
 
     fn measure(&self, weights: Weights, step: u64, epoch: f64) -> Result<Option<EvaluateRecord>, RunError> {
         let Some(validation) = &self.validation else { return Ok(None) };
-        let augment = self.recipe.training().map(|training| &training.augment);
+        let augment = self.source.recipe.training().map(|training| &training.augment);
         let measure = Measure {
-            data: &self.recipe.data,
+            data: &self.source.recipe.data,
             view: View::of(augment, self.measured.crop),
             batch: self.measured.batch as usize,
-            workers: self.recipe.machine.workers,
+            workers: self.source.recipe.machine.workers,
         };
         let found = measure_classifier(self.entry, &*self.model, &self.device, validation, measure)?;
         Ok(Some(EvaluateRecord { step, epoch, loss: found.loss, top1: found.top1, top5: found.top5, weights }))
@@ -151,18 +138,8 @@ impl Task for Finetuning<'_> {
         &mut *self.model
     }
 
-    fn stream(&self, start: u64, end: u64) -> Result<Stream, RunError> {
-        let training = self.recipe.training().expect("a fine-tuning recipe trains");
-        let input = Input { plan: &self.entry.plan, data: &self.recipe.data, workers: self.recipe.machine.workers };
-        let course = Course {
-            batch: self.run.batch,
-            epoch: self.run.steps_per_epoch * self.run.images_per_step,
-            start,
-            end,
-            seed: self.recipe.seed,
-            quarantine: self.dir.quarantine_path(),
-        };
-        Ok(input.training(self.shards.clone(), &training.augment, false, course)?)
+    fn source(&self) -> &Source<'_> {
+        &self.source
     }
 
     fn step(
@@ -173,7 +150,7 @@ impl Task for Finetuning<'_> {
         let plan = &self.entry.plan;
         let labels: Vec<u32> = batch.labels.iter().map(|label| label.unwrap_or(0)).collect();
         let size = Images { height: plan.height, width: plan.width, channels: plan.channels };
-        let draw = (self.recipe.seed, batch.epochs[0], batch.position);
+        let draw = (self.source.recipe.seed, batch.epochs[0], batch.position);
         let targets = self.mix().apply(&labels, plan.classes, &mut batch.images, size, draw);
         let keys = self.drop_path_keys(batch);
         self.model.set_drop_path_keys(&keys);
@@ -181,7 +158,7 @@ impl Task for Finetuning<'_> {
     }
 
     fn evaluate(&mut self, learner: &Learner, step: u64, epoch: u64) -> Result<Vec<EvaluateRecord>, RunError> {
-        let due = epoch % self.measured.every_epochs == 0 || step == self.run.steps();
+        let due = epoch.is_multiple_of(self.measured.every_epochs) || step == self.source.run.steps();
         if !due || self.validation.is_none() {
             return Ok(Vec::new());
         }

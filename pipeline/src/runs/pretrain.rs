@@ -12,14 +12,13 @@ use convnext_data::ShardSet;
 
 use super::{
     Place, RunError,
-    train::{self, Setting, Task, write_json},
+    train::{self, Setting, Source, Task, write_json},
 };
 use crate::{
-    input::{Course, Input},
     learner::Learner,
-    recipe::{Resolved, Run},
+    recipe::Resolved,
     records::{self, EvaluateRecord, RunKind, RunRecord},
-    stream::{Batch, Stream},
+    stream::Batch,
 };
 
 /// Pre-trains `entry` on `shards` by `recipe`, in `place`.
@@ -34,7 +33,9 @@ pub fn pretrain(entry: &Entry, recipe: Resolved, shards: Arc<ShardSet>, place: &
     let model = entry.autoencoder(&device)?.ok_or(RunError::NoFcmae(plan.name))?;
     let (dir, recipe) = place.open(recipe)?;
 
-    let mut task = Pretraining { entry, fcmae, recipe: &recipe, run: &run, shards, device, model, dir: &dir };
+    let quarantine = dir.quarantine_path();
+    let source = Source { plan, recipe: &recipe, run: &run, shards, quarantine, masked: true };
+    let mut task = Pretraining { fcmae, source, device, model };
     let setting = Setting {
         kind: RunKind::Pretrain,
         plan,
@@ -50,14 +51,10 @@ pub fn pretrain(entry: &Entry, recipe: Resolved, shards: Arc<ShardSet>, place: &
 }
 
 struct Pretraining<'a> {
-    entry: &'a Entry,
     fcmae: FcmaePlan,
-    recipe: &'a Resolved,
-    run: &'a Run,
-    shards: Arc<ShardSet>,
+    source: Source<'a>,
     device: Cpu,
     model: Box<dyn AutoencoderModule>,
-    dir: &'a crate::run_dir::RunDir,
 }
 
 impl Task for Pretraining<'_> {
@@ -65,18 +62,8 @@ impl Task for Pretraining<'_> {
         &mut *self.model
     }
 
-    fn stream(&self, start: u64, end: u64) -> Result<Stream, RunError> {
-        let training = self.recipe.training().expect("a pre-training recipe trains");
-        let input = Input { plan: &self.entry.plan, data: &self.recipe.data, workers: self.recipe.machine.workers };
-        let course = Course {
-            batch: self.run.batch,
-            epoch: self.run.steps_per_epoch * self.run.images_per_step,
-            start,
-            end,
-            seed: self.recipe.seed,
-            quarantine: self.dir.quarantine_path(),
-        };
-        Ok(input.training(self.shards.clone(), &training.augment, true, course)?)
+    fn source(&self) -> &Source<'_> {
+        &self.source
     }
 
     fn step(

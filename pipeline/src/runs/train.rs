@@ -1,6 +1,10 @@
 //! The training loop, which pre-training and fine-tuning share.
 
-use std::{path::Path, time::Instant};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Instant,
+};
 
 use convnext_core::{
     checkpoint::{Snapshot, State, Store},
@@ -8,14 +12,16 @@ use convnext_core::{
     nn::Flat,
     plan::Plan,
 };
+use convnext_data::ShardSet;
 use cpu_time::ProcessTime;
 
 use super::{RunError, error::describe};
 use crate::{
+    input::{Course, Input},
     interrupt,
     learner::{Learner, Outcome},
     progress::{Now, Progress},
-    recipe::{NonFinitePolicy, Run},
+    recipe::{NonFinitePolicy, Resolved, Run},
     records::{EvaluateRecord, Metric, RunKind, RunRecord, TrainRecord},
     run_dir::{MetricsLog, RunDir},
     stream::{Batch, Stream},
@@ -29,8 +35,8 @@ pub(crate) trait Task {
     /// The model's parameters.
     fn model(&mut self) -> &mut dyn Flat;
 
-    /// A stream of batches from position `start` to position `end`.
-    fn stream(&self, start: u64, end: u64) -> Result<Stream, RunError>;
+    /// Where the batches come from.
+    fn source(&self) -> &Source<'_>;
 
     /// Adds the gradients of a batch, and returns its mean loss with them.
     fn step(
@@ -41,6 +47,34 @@ pub(crate) trait Task {
 
     /// Measures the model after an epoch: one record for each set of weights, the one that counts last.
     fn evaluate(&mut self, learner: &Learner, step: u64, epoch: u64) -> Result<Vec<EvaluateRecord>, RunError>;
+}
+
+/// Where the batches of a training run come from.
+pub(crate) struct Source<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) recipe: &'a Resolved,
+    pub(crate) run: &'a Run,
+    pub(crate) shards: Arc<ShardSet>,
+    pub(crate) quarantine: PathBuf,
+    /// With masks, or with labels.
+    pub(crate) masked: bool,
+}
+
+impl Source<'_> {
+    /// Batches from position `start` to position `end`.
+    pub(crate) fn stream(&self, start: u64, end: u64) -> Result<Stream, RunError> {
+        let training = self.recipe.training().expect("a recipe that trains");
+        let input = Input { plan: self.plan, data: &self.recipe.data, workers: self.recipe.machine.workers };
+        let course = Course {
+            batch: self.run.batch,
+            epoch: self.run.steps_per_epoch * self.run.images_per_step,
+            start,
+            end,
+            seed: self.recipe.seed,
+            quarantine: self.quarantine.clone(),
+        };
+        Ok(input.training(self.shards.clone(), &training.augment, self.masked, course)?)
+    }
 }
 
 /// What a training loop needs beside its task.
@@ -118,7 +152,7 @@ pub(crate) fn train(task: &mut dyn Task, setting: &Setting<'_>) -> Result<RunRec
         window.add(loss, run.images_per_step);
         progress.show(window.now(&place, &stream));
         let every = (run.steps_per_epoch / RECORDS_PER_EPOCH).max(1);
-        if place.step % every == 0 || place.step == run.steps() {
+        if place.step.is_multiple_of(every) || place.step == run.steps() {
             let record = window.record(&place, run, lr, norm, &stream, wall);
             write_train(&mut log, &record)?;
         }
@@ -169,7 +203,7 @@ pub(crate) fn train(task: &mut dyn Task, setting: &Setting<'_>) -> Result<RunRec
 
 fn open(task: &dyn Task, run: &Run, place: &Place) -> Result<Stream, RunError> {
     let left = (run.steps() - place.step) * run.images_per_step;
-    task.stream(place.position, place.position + left)
+    task.source().stream(place.position, place.position + left)
 }
 
 /// Loads the newest checkpoint that verifies, if there is one; says aloud which ones do not.

@@ -95,11 +95,11 @@ mod tests {
 
     #[test]
     fn every_kind_paints_something_and_leaves_something() {
-        for kind in 0..NAMES.len() {
+        for (kind, name) in NAMES.iter().enumerate() {
             let painted = (0..400)
                 .filter(|at| inside(kind, (at / 20) as f64 / 10.0 - 0.95, (at % 20) as f64 / 10.0 - 0.95))
                 .count();
-            assert!((40..360).contains(&painted), "{}: {painted}", NAMES[kind]);
+            assert!((40..360).contains(&painted), "{name}: {painted}");
         }
     }
 }

@@ -10,7 +10,7 @@ use std::{
 use convnext_core::Entry;
 use convnext_data::{
     ShardSet,
-    pack::{self, IdxSource, Options, Source},
+    pack::{self, FASHION_MNIST_CLASSES, IdxSource, Options, Source},
 };
 use convnext_pipeline::{
     input::View,
@@ -28,9 +28,6 @@ use crate::{Context, Failure, Outcome, output, table::Table};
 
 /// Where Debian's `dataset-fashion-mnist` installs its files.
 const INSTALLED: &str = "/usr/share/datasets/fashion-mnist";
-
-const FASHION: [&str; 10] =
-    ["T-shirt", "trousers", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"];
 
 /// Labels that the two classifiers are trained with, of each class.
 const LABELS_PER_CLASS: u64 = 100;
@@ -215,7 +212,11 @@ fn sources(args: &Args) -> Outcome<Sources> {
             &file(folder, &format!("{part}-labels-idx1-ubyte"))?,
         )?;
         // Other members of the family have other classes.
-        Ok(if args.data.is_none() { Box::new(source.with_class_names(FASHION)) } else { Box::new(source) })
+        Ok(if args.data.is_none() {
+            Box::new(source.with_class_names(FASHION_MNIST_CLASSES))
+        } else {
+            Box::new(source)
+        })
     };
     Ok((idx("train")?, idx("t10k")?))
 }
