@@ -82,29 +82,6 @@ pub fn to_u8(pixels: &[f32], mean: &[f32], std: &[f32], channels: usize) -> Vec<
         .collect()
 }
 
-/// Undoes the normalised-pixel target in place: scales each predicted patch by the original patch's statistics.
-///
-/// Both are `[.., V]` with `V` values a patch: `prediction * sqrt(variance + 1e-6) + mean`, unbiased variance, the
-/// inverse of the pre-training loss's target.
-///
-/// # Panics
-/// If the lengths differ or `values` is 0.
-pub fn restore_patches(predictions: &mut [f32], originals: &[f32], values: usize) {
-    assert_eq!(predictions.len(), originals.len(), "one original value for each predicted one");
-    for (prediction, original) in predictions.chunks_exact_mut(values).zip(originals.chunks_exact(values)) {
-        let (mean, deviation) = statistics(original);
-        prediction.iter_mut().for_each(|value| *value = *value * deviation + mean);
-    }
-}
-
-/// Mean and `sqrt(variance + 1e-6)`.
-fn statistics(values: &[f32]) -> (f32, f32) {
-    let mean = values.iter().map(|&value| f64::from(value)).sum::<f64>() / values.len() as f64;
-    let squares: f64 = values.iter().map(|&value| (f64::from(value) - mean).powi(2)).sum();
-    let variance = squares / (values.len().max(2) - 1) as f64;
-    (mean as f32, (variance + 1e-6).sqrt() as f32)
-}
-
 /// A picture of `[height, width, channels]` bytes.
 ///
 /// # Errors
@@ -282,21 +259,6 @@ mod tests {
         assert_eq!(to_u8(&[1.0, 0.5, 0.5, 0.5, 0.0, 1.0, 1.0, 1.0], &[0.0; 4], &[1.0; 4], 4), [255, 0]);
         let gray = picture(&[9, 1, 2, 3, 8, 1, 2, 3], 1, 2, 4).unwrap();
         assert_eq!(gray.as_raw(), &[9, 9, 9, 8, 8, 8]);
-    }
-
-    #[test]
-    fn a_normalised_target_is_restored() {
-        let original = [1.0, 3.0, 5.0, 7.0, 2.0, 2.0, 2.0, 2.0];
-        let mut predicted: Vec<f32> = Vec::new();
-        for patch in original.chunks(4) {
-            let mean = patch.iter().sum::<f32>() / 4.0;
-            let variance = patch.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / 3.0;
-            predicted.extend(patch.iter().map(|v| (v - mean) / (variance + 1e-6).sqrt()));
-        }
-        restore_patches(&mut predicted, &original, 4);
-        for (restored, original) in predicted.iter().zip(original) {
-            assert!((restored - original).abs() < 1e-5, "{restored} {original}");
-        }
     }
 
     #[test]
