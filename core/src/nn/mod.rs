@@ -27,6 +27,7 @@ pub use densify::Densify;
 pub use downsample::Downsample;
 pub use drop_path::DropPath;
 pub use head::Head;
+pub use initialise::scale_to_fan_in;
 pub use model::{AutoencoderModule, ClassifierModule, Entry, Flat, Variant};
 pub use prediction::{Prediction, Target};
 pub use sparse::{Patches, Sparse};

@@ -38,8 +38,8 @@ pub use error::{Problem, RecipeError};
 pub use resolved::{Augment, Finetune, Job, Optimizer, Resolved, Training};
 pub use run::Run;
 pub use written::{
-    BadPolicy, BadSamples, Checkpoint, Data, Ema, Evaluate, EvaluatedWeights, LayerDecay, LayerDecayMode, Machine,
-    Model, NonFinitePolicy, Pretrain, RandAugment, Recipe, Start,
+    BadPolicy, BadSamples, Checkpoint, Data, Ema, Evaluate, EvaluatedWeights, Init, LayerDecay, LayerDecayMode,
+    Machine, Model, NonFinitePolicy, Pretrain, RandAugment, Recipe, Start,
 };
 
 impl Recipe {

@@ -48,6 +48,13 @@ fn message(text: &str, sets: &[&str]) -> String {
 }
 
 #[test]
+fn first_weights_are_the_papers_unless_said_otherwise() {
+    assert_eq!(resolve(PRETRAIN).model.init, Init::Normal);
+    assert_eq!(with(PRETRAIN, &["model.init=fan_in"]).model.init, Init::FanIn);
+    assert!(message(PRETRAIN, &["model.init=fan-in"]).contains("fan_in"));
+}
+
+#[test]
 fn defaults_depend_on_the_job() {
     let (pretrain, finetune) = (resolve(PRETRAIN), resolve(FINETUNE));
     let (pretrain, finetune) = (pretrain.training().unwrap(), finetune.training().unwrap());

@@ -1,5 +1,6 @@
 //! A recipe as it is written in TOML. Nothing is checked yet but names and types.
 
+use convnext_core::nn::{Flat, scale_to_fan_in};
 use serde::{Deserialize, Serialize};
 
 /// The file. Exactly one of `pretrain`, `finetune` and `evaluate` says what is done; `evaluate` may also stand beside
@@ -37,6 +38,30 @@ pub struct Recipe {
 pub struct Model {
     /// Name of the variant, e.g. `atto`.
     pub name: String,
+    /// How weights start that are not loaded.
+    #[serde(default)]
+    pub init: Init,
+}
+
+/// How convolutions and linear layers start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Init {
+    /// Normal, standard deviation 0.02 everywhere: the paper's.
+    #[default]
+    Normal,
+    /// Normal, standard deviation `1 / sqrt(inputs of the layer)`: for layers of less than some hundred channels.
+    FanIn,
+}
+
+impl Init {
+    /// Gives a freshly built `model` these first weights.
+    pub fn apply(self, model: &mut dyn Flat) {
+        match self {
+            Self::Normal => {}
+            Self::FanIn => scale_to_fan_in(model),
+        }
+    }
 }
 
 /// `[data]`: which images, and what happens to bad ones.

@@ -30,7 +30,8 @@ pub fn pretrain(entry: &Entry, recipe: Resolved, shards: Arc<ShardSet>, place: &
     let fcmae = plan.fcmae.ok_or(RunError::NoFcmae(plan.name))?;
     let run = recipe.run(shards.len(), 1)?;
     let device = Cpu::seed_from_u64(recipe.seed);
-    let model = entry.autoencoder(&device)?.ok_or(RunError::NoFcmae(plan.name))?;
+    let mut model = entry.autoencoder(&device)?.ok_or(RunError::NoFcmae(plan.name))?;
+    recipe.model.init.apply(&mut *model);
     let (dir, recipe) = place.open(recipe)?;
 
     let quarantine = dir.quarantine_path();
