@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 pub mod bench;
+pub mod convert;
 pub mod debug;
 pub mod doctor;
 pub mod evaluate;
@@ -55,6 +56,8 @@ pub(crate) enum Command {
     Evaluate(evaluate::Args),
     Predict(predict::Args),
     Reconstruct(reconstruct::Args),
+    Import(convert::ImportArgs),
+    Export(convert::ExportArgs),
     Report(report::Args),
     Bench(bench::Args),
     Doctor(doctor::Args),
@@ -75,6 +78,8 @@ impl Command {
             Self::Evaluate(args) => evaluate::run(&args, context),
             Self::Predict(args) => predict::run(&args, context),
             Self::Reconstruct(args) => reconstruct::run(&args, context),
+            Self::Import(args) => convert::import(&args, context),
+            Self::Export(args) => convert::export(&args, context),
             Self::Report(args) => report::run(&args),
             Self::Bench(args) => bench::run(&args, context),
             Self::Doctor(args) => doctor::run(&args),

@@ -125,7 +125,7 @@ pub enum CheckpointError {
         found: u64,
     },
     /// The tensors are not the model's.
-    #[error("{}: not the tensors of this model:{problems}\nis it of another variant? `convnext import` reads other layouts", path.display())]
+    #[error("{}: not the tensors of this model:{problems}\nis it of another variant? `convnext summary` shows what each one has", path.display())]
     Tensors {
         /// The file.
         path: PathBuf,

@@ -15,8 +15,8 @@
 //! the parent synced. A reader therefore sees all of it or nothing. Loading takes the newest checkpoint whose hashes
 //! are right, and returns the list of those it passed over.
 //!
-//! Weights alone can be read from a checkpoint, from a folder of checkpoints or from a plain `.safetensors` file with
-//! [`load_weights`], and the encoder of another run's model with [`load_encoder`].
+//! Weights alone are read by [`convert`](crate::convert), from a checkpoint, a folder of checkpoints or a plain file of
+//! tensors.
 
 mod error;
 mod manifest;
@@ -42,7 +42,7 @@ use error::at;
 use manifest::{EMA, MANIFEST, Manifest, OPTIMIZER, STATE, WEIGHTS, read_json, sync_directory};
 use tensors::{Part, TensorFile};
 
-use crate::optim::{Layout, Segment};
+use crate::optim::Layout;
 
 /// Where a run stands, beside its tensors.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -208,56 +208,6 @@ pub enum Which {
     Best,
 }
 
-/// Weights, and where they came from.
-#[derive(Debug)]
-pub struct Weights {
-    /// The flat buffer, in the layout asked for.
-    pub values: Vec<f32>,
-    /// The file that was read.
-    pub path: PathBuf,
-    /// Newer checkpoints that were passed over: tell the user.
-    pub skipped: Vec<Skipped>,
-}
-
-/// Reads the weights of a model from `path`: a `.safetensors` file, a checkpoint, a folder of checkpoints, or a run
-/// directory with one named `checkpoints`. From a folder, the newest checkpoint that verifies is taken.
-///
-/// # Errors
-/// [`CheckpointError::Tensors`] unless the file holds exactly the tensors of `layout`, in f32; other variants for a file
-/// that is damaged or is none.
-pub fn load_weights(path: impl AsRef<Path>, layout: &Layout, which: Which) -> Result<Weights, CheckpointError> {
-    let (path, skipped) = find(path.as_ref(), which)?;
-    let values = read_weights(&path, layout)?;
-    Ok(Weights { values, path, skipped })
-}
-
-/// Reads the encoder (tensors named `encoder.…`) from `path` into `values` and leaves the rest of `values` alone: for
-/// fine-tuning what was pre-trained. The paths taken are those of [`load_weights`]; other tensors in the file are ignored.
-///
-/// # Errors
-/// [`CheckpointError::Tensors`] unless the encoder in the file is exactly that of `layout`; `values` is then unchanged.
-///
-/// # Panics
-/// If `values` has another length than the layout.
-pub fn load_encoder(
-    path: impl AsRef<Path>,
-    layout: &Layout,
-    values: &mut [f32],
-    which: Which,
-) -> Result<(PathBuf, Vec<Skipped>), CheckpointError> {
-    assert_eq!(values.len(), layout.len(), "a flat buffer of another layout");
-    let (path, skipped) = find(path.as_ref(), which)?;
-    let mut file = TensorFile::open(&path)?;
-    let is_encoder = |name: &str| name.starts_with("encoder.");
-    let encoder: Vec<&Segment> = layout.segments().iter().filter(|segment| is_encoder(&segment.name)).collect();
-    file.check(encoder.iter().map(|segment| (segment.name.clone(), &segment.shape[..])), is_encoder)?;
-    for segment in encoder {
-        file.read(&segment.name, &mut values[segment.range.clone()])?;
-    }
-    drop(file);
-    Ok((path, skipped))
-}
-
 /// Writes weights as one `.safetensors` file: under a temporary name, synced, then renamed over `path`.
 ///
 /// # Errors
@@ -297,7 +247,9 @@ pub struct Header {
     pub tensors: Vec<(String, Vec<usize>)>,
 }
 
-/// Reads what is in the weights that `path` means, not the weights. The paths taken are those of [`load_weights`].
+/// Reads what is in the weights that `path` means, not the weights. `path` is a file of tensors, a checkpoint, a folder of
+/// checkpoints, or a run directory with one named `checkpoints`; from a folder, the newest checkpoint that verifies is
+/// taken.
 ///
 /// # Errors
 /// When the file is damaged or is none.

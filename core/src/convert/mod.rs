@@ -4,12 +4,16 @@
 //! takes the layout that they fit best; a tensor that is missing, unknown or of another shape is an error that lists
 //! them all.
 //!
-//! To add a layout: a file with its table, a variant of [`Dialect`], its line in `Dialect::namings`.
+//! To add a layout: a file with its table, a variant of [`Dialect`] with its name, its line in `Dialect::namings`.
 
+mod hf;
 mod official;
+mod sparse;
 mod table;
+mod timm;
 
 use std::{
+    cmp::Reverse,
     collections::{HashMap, HashSet},
     fmt,
     path::{Path, PathBuf},
@@ -19,10 +23,10 @@ use std::{
 use thiserror::Error;
 
 use crate::{
-    checkpoint::{self, CheckpointError, Skipped, Which},
+    checkpoint::{self, CheckpointError, Header, Skipped, TensorProblems, Which},
     optim::{Layout, Segment},
 };
-use table::{ENCODER, Naming};
+use table::{Axes, ENCODER, Naming};
 
 /// A way to name tensors and to order their axes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +35,12 @@ pub enum Dialect {
     Ours,
     /// The official code's, dense.
     Official,
+    /// The official pre-training files': sparse convolutions in the encoder. Autoencoders and their encoders only.
+    Sparse,
+    /// timm's. Classifiers and encoders only.
+    Timm,
+    /// Hugging Face transformers'. Classifiers and encoders only.
+    HuggingFace,
 }
 
 /// Weights that cannot be converted.
@@ -52,12 +62,28 @@ pub enum ConvertError {
         found: Vec<String>,
     },
     /// The model has a tensor that the layout cannot express.
-    #[error("the {dialect} layout has no place for `{name}`; write the weights as {}", Dialect::Ours)]
+    #[error(
+        "the {dialect} layout has no place for `{name}`; write these weights in another ({}), or the encoder alone",
+        Dialect::names()
+    )]
     Inexpressible {
         /// The layout.
         dialect: Dialect,
         /// The tensor.
         name: String,
+    },
+    /// The file is a classifier of other classes.
+    #[error(
+        "{}: tells {found} classes apart, and the model {expected}; fine-tuning starts from such a file with a new head, \
+         and `convnext import --reset-head` keeps everything else of it", path.display()
+    )]
+    Classes {
+        /// The file.
+        path: PathBuf,
+        /// Classes of the model.
+        expected: usize,
+        /// Classes of the file.
+        found: usize,
     },
 }
 
@@ -70,13 +96,16 @@ pub struct ParseDialectError {
 
 impl Dialect {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Ours, Self::Official];
+    pub const ALL: [Self; 5] = [Self::Ours, Self::Official, Self::Sparse, Self::Timm, Self::HuggingFace];
 
     /// Name, as the command line takes it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Ours => "ours",
             Self::Official => "official",
+            Self::Sparse => "sparse",
+            Self::Timm => "timm",
+            Self::HuggingFace => "hf",
         }
     }
 
@@ -84,11 +113,14 @@ impl Dialect {
         Self::ALL.map(Self::name).join(", ")
     }
 
-    /// Its tables: for classifiers, then for pre-training models. `None` where names are ours.
-    fn namings(self) -> [Option<&'static Naming>; 2] {
+    /// Its tables, one for each kind of model that it has names for. `None` where names are ours.
+    fn namings(self) -> &'static [Option<&'static Naming>] {
         match self {
-            Self::Ours => [None, None],
-            Self::Official => [Some(&official::CLASSIFIER), Some(&official::PRETRAINING)],
+            Self::Ours => const { &[None] },
+            Self::Official => const { &[Some(&official::CLASSIFIER), Some(&official::PRETRAINING)] },
+            Self::Sparse => const { &[Some(&sparse::PRETRAINING)] },
+            Self::Timm => const { &[Some(&timm::CLASSIFIER)] },
+            Self::HuggingFace => const { &[Some(&hf::CLASSIFIER), Some(&hf::CLASSIFIER_V1), Some(&hf::ENCODER_ALONE)] },
         }
     }
 }
@@ -116,17 +148,21 @@ pub struct Translation {
     ours: Layout,
     theirs: Layout,
     /// Of each tensor: which of our axes theirs are; `None` where values keep their order.
-    axes: Vec<Option<&'static [usize]>>,
+    axes: Vec<Option<Axes>>,
 }
 
 impl Translation {
-    /// Between `layout` (of a classifier, or of a pre-training model) and `dialect`.
+    /// Between `layout` (of a classifier, of a pre-training model, or of the encoder of either) and `dialect`.
     ///
     /// # Errors
     /// [`ConvertError::Inexpressible`] when a tensor has no name there.
     pub fn new(layout: &Layout, dialect: Dialect) -> Result<Self, ConvertError> {
-        let pretraining = layout.segments().iter().any(|segment| segment.name.starts_with("densify."));
-        Self::with_naming(layout, dialect, dialect.namings()[usize::from(pretraining)])
+        let mut all = dialect.namings().iter().map(|&naming| Self::with_naming(layout, dialect, naming));
+        let first = all.next().expect("every layout has a table");
+        match first {
+            Ok(found) => Ok(found),
+            Err(error) => all.find_map(Result::ok).ok_or(error),
+        }
     }
 
     fn with_naming(layout: &Layout, dialect: Dialect, naming: Option<&'static Naming>) -> Result<Self, ConvertError> {
@@ -140,22 +176,29 @@ impl Translation {
             };
             let inexpressible = || ConvertError::Inexpressible { dialect, name: name.clone() };
             let (their_name, their_axes) = naming.translate(name, shape.len()).ok_or_else(inexpressible)?;
-            tensors.push((their_name, table::shape(shape, their_axes)));
+            tensors.push((their_name, their_axes.shape(shape)));
             axes.push((shape.len() > 1).then_some(their_axes));
         }
         let theirs = Layout::new(tensors).expect("a table names different tensors differently");
         Ok(Self { dialect, naming, ours: layout.clone(), theirs, axes })
     }
 
-    /// The layout that fits most of `names`; `None` where none fits any.
-    fn detect(layout: &Layout, names: &HashSet<&str>) -> Option<Self> {
-        let all = Dialect::ALL.into_iter().flat_map(|dialect| dialect.namings().map(|naming| (dialect, naming)));
+    /// The layout that fits most of `names`, and how many; `None` where none fits any.
+    fn detect(layout: &Layout, names: &HashSet<&str>) -> Option<(usize, Self)> {
+        let namings = |dialect: Dialect| dialect.namings().iter().map(move |&naming| (dialect, naming));
+        let all = Dialect::ALL.into_iter().flat_map(namings);
         let translations = all.filter_map(|(dialect, naming)| Self::with_naming(layout, dialect, naming).ok());
         let fit = |this: &Self| this.theirs.segments().iter().filter(|s| names.contains(&s.name[..])).count();
         let fits = translations.map(|this| (fit(&this), this));
         // Our own layout comes first and wins a tie.
-        let (fit, best) = fits.reduce(|best, next| if next.0 > best.0 { next } else { best })?;
-        (fit > 0).then_some(best)
+        let best = fits.reduce(|best, next| if next.0 > best.0 { next } else { best });
+        best.filter(|&(fit, _)| fit > 0)
+    }
+
+    /// The same for some of the tensors only.
+    fn narrowed(&self, keep: impl Fn(&str) -> bool) -> Self {
+        let layout = narrowed(&self.ours, keep);
+        Self::with_naming(&layout, self.dialect, self.naming).expect("a part of what was expressed")
     }
 
     /// Takes the shapes of `found` where they differ from ours only by axes of length 1: the order of values is the
@@ -188,7 +231,7 @@ impl Translation {
         for (segment, axes) in self.tensors(values) {
             let values = &values[segment.range.clone()];
             match axes {
-                Some(axes) => out.extend(table::places(&segment.shape, axes).map(|place| values[place])),
+                Some(axes) => out.extend(axes.places(&segment.shape).map(|place| values[place])),
                 None => out.extend_from_slice(values),
             }
         }
@@ -204,16 +247,27 @@ impl Translation {
         for (segment, axes) in self.tensors(values) {
             let (values, out) = (&values[segment.range.clone()], &mut out[segment.range.clone()]);
             if let Some(axes) = axes {
-                table::places(&segment.shape, axes).zip(values).for_each(|(place, &value)| out[place] = value);
+                axes.places(&segment.shape).zip(values).for_each(|(place, &value)| out[place] = value);
             }
         }
         out
     }
 
-    fn tensors(&self, values: &[f32]) -> impl Iterator<Item = (&Segment, Option<&'static [usize]>)> {
+    fn tensors(&self, values: &[f32]) -> impl Iterator<Item = (&Segment, Option<Axes>)> {
         assert_eq!(values.len(), self.ours.len(), "a flat buffer of another layout");
         self.ours.segments().iter().zip(self.axes.iter().copied())
     }
+}
+
+/// The encoder's part of a model's layout.
+pub fn encoder_of(layout: &Layout) -> Layout {
+    narrowed(layout, |name| name.starts_with(ENCODER))
+}
+
+/// The tensors of `layout` whose names `keep` wants.
+fn narrowed(layout: &Layout, keep: impl Fn(&str) -> bool) -> Layout {
+    let kept = layout.segments().iter().filter(|segment| keep(&segment.name));
+    Layout::new(kept.map(|segment| (&segment.name[..], segment.shape.clone()))).expect("part of a layout")
 }
 
 fn squeezed(shape: &[usize]) -> impl Iterator<Item = usize> + '_ {
@@ -244,63 +298,153 @@ pub struct Loaded {
     pub skipped: Vec<Skipped>,
 }
 
-/// Reads the weights of a model from `path`, in whatever layout they are. The paths taken are those of
-/// [`checkpoint::load_weights`].
+const LINEAR: &str = "head.linear.";
+const HEAD_NORM: &str = "head.norm.";
+
+/// Reads the weights of a model from `path`, in whatever layout they are: a file of tensors, a checkpoint, a folder of
+/// checkpoints, or a run directory with one named `checkpoints`. From a folder, the newest checkpoint that verifies is
+/// taken.
 ///
 /// # Errors
-/// [`CheckpointError::Tensors`] with every missing, unknown and misshapen tensor, in the names of the file; other
-/// variants for a file that is damaged or is none.
+/// [`CheckpointError::Tensors`] with every missing, unknown and misshapen tensor, in the names of the file;
+/// [`ConvertError::Classes`] when only the number of classes differs; other variants for a file that is damaged or is
+/// none.
 pub fn load(path: impl AsRef<Path>, layout: &Layout, which: Which) -> Result<Loaded, ConvertError> {
-    let (header, translation) = recognise(path.as_ref(), layout, which)?;
-    let values = checkpoint::load_part(&header.path, translation.theirs(), |_| true)?;
-    Ok(loaded(header, &translation, &values))
+    load_fitting(path, &[layout], which).map(|(_, loaded)| loaded)
 }
 
-/// Reads the encoder from `path` into `values`, in whatever layout it is, and leaves the rest of `values` alone: for
-/// fine-tuning what was pre-trained. Tensors in the file that are not the encoder's are ignored.
-///
-/// The returned [`Loaded::values`] are the encoder's.
+/// As [`load`], for the one of `layouts` that fits the file best; its index is returned too. Of layouts that fit
+/// equally, the smallest is taken: an encoder by itself is no classifier that misses its head.
 ///
 /// # Errors
-/// As [`load`], for the encoder; `values` is then unchanged.
+/// As [`load`].
+///
+/// # Panics
+/// If there is no layout to choose from.
+pub fn load_fitting(
+    path: impl AsRef<Path>,
+    layouts: &[&Layout],
+    which: Which,
+) -> Result<(usize, Loaded), ConvertError> {
+    let header = checkpoint::read_header(path.as_ref(), which)?;
+    let (index, translation) = recognise(&header, layouts)?;
+    let values = checkpoint::load_part(&header.path, translation.theirs(), |_| true)
+        .map_err(|error| other_classes(error, &translation))?;
+    Ok((index, loaded(header, &translation, &values)))
+}
+
+/// How much of a file is taken, the rest staying as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Take {
+    /// The encoder, and the head's norm if the file has it: for fine-tuning what was pre-trained or trained for other
+    /// classes. Other tensors in the file are ignored.
+    Encoder,
+    /// Everything but the last linear layer, whose number of classes may differ.
+    AllButClasses,
+}
+
+/// Reads a part of a model from `path` into `values`, in whatever layout it is, and leaves the rest of `values` alone.
+///
+/// The returned [`Loaded::values`] are those of the part.
+///
+/// # Errors
+/// As [`load`], for the part; `values` is then unchanged.
 ///
 /// # Panics
 /// If `values` has another length than the layout.
-pub fn load_encoder(
+pub fn load_into(
     path: impl AsRef<Path>,
     layout: &Layout,
     values: &mut [f32],
     which: Which,
+    take: Take,
 ) -> Result<Loaded, ConvertError> {
     assert_eq!(values.len(), layout.len(), "a flat buffer of another layout");
-    let segments: Vec<&Segment> = layout.segments().iter().filter(|s| s.name.starts_with(ENCODER)).collect();
-    let encoder = Layout::new(segments.iter().map(|s| (&s.name[..], s.shape.clone()))).expect("part of a layout");
-    let (header, translation) = recognise(path.as_ref(), &encoder, which)?;
-    let is_encoder = |name: &str| match translation.naming {
-        Some(naming) => naming.is_encoder(name),
-        None => name.starts_with(ENCODER),
+    let header = checkpoint::read_header(path.as_ref(), which)?;
+    let translation = part(&header, layout, take)?;
+    let known = |name: &str| match (take, translation.naming) {
+        (Take::AllButClasses, _) => !is_linear(&translation, layout, name),
+        (Take::Encoder, Some(naming)) => naming.is_encoder(name),
+        (Take::Encoder, None) => name.starts_with(ENCODER),
     };
-    let found = checkpoint::load_part(&header.path, translation.theirs(), is_encoder)?;
+    let found = checkpoint::load_part(&header.path, translation.theirs(), known)?;
     let loaded = loaded(header, &translation, &found);
-    for (from, to) in encoder.segments().iter().zip(segments) {
+    for from in translation.ours.segments() {
+        let to = layout.get(&from.name).expect("part of the layout");
         values[to.range.clone()].copy_from_slice(&loaded.values[from.range.clone()]);
     }
     Ok(loaded)
 }
 
-fn recognise(path: &Path, layout: &Layout, which: Which) -> Result<(checkpoint::Header, Translation), ConvertError> {
-    let header = checkpoint::read_header(path, which)?;
-    let shapes: HashMap<&str, &[usize]> = header.tensors.iter().map(|(name, shape)| (&name[..], &shape[..])).collect();
-    let names = shapes.keys().copied().collect();
-    let Some(translation) = Translation::detect(layout, &names) else {
-        let found = header.tensors.iter().map(|(name, _)| name.clone()).collect();
-        return Err(ConvertError::Unrecognised { path: header.path, found });
+/// The translation of what is to be taken from the file.
+fn part(header: &Header, layout: &Layout, take: Take) -> Result<Translation, ConvertError> {
+    let wanted = match take {
+        Take::Encoder => encoder_of(layout),
+        Take::AllButClasses => narrowed(layout, |name| !name.starts_with(LINEAR)),
     };
-    let translation = translation.accepting(&shapes);
-    Ok((header, translation))
+    let (_, translation) = recognise(header, &[&wanted])?;
+    if take == Take::AllButClasses {
+        return Ok(translation);
+    }
+    let with_norm = narrowed(layout, |name| name.starts_with(ENCODER) || name.starts_with(HEAD_NORM));
+    let with_norm = Translation::with_naming(&with_norm, translation.dialect, translation.naming);
+    let shapes = shapes(header);
+    let norm_is_there = |with_norm: &Translation| {
+        let norm = with_norm.narrowed(|name| name.starts_with(HEAD_NORM));
+        norm.theirs.segments().iter().all(|s| shapes.get(&s.name[..]).is_some_and(|shape| *shape == &s.shape[..]))
+    };
+    Ok(match with_norm {
+        Ok(with_norm) if norm_is_there(&with_norm) => with_norm.accepting(&shapes),
+        _ => translation,
+    })
 }
 
-fn loaded(header: checkpoint::Header, translation: &Translation, values: &[f32]) -> Loaded {
+/// Whether `name` is the last linear layer's in the layout of `translation`.
+fn is_linear(translation: &Translation, layout: &Layout, name: &str) -> bool {
+    let linear = narrowed(layout, |name| name.starts_with(LINEAR));
+    let linear = Translation::with_naming(&linear, translation.dialect, translation.naming);
+    linear.is_ok_and(|linear| linear.theirs.get(name).is_some())
+}
+
+/// Says it plainly where nothing but the number of classes is wrong.
+fn other_classes(error: CheckpointError, translation: &Translation) -> ConvertError {
+    let CheckpointError::Tensors { path, problems } = &error else { return error.into() };
+    let TensorProblems { missing, extra, misshapen, mistyped } = problems;
+    let linear = translation.narrowed(|name| name.starts_with(LINEAR));
+    let only_classes = missing.is_empty() && extra.is_empty() && mistyped.is_empty();
+    let all_linear = misshapen.iter().all(|wrong| linear.theirs.get(&wrong.name).is_some());
+    // The bias has one value a class in every layout.
+    let bias = misshapen.iter().find(|wrong| wrong.name.ends_with("bias"));
+    match bias.map(|bias| (&bias.expected[..], &bias.found[..])) {
+        Some((&[expected], &[found])) if only_classes && all_linear => {
+            ConvertError::Classes { path: path.clone(), expected, found }
+        }
+        _ => error.into(),
+    }
+}
+
+fn shapes(header: &Header) -> HashMap<&str, &[usize]> {
+    header.tensors.iter().map(|(name, shape)| (&name[..], &shape[..])).collect()
+}
+
+/// Which of `layouts` the file fits, and in which dialect.
+fn recognise(header: &Header, layouts: &[&Layout]) -> Result<(usize, Translation), ConvertError> {
+    let shapes = shapes(header);
+    let names = shapes.keys().copied().collect();
+    let fits = layouts.iter().enumerate().filter_map(|(index, layout)| {
+        let (fit, translation) = Translation::detect(layout, &names)?;
+        Some(((fit, Reverse(layout.segments().len())), index, translation))
+    });
+    match fits.max_by_key(|(fit, ..)| *fit) {
+        Some((_, index, translation)) => Ok((index, translation.accepting(&shapes))),
+        None => {
+            let found = header.tensors.iter().map(|(name, _)| name.clone()).collect();
+            Err(ConvertError::Unrecognised { path: header.path.clone(), found })
+        }
+    }
+}
+
+fn loaded(header: Header, translation: &Translation, values: &[f32]) -> Loaded {
     let (values, dialect) = (translation.invert(values), translation.dialect);
     Loaded { values, path: header.path, dialect, skipped: header.skipped }
 }

@@ -6,18 +6,18 @@
 
 use super::table::{Naming, ONE, Part, Row, part, row};
 
-const BIAS: Part = part("bias", &[0]);
-const NORM: &[Part] = &[part("weight", &[0]), BIAS];
-const CONVOLUTION: &[Part] = &[part("weight", &[3, 2, 0, 1]), BIAS];
-const DEPTHWISE: &[Part] = &[part("weight", &[2, ONE, 0, 1]), BIAS];
-const LINEAR: &[Part] = &[part("weight", &[1, 0]), BIAS];
+pub(super) const BIAS: Part = part("bias", &[0]);
+pub(super) const NORM: &[Part] = &[part("weight", &[0]), BIAS];
+pub(super) const CONVOLUTION: &[Part] = &[part("weight", &[3, 2, 0, 1]), BIAS];
+pub(super) const DEPTHWISE: &[Part] = &[part("weight", &[2, ONE, 0, 1]), BIAS];
+pub(super) const LINEAR: &[Part] = &[part("weight", &[1, 0]), BIAS];
 /// A linear layer that is written as a 1x1 convolution.
 const POINTWISE: &[Part] = &[part("weight", &[1, 0, ONE, ONE]), BIAS];
 const GRN: &[Part] = &[part("gamma", &[ONE, ONE, ONE, 0]), part("beta", &[ONE, ONE, ONE, 0])];
 const LAYER_SCALE: &[Part] = &[part("gamma", &[0])];
 const MASK_TOKEN: &[Part] = &[part("mask_token", &[ONE, 0, ONE, ONE])];
 
-const ROWS: &[Row] = &[
+const ENCODER: &[Row] = &[
     row("encoder.stem.conv", "downsample_layers.0.0", CONVOLUTION),
     row("encoder.stem.norm", "downsample_layers.0.1", NORM),
     row("encoder.stages.{}.downsample.norm", "downsample_layers.{}.0", NORM),
@@ -28,8 +28,12 @@ const ROWS: &[Row] = &[
     row("encoder.stages.{}.blocks.{}.grn", "stages.{}.{}.grn", GRN),
     row("encoder.stages.{}.blocks.{}.pwconv2", "stages.{}.{}.pwconv2", LINEAR),
     row("encoder.stages.{}.blocks.{}.layer_scale", "stages.{}.{}", LAYER_SCALE),
-    row("head.norm", "norm", NORM),
-    row("head.linear", "head", LINEAR),
+];
+
+const HEAD: &[Row] = &[row("head.norm", "norm", NORM), row("head.linear", "head", LINEAR)];
+
+/// What stands behind the encoder in pre-training, dense in the sparse layout too.
+pub(super) const DECODER: &[Row] = &[
     row("densify.projection", "proj", POINTWISE),
     row("densify", "", MASK_TOKEN),
     row("decoder.{}.dwconv", "decoder.{}.dwconv", DEPTHWISE),
@@ -41,8 +45,8 @@ const ROWS: &[Row] = &[
     row("prediction", "pred", POINTWISE),
 ];
 
-/// Names of the classifier.
-pub(super) static CLASSIFIER: Naming = Naming { encoder: "", rows: ROWS };
+/// Names of the classifier, and of an encoder by itself, which is how pre-trained weights are published.
+pub(super) static CLASSIFIER: Naming = Naming { encoder: "", rows: &[ENCODER, HEAD] };
 
 /// Names of the pre-training model.
-pub(super) static PRETRAINING: Naming = Naming { encoder: "encoder.", rows: ROWS };
+pub(super) static PRETRAINING: Naming = Naming { encoder: "encoder.", rows: &[ENCODER, DECODER] };

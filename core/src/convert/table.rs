@@ -10,13 +10,34 @@ pub(super) const ONE: usize = usize::MAX;
 pub(super) struct Part {
     ours: &'static str,
     theirs: &'static str,
+    axes: Axes,
+}
+
+/// The order of the other layout's axes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Axes {
     /// For each axis of theirs, which axis of ours it is, or [`ONE`].
-    axes: &'static [usize],
+    order: &'static [usize],
+    /// How many of them, from the first, are written as one.
+    merged: usize,
 }
 
 /// A part of one name on both sides.
-pub(super) const fn part(name: &'static str, axes: &'static [usize]) -> Part {
-    Part { ours: name, theirs: name, axes }
+pub(super) const fn part(name: &'static str, order: &'static [usize]) -> Part {
+    renamed(name, name, order)
+}
+
+/// A part that is called `theirs` on the other side.
+pub(super) const fn renamed(ours: &'static str, theirs: &'static str, order: &'static [usize]) -> Part {
+    Part { ours, theirs, axes: Axes { order, merged: 1 } }
+}
+
+impl Part {
+    /// The same, with their first `count` axes written as one.
+    pub(super) const fn merging(mut self, count: usize) -> Self {
+        self.axes.merged = count;
+        self
+    }
 }
 
 /// A module's name on both sides; `{}` stands for a number, and the numbers come in the same order.
@@ -39,13 +60,13 @@ pub(super) const ENCODER: &str = "encoder.";
 #[derive(Debug)]
 pub(super) struct Naming {
     pub(super) encoder: &'static str,
-    pub(super) rows: &'static [Row],
+    pub(super) rows: &'static [&'static [Row]],
 }
 
 impl Naming {
     /// Their name and axes of our tensor `name` of `rank` axes; `None` if the table has no row for it.
-    pub(super) fn translate(&self, name: &str, rank: usize) -> Option<(String, &'static [usize])> {
-        self.parts().filter(|(.., axes)| ranks(axes) == rank).find_map(|(ours, theirs, axes)| {
+    pub(super) fn translate(&self, name: &str, rank: usize) -> Option<(String, Axes)> {
+        self.parts().filter(|(.., axes)| axes.rank() == rank).find_map(|(ours, theirs, axes)| {
             let numbers = match_pattern(&ours, name)?;
             Some((fill(&theirs, &numbers), axes))
         })
@@ -57,18 +78,14 @@ impl Naming {
     }
 
     /// All patterns: ours, theirs, axes.
-    fn parts(&self) -> impl Iterator<Item = (String, String, &'static [usize])> + '_ {
-        self.rows.iter().flat_map(move |row| {
+    fn parts(&self) -> impl Iterator<Item = (String, String, Axes)> + '_ {
+        self.rows.iter().copied().flatten().flat_map(move |row| {
             let prefix = if row.ours.starts_with(ENCODER) { self.encoder } else { "" };
             row.parts.iter().map(move |part| {
                 (join(row.ours, part.ours), format!("{prefix}{}", join(row.theirs, part.theirs)), part.axes)
             })
         })
     }
-}
-
-fn ranks(axes: &[usize]) -> usize {
-    axes.iter().filter(|&&axis| axis != ONE).count()
 }
 
 fn join(module: &str, tensor: &str) -> String {
@@ -96,29 +113,38 @@ fn fill(pattern: &str, numbers: &[&str]) -> String {
     pattern.split('.').map(piece).collect::<Vec<_>>().join(".")
 }
 
-/// Their shape of our tensor of `shape`.
-pub(super) fn shape(shape: &[usize], axes: &[usize]) -> Vec<usize> {
-    axes.iter().map(|&axis| if axis == ONE { 1 } else { shape[axis] }).collect()
-}
+impl Axes {
+    /// Axes of our tensor.
+    fn rank(&self) -> usize {
+        self.order.iter().filter(|&&axis| axis != ONE).count()
+    }
 
-/// For each element of theirs, in their order, where it lies in our tensor of `shape`.
-pub(super) fn places(shape: &[usize], axes: &[usize]) -> impl Iterator<Item = usize> + use<> {
-    let stride = |axis: usize| shape[axis + 1..].iter().product::<usize>();
-    let real = axes.iter().filter(|&&axis| axis != ONE);
-    let axes: Vec<(usize, usize)> = real.map(|&axis| (shape[axis], stride(axis))).collect();
-    let mut index = vec![0; axes.len()];
-    let mut place = 0;
-    (0..shape.iter().product()).map(move |_| {
-        let here = place;
-        for (index, &(size, stride)) in index.iter_mut().zip(&axes).rev() {
-            (*index, place) = (*index + 1, place + stride);
-            if *index < size {
-                break;
+    /// Their shape of our tensor of `shape`.
+    pub(super) fn shape(&self, shape: &[usize]) -> Vec<usize> {
+        let sides: Vec<usize> = self.order.iter().map(|&axis| if axis == ONE { 1 } else { shape[axis] }).collect();
+        let (merged, rest) = sides.split_at(self.merged);
+        std::iter::once(merged.iter().product()).chain(rest.iter().copied()).collect()
+    }
+
+    /// For each element of theirs, in their order, where it lies in our tensor of `shape`.
+    pub(super) fn places(&self, shape: &[usize]) -> impl Iterator<Item = usize> + use<> {
+        let stride = |axis: usize| shape[axis + 1..].iter().product::<usize>();
+        let real = self.order.iter().filter(|&&axis| axis != ONE);
+        let axes: Vec<(usize, usize)> = real.map(|&axis| (shape[axis], stride(axis))).collect();
+        let mut index = vec![0; axes.len()];
+        let mut place = 0;
+        (0..shape.iter().product()).map(move |_| {
+            let here = place;
+            for (index, &(size, stride)) in index.iter_mut().zip(&axes).rev() {
+                (*index, place) = (*index + 1, place + stride);
+                if *index < size {
+                    break;
+                }
+                (*index, place) = (0, place - size * stride);
             }
-            (*index, place) = (0, place - size * stride);
-        }
-        here
-    })
+            here
+        })
+    }
 }
 
 #[cfg(test)]
@@ -137,9 +163,14 @@ mod tests {
     #[test]
     fn places_follow_the_axes() {
         // Ours [2, 3]; theirs [3, 1, 2] is the transpose with an axis between.
-        assert_eq!(shape(&[2, 3], &[1, ONE, 0]), [3, 1, 2]);
-        assert_eq!(places(&[2, 3], &[1, ONE, 0]).collect::<Vec<_>>(), [0, 3, 1, 4, 2, 5]);
-        assert_eq!(places(&[4], &[ONE, 0]).collect::<Vec<_>>(), [0, 1, 2, 3]);
-        assert_eq!(places(&[2, 0], &[1, 0]).count(), 0);
+        let axes = part("", &[1, ONE, 0]).axes;
+        assert_eq!(axes.shape(&[2, 3]), [3, 1, 2]);
+        assert_eq!(axes.places(&[2, 3]).collect::<Vec<_>>(), [0, 3, 1, 4, 2, 5]);
+        assert_eq!(part("", &[ONE, 0]).axes.places(&[4]).collect::<Vec<_>>(), [0, 1, 2, 3]);
+        assert_eq!(part("", &[1, 0]).axes.places(&[2, 0]).count(), 0);
+        // Merging changes the shape, not the order.
+        let merged = part("", &[1, 0, 2]).merging(2).axes;
+        assert_eq!(merged.shape(&[2, 3, 1]), [6, 1]);
+        assert_eq!(merged.places(&[2, 3, 1]).collect::<Vec<_>>(), [0, 3, 1, 4, 2, 5]);
     }
 }

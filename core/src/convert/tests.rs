@@ -65,10 +65,19 @@ fn official(layout: &Layout) -> Translation {
     Translation::new(layout, Dialect::Official).unwrap()
 }
 
+/// All layouts that have names for a model, so that a test cannot pass by having none.
+fn dialects(layout: &Layout) -> Vec<Dialect> {
+    let found: Vec<Dialect> =
+        Dialect::ALL.into_iter().filter(|&dialect| Translation::new(layout, dialect).is_ok()).collect();
+    let pretraining = layout.get("densify.mask_token").is_some();
+    assert_eq!(found.len(), if pretraining { 3 } else { 4 });
+    found
+}
+
 #[test]
 fn every_conversion_can_be_undone() {
     for layout in [classifier('1'), classifier('2'), autoencoder()] {
-        for dialect in Dialect::ALL {
+        for dialect in dialects(&layout) {
             let translation = Translation::new(&layout, dialect).unwrap();
             let values = numbered(&layout);
             assert_eq!(translation.invert(&translation.apply(&values)), values);
@@ -134,11 +143,70 @@ fn values_move_to_where_the_axes_say() {
 }
 
 #[test]
-fn a_file_is_read_in_either_layout() {
+fn names_and_shapes_are_those_of_the_sparse_pre_training_files() {
+    let layout = autoencoder();
+    let translation = Translation::new(&layout, Dialect::Sparse).unwrap();
+    for (name, expected) in [
+        ("encoder.downsample_layers.0.0.weight", vec![2, 3, 4, 4]),
+        ("encoder.downsample_layers.0.1.weight", vec![2]),
+        ("encoder.downsample_layers.1.0.ln.weight", vec![2]),
+        ("encoder.downsample_layers.1.1.kernel", vec![4, 2, 3]),
+        ("encoder.downsample_layers.1.1.bias", vec![1, 3]),
+        ("encoder.stages.1.11.dwconv.kernel", vec![49, 3]),
+        ("encoder.stages.1.11.dwconv.bias", vec![1, 3]),
+        ("encoder.stages.1.11.norm.ln.bias", vec![3]),
+        ("encoder.stages.1.11.pwconv1.linear.weight", vec![12, 3]),
+        ("encoder.stages.1.11.grn.gamma", vec![1, 12]),
+        ("decoder.0.dwconv.weight", vec![2, 1, 7, 7]),
+        ("decoder.0.pwconv2.bias", vec![2]),
+    ] {
+        assert_eq!(translation.theirs().get(name).map(|s| s.shape.clone()), Some(expected), "{name}");
+    }
+    // The official conversion reads position p of a kernel as column p / k and row p % k.
+    let ours = numbered(&layout);
+    let theirs = translation.apply(&ours);
+    let kernel = translation.theirs().view(&theirs, "encoder.stages.1.11.dwconv.kernel").unwrap();
+    let dense = layout.view(&ours, "encoder.stages.1.blocks.11.dwconv.weight").unwrap();
+    let (row, column, channel) = (2, 5, 1);
+    assert_eq!(kernel[at([49, 3], [column * 7 + row, channel])], dense[at([7, 7, 3], [row, column, channel])]);
+    let kernel = translation.theirs().view(&theirs, "encoder.downsample_layers.1.1.kernel").unwrap();
+    let dense = layout.view(&ours, "encoder.stages.1.downsample.conv.weight").unwrap();
+    let (row, column, from, to) = (1, 0, 1, 2);
+    assert_eq!(kernel[at([4, 2, 3], [column * 2 + row, from, to])], dense[at([2, 2, 2, 3], [row, column, from, to])]);
+}
+
+#[test]
+fn names_and_shapes_are_timms_and_transformers() {
+    let shape = |flavour, dialect, name: &str| {
+        let translation = Translation::new(&classifier(flavour), dialect).unwrap();
+        translation.theirs().get(name).map(|s| s.shape.clone())
+    };
+    for (flavour, dialect, name, expected) in [
+        ('2', Dialect::Timm, "stem.0.weight", vec![2, 3, 4, 4]),
+        ('2', Dialect::Timm, "stages.1.downsample.1.weight", vec![3, 2, 2, 2]),
+        ('2', Dialect::Timm, "stages.1.blocks.11.conv_dw.weight", vec![3, 1, 7, 7]),
+        ('2', Dialect::Timm, "stages.1.blocks.11.mlp.fc1.weight", vec![12, 3]),
+        ('2', Dialect::Timm, "stages.1.blocks.11.mlp.grn.weight", vec![12]),
+        ('1', Dialect::Timm, "stages.0.blocks.0.gamma", vec![2]),
+        ('2', Dialect::Timm, "head.norm.bias", vec![3]),
+        ('2', Dialect::Timm, "head.fc.weight", vec![5, 3]),
+        ('2', Dialect::HuggingFace, "convnextv2.embeddings.patch_embeddings.weight", vec![2, 3, 4, 4]),
+        ('2', Dialect::HuggingFace, "convnextv2.encoder.stages.1.downsampling_layer.0.weight", vec![2]),
+        ('2', Dialect::HuggingFace, "convnextv2.encoder.stages.1.layers.11.grn.weight", vec![1, 1, 1, 12]),
+        ('1', Dialect::HuggingFace, "convnext.encoder.stages.0.layers.0.layer_scale_parameter", vec![2]),
+        ('2', Dialect::HuggingFace, "convnextv2.layernorm.weight", vec![3]),
+        ('2', Dialect::HuggingFace, "classifier.bias", vec![5]),
+    ] {
+        assert_eq!(shape(flavour, dialect, name), Some(expected), "{name}");
+    }
+}
+
+#[test]
+fn a_file_is_read_in_any_layout() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("weights.safetensors");
     for layout in [classifier('1'), classifier('2'), autoencoder()] {
-        for dialect in Dialect::ALL {
+        for dialect in dialects(&layout) {
             let values = numbered(&layout);
             save(&path, &layout, &values, dialect).unwrap();
             let loaded = load(&path, &layout, Which::Best).unwrap();
@@ -165,19 +233,80 @@ fn axes_of_length_one_may_be_missing_or_more() {
     }
 }
 
+fn encoder_alone(flavour: char) -> Layout {
+    Layout::new(encoder(flavour)).unwrap()
+}
+
 #[test]
 fn the_encoder_alone_can_be_read() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("weights.safetensors");
-    let (from, to) = (autoencoder(), classifier('2'));
-    for dialect in Dialect::ALL {
+    let to = classifier('2');
+    for from in [autoencoder(), encoder_alone('2')] {
+        for dialect in Dialect::ALL {
+            if Translation::new(&from, dialect).is_err() {
+                continue;
+            }
+            save(&path, &from, &numbered(&from), dialect).unwrap();
+            let mut values = vec![-1.0; to.len()];
+            let loaded = load_into(&path, &to, &mut values, Which::Best, Take::Encoder).unwrap();
+            assert_eq!(loaded.dialect, dialect);
+            let name = "encoder.stages.1.blocks.11.pwconv1.weight";
+            assert_eq!(to.view(&values, name), from.view(&numbered(&from), name));
+            for name in ["head.norm.weight", "head.linear.weight"] {
+                assert!(to.view(&values, name).unwrap().iter().all(|&value| value == -1.0), "{name}");
+            }
+        }
+    }
+}
+
+/// The classifier with another number of classes.
+fn of_classes(classes: usize) -> Layout {
+    let tensors = classifier('2').segments().to_vec().into_iter().map(|mut segment| {
+        if segment.name.starts_with("head.linear.") {
+            *segment.shape.last_mut().unwrap() = classes;
+        }
+        (segment.name, segment.shape)
+    });
+    Layout::new(tensors).unwrap()
+}
+
+#[test]
+fn a_classifier_of_other_classes_gives_all_but_its_last_layer() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("weights.safetensors");
+    let (from, to) = (of_classes(9), classifier('2'));
+    for dialect in dialects(&from) {
         save(&path, &from, &numbered(&from), dialect).unwrap();
-        let mut values = vec![-1.0; to.len()];
-        let loaded = load_encoder(&path, &to, &mut values, Which::Best).unwrap();
-        assert_eq!(loaded.dialect, dialect);
-        let name = "encoder.stages.1.blocks.11.pwconv1.weight";
-        assert_eq!(to.view(&values, name), from.view(&numbered(&from), name));
-        assert!(to.view(&values, "head.linear.weight").unwrap().iter().all(|&value| value == -1.0));
+        let error = load(&path, &to, Which::Best).unwrap_err();
+        assert!(matches!(error, ConvertError::Classes { expected: 5, found: 9, .. }), "{error}");
+        for take in [Take::Encoder, Take::AllButClasses] {
+            let mut values = vec![-1.0; to.len()];
+            load_into(&path, &to, &mut values, Which::Best, take).unwrap();
+            for name in ["encoder.stem.conv.weight", "head.norm.weight"] {
+                assert_eq!(to.view(&values, name), from.view(&numbered(&from), name), "{dialect} {name}");
+            }
+            for name in ["head.linear.weight", "head.linear.bias"] {
+                assert!(to.view(&values, name).unwrap().iter().all(|&value| value == -1.0), "{dialect} {name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_kind_of_model_is_seen_from_the_names() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("weights.safetensors");
+    let kinds = [classifier('2'), autoencoder(), encoder_alone('2')];
+    let candidates: Vec<&Layout> = kinds.iter().collect();
+    for (index, kind) in kinds.iter().enumerate() {
+        for dialect in Dialect::ALL {
+            if save(&path, kind, &numbered(kind), dialect).is_ok() {
+                let (found, loaded) = load_fitting(&path, &candidates, Which::Best).unwrap();
+                assert_eq!((found, loaded.dialect), (index, dialect));
+                assert!(loaded.values == numbered(kind));
+            }
+        }
     }
 }
 
@@ -191,7 +320,7 @@ fn an_encoder_with_more_than_the_model_is_refused() {
     for dialect in Dialect::ALL {
         save(&path, &more, &numbered(&more), dialect).unwrap();
         let mut values = vec![-1.0; to.len()];
-        let error = load_encoder(&path, &to, &mut values, Which::Best).unwrap_err();
+        let error = load_into(&path, &to, &mut values, Which::Best, Take::Encoder).unwrap_err();
         let ConvertError::Checkpoint(CheckpointError::Tensors { problems, .. }) = error else { panic!("{error}") };
         assert_eq!((problems.extra.len(), problems.missing.len()), (10, 0));
         assert!(values.iter().all(|&value| value == -1.0));
@@ -225,7 +354,7 @@ fn names_of_no_layout() {
     let other = Layout::new([("layer1.weight", vec![2])]).unwrap();
     checkpoint::save_weights(&path, &other, &[1.0, 2.0]).unwrap();
     let error = load(&path, &classifier('2'), Which::Best).unwrap_err().to_string();
-    assert!(error.contains("known (ours, official); the file has `layer1.weight`"), "{error}");
+    assert!(error.contains("known (ours, official, sparse, timm, hf); the file has `layer1.weight`"), "{error}");
 }
 
 #[test]
@@ -233,5 +362,8 @@ fn a_tensor_without_a_place() {
     let layout = Layout::new([("encoder.stages.0.extra", vec![2])]).unwrap();
     let error = Translation::new(&layout, Dialect::Official).unwrap_err();
     assert!(matches!(error, ConvertError::Inexpressible { .. }), "{error}");
-    assert_eq!("timm".parse::<Dialect>().unwrap_err().to_string(), "no layout `timm`; known: ours, official");
+    assert_eq!(
+        "keras".parse::<Dialect>().unwrap_err().to_string(),
+        "no layout `keras`; known: ours, official, sparse, timm, hf"
+    );
 }

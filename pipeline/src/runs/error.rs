@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use convnext_core::{
     checkpoint::CheckpointError,
+    convert::ConvertError,
     nn::Error as CpuError,
     optim::{GroupError, NonFinite},
     visibility::VisibilityError,
@@ -28,9 +29,12 @@ pub enum RunError {
     /// A record in the run directory.
     #[error(transparent)]
     Record(#[from] RecordError),
-    /// A checkpoint, or weights to start from.
+    /// A checkpoint of this run.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// Weights to start from, or to use.
+    #[error(transparent)]
+    Weights(#[from] ConvertError),
     /// Shards.
     #[error(transparent)]
     Shards(#[from] ShardError),

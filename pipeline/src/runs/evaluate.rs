@@ -3,13 +3,14 @@
 use std::{path::Path, sync::Arc};
 
 use convnext_core::{
-    checkpoint::{Which, load_weights},
+    checkpoint::Which,
+    convert,
     dfdx::tensor::Cpu,
     nn::{ClassifierModule, Entry},
 };
 use convnext_data::{Image, ShardSet};
 
-use super::{RunError, train::write_json};
+use super::{RunError, train::write_json, warn_of};
 use crate::{
     input::{Input, View},
     pictures,
@@ -71,10 +72,8 @@ pub(crate) fn classifier_weights(
         EvaluatedWeights::Ema => Which::Ema,
         EvaluatedWeights::Best => Which::Best,
     };
-    let loaded = load_weights(path, &layout, wanted)?;
-    for skipped in &loaded.skipped {
-        eprintln!("warning: {}: passed over, {}", skipped.path.display(), skipped.reason);
-    }
+    let loaded = convert::load(path, &layout, wanted)?;
+    warn_of(&loaded.skipped);
     let averaged = loaded.path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("ema"));
     Ok((loaded.values, if averaged { Weights::Ema } else { Weights::Model }))
 }

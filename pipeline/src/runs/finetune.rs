@@ -3,7 +3,8 @@
 use std::{path::Path, sync::Arc};
 
 use convnext_core::{
-    checkpoint::{Which, load_encoder},
+    checkpoint::Which,
+    convert::{self, Take},
     dfdx::tensor::{Cpu, Gradients},
     nn::{ClassifierModule, Entry, Flat},
     optim::Layout,
@@ -14,6 +15,7 @@ use super::{
     Place, RunError,
     evaluate::{Measure, check_classes, measure_classifier},
     train::{self, Setting, Source, Task, write_json},
+    warn_of,
 };
 use crate::{
     input::View,
@@ -72,7 +74,7 @@ pub fn finetune(
     Ok(record)
 }
 
-/// Puts the first weights into the model: the encoder's from an earlier run, the head's scaled.
+/// Puts the first weights into the model: those of an earlier run or of a file, in any layout; the head's scaled.
 fn start(model: &mut dyn ClassifierModule, settings: &Finetune, resume: bool) -> Result<(), RunError> {
     if resume {
         return Ok(());
@@ -82,10 +84,8 @@ fn start(model: &mut dyn ClassifierModule, settings: &Finetune, resume: bool) ->
     model.read(&mut values);
     if settings.start == Start::Pretrained {
         let weights = settings.weights.as_deref().ok_or(RunError::NoWeights)?;
-        let (_, skipped) = load_encoder(Path::new(weights), &layout, &mut values, Which::Best)?;
-        for skipped in skipped {
-            eprintln!("warning: {}: passed over, {}", skipped.path.display(), skipped.reason);
-        }
+        let loaded = convert::load_into(Path::new(weights), &layout, &mut values, Which::Best, Take::Encoder)?;
+        warn_of(&loaded.skipped);
     }
     scale_head(&layout, &mut values, settings.head_scale as f32);
     model.write(&values);

@@ -10,6 +10,8 @@ mod train;
 
 use std::path::PathBuf;
 
+use convnext_core::checkpoint::Skipped;
+
 pub use error::RunError;
 pub use evaluate::{Measure, evaluate};
 pub use finetune::finetune;
@@ -37,5 +39,12 @@ impl Place {
             return RunDir::resume(&self.out, Some(recipe));
         }
         Ok((RunDir::create(&self.out, &recipe)?, recipe))
+    }
+}
+
+/// Tells the user, on standard error, of checkpoints that were passed over.
+pub fn warn_of(skipped: &[Skipped]) {
+    for skipped in skipped {
+        eprintln!("warning: passed over: {skipped}");
     }
 }

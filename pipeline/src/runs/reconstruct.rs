@@ -3,7 +3,8 @@
 use std::{path::Path, sync::Arc};
 
 use convnext_core::{
-    checkpoint::{Which, load_weights},
+    checkpoint::Which,
+    convert,
     dfdx::tensor::Cpu,
     nn::Entry,
     ops::masked_mse::{self, Targets},
@@ -12,7 +13,7 @@ use convnext_core::{
 };
 use convnext_data::{Purpose, Random, ShardSet, random_mask};
 
-use super::{RunError, predict::Loader};
+use super::{RunError, predict::Loader, warn_of};
 use crate::{
     input::View,
     pictures::{self, Reconstruction},
@@ -57,7 +58,8 @@ pub fn reconstruct(
     let fcmae = plan.fcmae.ok_or(RunError::NoFcmae(plan.name))?;
     let device = Cpu::default();
     let mut model = entry.autoencoder(&device)?.ok_or(RunError::NoFcmae(plan.name))?;
-    let loaded = load_weights(weights, &model.layout(), Which::Best)?;
+    let loaded = convert::load(weights, &model.layout(), Which::Best)?;
+    warn_of(&loaded.skipped);
     model.write(&loaded.values);
 
     // ---- images and masks ------------------------------------------------------------------------------------------

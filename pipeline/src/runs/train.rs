@@ -15,7 +15,7 @@ use convnext_core::{
 use convnext_data::ShardSet;
 use cpu_time::ProcessTime;
 
-use super::{RunError, error::describe};
+use super::{RunError, error::describe, warn_of};
 use crate::{
     input::{Course, Input},
     interrupt,
@@ -209,9 +209,7 @@ fn open(task: &dyn Task, run: &Run, place: &Place) -> Result<Stream, RunError> {
 /// Loads the newest checkpoint that verifies, if there is one; says aloud which ones do not.
 fn go_back(task: &mut dyn Task, learner: &mut Learner, store: &Store, place: &mut Place) -> Result<bool, RunError> {
     let Some(loaded) = store.load_newest(learner.layout())? else { return Ok(false) };
-    for skipped in &loaded.skipped {
-        eprintln!("warning: {}: passed over, {}", skipped.path.display(), skipped.reason);
-    }
+    warn_of(&loaded.skipped);
     eprintln!("going on from {}", loaded.path.display());
     let state = loaded.state.clone();
     learner.restore(task.model(), loaded)?;

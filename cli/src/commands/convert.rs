@@ -1,0 +1,172 @@
+//! `convnext import` and `convnext export`: weights from and to other layouts.
+
+use std::path::{Path, PathBuf};
+
+use convnext_core::{
+    checkpoint::Which,
+    convert::{self, Dialect, Loaded, Take},
+    dfdx::tensor::Cpu,
+    nn::{Entry, Flat},
+    optim::Layout,
+};
+use convnext_pipeline::runs::warn_of;
+use serde::Serialize;
+
+use crate::{Context, Outcome, numbers::short, output};
+
+/// Brings weights of any known layout into this program's.
+///
+/// The layout is seen from the names: ours, the official code's (dense, or the sparse one of its pre-training files),
+/// timm's, transformers'. Files are `.safetensors`, PyTorch's `.pt`, a checkpoint or a run.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  convnext import --model atto --weights convnextv2_atto_1k_224_ema.pt --output atto.safetensors
+  convnext import --model mine --weights timm.safetensors --output mine.safetensors --reset-head")]
+pub struct ImportArgs {
+    #[command(flatten)]
+    given: Given,
+    /// Names and axes to write: `ours`, `official`, `sparse`, `timm` or `hf`.
+    #[arg(long, value_name = "LAYOUT", default_value_t = Dialect::Ours)]
+    layout: Dialect,
+}
+
+/// Writes weights in a layout that other programs load.
+///
+/// A run or checkpoint gives its moving average if it has one. From a pre-training run, `--encoder` takes the encoder
+/// alone, which is what timm and transformers have names for.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  convnext export --model atto --weights runs/finetune --layout timm --output atto-timm.safetensors
+  convnext export --model atto --weights runs/pretrain --encoder --layout hf --output encoder.safetensors")]
+pub struct ExportArgs {
+    #[command(flatten)]
+    given: Given,
+    /// Names and axes to write: `official`, `sparse`, `timm`, `hf` or `ours`.
+    #[arg(long, value_name = "LAYOUT")]
+    layout: Dialect,
+}
+
+/// What both are given.
+#[derive(Debug, clap::Args)]
+struct Given {
+    /// The variant; `convnext models` lists them.
+    #[arg(long)]
+    model: String,
+    /// The weights: a file in any known layout, a checkpoint, or a run.
+    #[arg(long, value_name = "PATH")]
+    weights: PathBuf,
+    /// The file to write.
+    #[arg(short, long, value_name = "W.safetensors")]
+    output: PathBuf,
+    /// Takes the encoder alone, whatever else is in the file.
+    #[arg(long, conflicts_with = "reset_head")]
+    encoder: bool,
+    /// Takes a classifier of other classes, and gives it a new last layer.
+    #[arg(long)]
+    reset_head: bool,
+    /// Chooses the new last layer's weights.
+    #[arg(long, value_name = "SEED", default_value_t = 0, requires = "reset_head")]
+    seed: u64,
+    /// Writes what was done as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs `convnext import`.
+pub fn import(args: &ImportArgs, context: &Context<'_>) -> Outcome {
+    convert(&args.given, args.layout, context)
+}
+
+/// Runs `convnext export`.
+pub fn export(args: &ExportArgs, context: &Context<'_>) -> Outcome {
+    convert(&args.given, args.layout, context)
+}
+
+#[derive(Serialize)]
+struct Done {
+    /// The file that was read.
+    from: PathBuf,
+    /// The layout it is in.
+    from_layout: &'static str,
+    /// `classifier`, `autoencoder` or `encoder`.
+    part: &'static str,
+    tensors: usize,
+    parameters: usize,
+    to: PathBuf,
+    to_layout: &'static str,
+}
+
+fn convert(given: &Given, dialect: Dialect, context: &Context<'_>) -> Outcome {
+    let entry = context.registry.find(&given.model)?;
+    let found = read(given, entry)?;
+    let Weights { part, layout, values, loaded } = found;
+    warn_of(&loaded.skipped);
+    convert::save(&given.output, &layout, &values, dialect)?;
+    let done = Done {
+        from: loaded.path,
+        from_layout: loaded.dialect.name(),
+        part,
+        tensors: layout.segments().len(),
+        parameters: layout.len(),
+        to: given.output.clone(),
+        to_layout: dialect.name(),
+    };
+    if given.json { output::json(&done) } else { output::text(&done.text()) }
+}
+
+impl Done {
+    fn text(&self) -> String {
+        let Self { from, from_layout, part, tensors, parameters, to, to_layout } = self;
+        format!(
+            "{} ({from_layout}) -> {} ({to_layout}): the {part}, {tensors} tensors, {} parameters\n",
+            from.display(),
+            to.display(),
+            short(*parameters as u64),
+        )
+    }
+}
+
+/// Weights of a part of a variant.
+struct Weights {
+    part: &'static str,
+    layout: Layout,
+    values: Vec<f32>,
+    loaded: Loaded,
+}
+
+fn read(given: &Given, entry: &Entry) -> Outcome<Weights> {
+    let (classifier, fresh) = fresh(&*entry.classifier(&Cpu::seed_from_u64(given.seed))?);
+    if given.reset_head {
+        let take = Take::AllButClasses;
+        return taken("classifier", classifier, fresh, &given.weights, take);
+    }
+    let encoder = convert::encoder_of(&classifier);
+    if given.encoder {
+        let values = vec![0.0; encoder.len()];
+        return taken("encoder", encoder, values, &given.weights, Take::Encoder);
+    }
+    let mut kinds = vec![("classifier", classifier), ("encoder", encoder)];
+    if let Some(model) = entry.autoencoder(&Cpu::default())? {
+        kinds.push(("autoencoder", model.layout()));
+    }
+    let layouts: Vec<&Layout> = kinds.iter().map(|(_, layout)| layout).collect();
+    let (index, mut loaded) = convert::load_fitting(&given.weights, &layouts, Which::Best)?;
+    let (part, layout) = kinds.swap_remove(index);
+    let values = std::mem::take(&mut loaded.values);
+    Ok(Weights { part, layout, values, loaded })
+}
+
+fn taken(part: &'static str, layout: Layout, mut values: Vec<f32>, path: &Path, take: Take) -> Outcome<Weights> {
+    let loaded = convert::load_into(path, &layout, &mut values, Which::Best, take)?;
+    Ok(Weights { part, layout, values, loaded })
+}
+
+/// A fresh model's layout and weights.
+fn fresh(model: &(impl Flat + ?Sized)) -> (Layout, Vec<f32>) {
+    let layout = model.layout();
+    let mut values = vec![0.0; layout.len()];
+    model.read(&mut values);
+    (layout, values)
+}
