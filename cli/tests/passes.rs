@@ -64,7 +64,8 @@ fn what_does_not_fit_is_named() {
     forward("micro --weights @x.npy --input @x.npy").failed(1, &["x.npy"]);
     forward("micro --weights @w-ours --input @w-ours").failed(1, &["not a .npy file"]);
     forward("micro --weights @nothing --input @x.npy").failed(1, &["nothing", "No such file"]);
-    forward("micro --weights @f-official --input @x.npy").failed(1, &["missing: ", "unknown: "]);
+    forward("micro --weights @f-official --input @x.npy")
+        .failed(1, &["holds an encoder in the official layout", "fine-tun"]);
 
     let fcmae =
         |mask: &str| folder.run(&format!("debug fcmae --model micro --weights @f-ours --input @x.npy --mask @{mask}"));

@@ -1,5 +1,7 @@
 //! Tests that need more than one crate, and what they share: pictures with labels, shards of them, runs of a program.
 
+pub mod variants;
+
 use std::{
     path::{Path, PathBuf},
     process::{Command, Output},

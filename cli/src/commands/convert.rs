@@ -1,18 +1,22 @@
 //! `convnext import` and `convnext export`: weights from and to other layouts.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
 use convnext_core::{
     checkpoint::Which,
-    convert::{self, Dialect, Loaded, Take},
+    convert::{self, Dialect, Loaded, ParseDialectError, Take},
     dfdx::tensor::Cpu,
     nn::{Entry, Flat},
+    onnx,
     optim::Layout,
 };
 use convnext_pipeline::runs::warn_of;
 use serde::Serialize;
 
-use crate::{Context, Outcome, numbers::short, output};
+use crate::{Context, Failure, Outcome, numbers::short, output};
 
 /// Brings weights of any known layout into this program's.
 ///
@@ -39,13 +43,32 @@ pub struct ImportArgs {
 #[command(after_help = "\
 Example:
   convnext export --model atto --weights runs/finetune --layout timm --output atto-timm.safetensors
-  convnext export --model atto --weights runs/pretrain --encoder --layout hf --output encoder.safetensors")]
+  convnext export --model atto --weights runs/pretrain --encoder --layout hf --output encoder.safetensors
+  convnext export --model atto --weights runs/finetune --layout onnx --output atto.onnx")]
 pub struct ExportArgs {
     #[command(flatten)]
     given: Given,
-    /// Names and axes to write: `official`, `sparse`, `timm`, `hf` or `ours`.
+    /// `official`, `sparse`, `timm`, `hf` or `ours`; or `onnx`, the classifier as a program for runtimes.
     #[arg(long, value_name = "LAYOUT")]
-    layout: Dialect,
+    layout: Target,
+}
+
+/// What an export writes.
+#[derive(Debug, Clone, Copy)]
+enum Target {
+    Weights(Dialect),
+    Onnx,
+}
+
+impl FromStr for Target {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "onnx" => Ok(Self::Onnx),
+            name => name.parse().map(Self::Weights).map_err(|error: ParseDialectError| format!("{error}, onnx")),
+        }
+    }
 }
 
 /// What both are given.
@@ -58,7 +81,7 @@ struct Given {
     #[arg(long, value_name = "PATH")]
     weights: PathBuf,
     /// The file to write.
-    #[arg(short, long, value_name = "W.safetensors")]
+    #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
     /// Takes the encoder alone, whatever else is in the file.
     #[arg(long, conflicts_with = "reset_head")]
@@ -76,7 +99,7 @@ struct Given {
 
 /// Runs `convnext import`.
 pub fn import(args: &ImportArgs, context: &Context<'_>) -> Outcome {
-    convert(&args.given, args.layout, context)
+    convert(&args.given, Target::Weights(args.layout), context)
 }
 
 /// Runs `convnext export`.
@@ -98,12 +121,27 @@ struct Done {
     to_layout: &'static str,
 }
 
-fn convert(given: &Given, dialect: Dialect, context: &Context<'_>) -> Outcome {
+fn convert(given: &Given, target: Target, context: &Context<'_>) -> Outcome {
     let entry = context.registry.find(&given.model)?;
     let found = read(given, entry)?;
     let Weights { part, layout, values, loaded } = found;
     warn_of(&loaded.skipped);
-    convert::save(&given.output, &layout, &values, dialect)?;
+    let to_layout = match target {
+        Target::Weights(dialect) => {
+            convert::save(&given.output, &layout, &values, dialect)?;
+            dialect.name()
+        }
+        Target::Onnx if part != "classifier" => {
+            return Err(Failure::failed(format!(
+                "{}: holds the {part}; ONNX is written of classifiers: fine-tune it first",
+                loaded.path.display()
+            )));
+        }
+        Target::Onnx => {
+            onnx::export(&given.output, &entry.plan, &layout, &values)?;
+            "onnx"
+        }
+    };
     let done = Done {
         from: loaded.path,
         from_layout: loaded.dialect.name(),
@@ -111,7 +149,7 @@ fn convert(given: &Given, dialect: Dialect, context: &Context<'_>) -> Outcome {
         tensors: layout.segments().len(),
         parameters: layout.len(),
         to: given.output.clone(),
-        to_layout: dialect.name(),
+        to_layout,
     };
     if given.json { output::json(&done) } else { output::text(&done.text()) }
 }

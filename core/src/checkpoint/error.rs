@@ -7,7 +7,7 @@ use std::{
 
 use thiserror::Error;
 
-use super::HEADER_CAP;
+use super::{HEADER_CAP, pytorch::PytorchError};
 
 /// Why a checkpoint could not be written or read. Every message names the file and says what to do.
 #[derive(Debug, Error)]
@@ -124,6 +124,9 @@ pub enum CheckpointError {
         /// Bytes in the file.
         found: u64,
     },
+    /// A `.pt` file that holds no tensors, or wants more than to be read.
+    #[error(transparent)]
+    Pytorch(#[from] PytorchError),
     /// The tensors are not the model's.
     #[error("{}: not the tensors of this model:{problems}\nis it of another variant? `convnext summary` shows what each one has", path.display())]
     Tensors {
@@ -216,7 +219,7 @@ impl fmt::Display for TensorProblems {
             write!(f, "\n  shape:   {name} is {found:?}, the model has {expected:?}")?;
         }
         for (name, dtype) in &self.mistyped {
-            write!(f, "\n  type:    {name} is {dtype}, the model has F32")?;
+            write!(f, "\n  type:    {name} is {dtype}, a floating-point type is needed")?;
         }
         Ok(())
     }

@@ -20,6 +20,7 @@
 
 mod error;
 mod manifest;
+pub mod pytorch;
 mod store;
 mod tensors;
 #[cfg(test)]

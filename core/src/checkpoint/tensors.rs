@@ -1,4 +1,4 @@
-//! Named tensors between a flat buffer and a `.safetensors` file.
+//! Named tensors between a flat buffer and a file.
 //!
 //! Tensors are written in the order of the layout, so that the data of a file are the flat buffer itself. A file is read
 //! header first, and memory is taken only for tensors that the layout asks for.
@@ -10,9 +10,13 @@ use std::{
     path::Path,
 };
 
+use half::{bf16, f16};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 
-use super::error::{CheckpointError, Misshapen, TensorProblems, at};
+use super::{
+    error::{CheckpointError, Misshapen, TensorProblems, at},
+    pytorch::{Dtype as PytorchType, PytorchFile},
+};
 use crate::optim::{Layout, Segment};
 
 /// Longest header that is read, in bytes. The largest model here needs 60 kB; the format would allow 100 MB.
@@ -67,37 +71,33 @@ fn entry(prefix: &str, segment: &Segment, start: usize) -> (String, TensorInfo) 
     (format!("{prefix}{}", segment.name), info)
 }
 
-/// A `.safetensors` file whose header has been read and found sound.
+/// A file of tensors whose header has been read and found sound: `.safetensors`, or PyTorch's `.pt`.
 pub(super) struct TensorFile<'a> {
     path: &'a Path,
-    file: BufReader<File>,
-    data: u64,
-    metadata: Metadata,
+    container: Container,
+}
+
+enum Container {
+    Safetensors(Safetensors),
+    Pytorch(PytorchFile),
 }
 
 impl<'a> TensorFile<'a> {
-    /// Reads and checks the header: its length, its JSON, that tensors lie back to back and fill the file.
+    /// Reads and checks the header. Which container it is shows in the first bytes, not in the name.
     pub(super) fn open(path: &'a Path) -> Result<Self, CheckpointError> {
-        let mut file = File::open(path).map_err(at("open", path))?;
-        let len = file.metadata().map_err(at("read", path))?.len();
-        let header = read_header(path, &mut file, len)?;
-        let metadata: Metadata = serde_json::from_slice(&header)
-            .map_err(|error| CheckpointError::Header { path: path.into(), reason: error.to_string() })?;
-        let data = PREFIX + header.len() as u64;
-        let (expected, found) = (metadata.data_len() as u64, len - data);
-        if expected != found {
-            return Err(CheckpointError::DataLength { path: path.into(), expected, found });
-        }
-        Ok(Self { path, file: BufReader::with_capacity(1 << 20, file), data, metadata })
+        let container = match PytorchFile::is_pytorch(path).map_err(at("read", path))? {
+            true => Container::Pytorch(PytorchFile::open(path)?),
+            false => Container::Safetensors(Safetensors::open(path)?),
+        };
+        Ok(Self { path, container })
     }
 
     /// Names and shapes of all tensors, in the order of the file.
     pub(super) fn shapes(&self) -> Vec<(String, Vec<usize>)> {
-        let shape = |name: String| {
-            let shape = self.metadata.info(&name).map(|info| info.shape.clone()).unwrap_or_default();
-            (name, shape)
-        };
-        self.metadata.offset_keys().into_iter().map(shape).collect()
+        match &self.container {
+            Container::Safetensors(file) => file.shapes(),
+            Container::Pytorch(file) => file.tensors().map(|(name, shape)| (name.into(), shape.into())).collect(),
+        }
     }
 
     /// Fails with everything that is wrong unless the file holds `wanted` (and nothing else that `ours` accepts).
@@ -106,40 +106,55 @@ impl<'a> TensorFile<'a> {
         wanted: impl IntoIterator<Item = (String, &'s [usize])>,
         ours: impl Fn(&str) -> bool,
     ) -> Result<(), CheckpointError> {
+        let found = self.shapes();
+        let shapes: HashMap<&str, &[usize]> = found.iter().map(|(name, shape)| (&name[..], &shape[..])).collect();
         let mut problems = TensorProblems::default();
         let mut names = BTreeSet::new();
         for (name, shape) in wanted {
-            self.compare(&name, shape, &mut problems);
+            match shapes.get(&name[..]) {
+                None => problems.missing.push(name.clone()),
+                Some(&found) => self.compare(&name, shape, found, &mut problems),
+            }
             names.insert(name);
         }
-        let found = self.metadata.offset_keys().into_iter();
-        problems.extra = found.filter(|name| ours(name) && !names.contains(name)).collect();
+        problems.extra =
+            found.iter().map(|(name, _)| name).filter(|name| ours(name) && !names.contains(*name)).cloned().collect();
         if problems.is_empty() {
             return Ok(());
         }
         Err(CheckpointError::Tensors { path: self.path.into(), problems })
     }
 
-    fn compare(&self, name: &str, shape: &[usize], problems: &mut TensorProblems) {
-        let Some(info) = self.metadata.info(name) else {
-            problems.missing.push(name.into());
-            return;
-        };
-        if info.shape != shape {
-            let (expected, found) = (shape.into(), info.shape.clone());
+    fn compare(&self, name: &str, expected: &[usize], found: &[usize], problems: &mut TensorProblems) {
+        if found != expected {
+            let (expected, found) = (expected.into(), found.into());
             problems.misshapen.push(Misshapen { name: name.into(), expected, found });
         }
-        if info.dtype != Dtype::F32 {
-            problems.mistyped.push((name.into(), info.dtype.to_string()));
+        if let Some(dtype) = self.foreign_type(name) {
+            problems.mistyped.push((name.into(), dtype));
         }
     }
 
-    /// Copies a tensor that has passed [`Self::check`] into `into`.
+    /// The type of a tensor that is of no floating-point type we read.
+    fn foreign_type(&self, name: &str) -> Option<String> {
+        match &self.container {
+            Container::Safetensors(file) => {
+                let dtype = file.metadata.info(name)?.dtype;
+                (!FLOATS.contains(&dtype)).then(|| dtype.to_string())
+            }
+            Container::Pytorch(file) => {
+                use PytorchType::{Bf16, F16, F32, F64};
+                file.dtype(name).filter(|dtype| !matches!(dtype, F32 | F16 | Bf16 | F64)).map(|dtype| dtype.to_string())
+            }
+        }
+    }
+
+    /// Copies a tensor that has passed [`Self::check`] into `into`; smaller and larger floats are converted.
     pub(super) fn read(&mut self, name: &str, into: &mut [f32]) -> Result<(), CheckpointError> {
-        let start = self.metadata.info(name).expect("checked before").data_offsets.0 as u64;
-        let to = SeekFrom::Start(self.data + start);
-        self.file.seek(to).map_err(at("read", self.path))?;
-        self.file.read_exact(bytemuck::cast_slice_mut(into)).map_err(at("read", self.path))
+        match &mut self.container {
+            Container::Safetensors(file) => file.read(name, into).map_err(at("read", self.path)),
+            Container::Pytorch(file) => Ok(file.read(name, into)?),
+        }
     }
 
     /// Reads a whole flat buffer that has passed [`Self::check`].
@@ -150,6 +165,64 @@ impl<'a> TensorFile<'a> {
         }
         Ok(flat)
     }
+}
+
+const FLOATS: [Dtype; 4] = [Dtype::F32, Dtype::F16, Dtype::BF16, Dtype::F64];
+
+struct Safetensors {
+    file: BufReader<File>,
+    data: u64,
+    metadata: Metadata,
+}
+
+impl Safetensors {
+    /// Reads and checks the header: its length, its JSON, that tensors lie back to back and fill the file.
+    fn open(path: &Path) -> Result<Self, CheckpointError> {
+        let mut file = File::open(path).map_err(at("open", path))?;
+        let len = file.metadata().map_err(at("read", path))?.len();
+        let header = read_header(path, &mut file, len)?;
+        let metadata: Metadata = serde_json::from_slice(&header)
+            .map_err(|error| CheckpointError::Header { path: path.into(), reason: error.to_string() })?;
+        let data = PREFIX + header.len() as u64;
+        let (expected, found) = (metadata.data_len() as u64, len - data);
+        if expected != found {
+            return Err(CheckpointError::DataLength { path: path.into(), expected, found });
+        }
+        Ok(Self { file: BufReader::with_capacity(1 << 20, file), data, metadata })
+    }
+
+    fn shapes(&self) -> Vec<(String, Vec<usize>)> {
+        let shape = |name: String| {
+            let shape = self.metadata.info(&name).map(|info| info.shape.clone()).unwrap_or_default();
+            (name, shape)
+        };
+        self.metadata.offset_keys().into_iter().map(shape).collect()
+    }
+
+    fn read(&mut self, name: &str, into: &mut [f32]) -> std::io::Result<()> {
+        let info = self.metadata.info(name).expect("checked before");
+        self.file.seek(SeekFrom::Start(self.data + info.data_offsets.0 as u64))?;
+        match info.dtype {
+            Dtype::F32 => self.file.read_exact(bytemuck::cast_slice_mut(into)),
+            Dtype::F16 => converted(&mut self.file, into, |bytes| f16::from_le_bytes(bytes).to_f32()),
+            Dtype::BF16 => converted(&mut self.file, into, |bytes| bf16::from_le_bytes(bytes).to_f32()),
+            Dtype::F64 => converted(&mut self.file, into, |bytes| f64::from_le_bytes(bytes) as f32),
+            other => unreachable!("{other} is no type that passes the check"),
+        }
+    }
+}
+
+fn converted<const N: usize>(
+    file: &mut impl Read,
+    into: &mut [f32],
+    value: impl Fn([u8; N]) -> f32,
+) -> std::io::Result<()> {
+    into.iter_mut().try_for_each(|into| {
+        let mut bytes = [0; N];
+        file.read_exact(&mut bytes)?;
+        *into = value(bytes);
+        Ok(())
+    })
 }
 
 fn read_header(path: &Path, file: &mut File, len: u64) -> Result<Vec<u8>, CheckpointError> {

@@ -339,13 +339,34 @@ fn one_error_lists_everything() {
 }
 
 #[test]
+fn smaller_and_larger_floats_become_f32() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("w.safetensors");
+    let layout = Layout::new([("a", vec![2])]).unwrap();
+    // 1.5 and -2, in each type.
+    let types: [(&str, &[u8]); 4] = [
+        ("F16", &[0x00, 0x3e, 0x00, 0xc0]),
+        ("BF16", &[0xc0, 0x3f, 0x00, 0xc0]),
+        ("F32", &[0, 0, 0xc0, 0x3f, 0, 0, 0, 0xc0]),
+        ("F64", &[0, 0, 0, 0, 0, 0, 0xf8, 0x3f, 0, 0, 0, 0, 0, 0, 0, 0xc0]),
+    ];
+    for (dtype, data) in types {
+        let header = format!(r#"{{"a":{{"dtype":"{dtype}","shape":[2],"data_offsets":[0,{}]}}}}"#, data.len());
+        let mut file = with_header(&header, 0);
+        file.extend(data);
+        fs::write(&path, file).unwrap();
+        assert_eq!(load_weights(&path, &layout, Which::Weights).unwrap(), [1.5, -2.0], "{dtype}");
+    }
+}
+
+#[test]
 fn wrong_type() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("w.safetensors");
     let layout = Layout::new([("a", vec![2])]).unwrap();
-    fs::write(&path, with_header(r#"{"a":{"dtype":"F16","shape":[2],"data_offsets":[0,4]}}"#, 4)).unwrap();
+    fs::write(&path, with_header(r#"{"a":{"dtype":"I16","shape":[2],"data_offsets":[0,4]}}"#, 4)).unwrap();
     let Err(CheckpointError::Tensors { problems, .. }) = load_weights(&path, &layout, Which::Weights) else { panic!() };
-    assert_eq!(problems.mistyped, [("a".to_owned(), "F16".to_owned())]);
+    assert_eq!(problems.mistyped, [("a".to_owned(), "I16".to_owned())]);
 }
 
 #[test]

@@ -61,6 +61,17 @@ pub enum ConvertError {
         /// Names in it.
         found: Vec<String>,
     },
+    /// The file holds the model's encoder, and in that layout the rest of the model has no names.
+    #[error(
+        "{}: holds an encoder in the {dialect} layout, and not the rest of this model; fine-tuning starts from such a file, \
+         and `--encoder` imports and exports it alone", path.display()
+    )]
+    OtherModel {
+        /// The file.
+        path: PathBuf,
+        /// The layout it is in.
+        dialect: Dialect,
+    },
     /// The model has a tensor that the layout cannot express.
     #[error(
         "the {dialect} layout has no place for `{name}`; write these weights in another ({}), or the encoder alone",
@@ -435,13 +446,17 @@ fn recognise(header: &Header, layouts: &[&Layout]) -> Result<(usize, Translation
         let (fit, translation) = Translation::detect(layout, &names)?;
         Some(((fit, Reverse(layout.segments().len())), index, translation))
     });
-    match fits.max_by_key(|(fit, ..)| *fit) {
-        Some((_, index, translation)) => Ok((index, translation.accepting(&shapes))),
+    if let Some((_, index, translation)) = fits.max_by_key(|(fit, ..)| *fit) {
+        return Ok((index, translation.accepting(&shapes)));
+    }
+    let path = header.path.clone();
+    Err(match layouts.iter().find_map(|layout| Translation::detect(&encoder_of(layout), &names)) {
+        Some((_, encoder)) => ConvertError::OtherModel { path, dialect: encoder.dialect },
         None => {
             let found = header.tensors.iter().map(|(name, _)| name.clone()).collect();
-            Err(ConvertError::Unrecognised { path: header.path.clone(), found })
+            ConvertError::Unrecognised { path, found }
         }
-    }
+    })
 }
 
 fn loaded(header: Header, translation: &Translation, values: &[f32]) -> Loaded {

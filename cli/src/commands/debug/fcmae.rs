@@ -11,9 +11,8 @@ use convnext_core::{
     nn::{AutoencoderModule, Visibility},
     plan::FcmaePlan,
 };
-use serde::Serialize;
 
-use super::{Given, Images, load, written};
+use super::{Given, Images, Loss, load, written};
 use crate::{
     Context, Failure, Outcome,
     npy::{self, Array},
@@ -39,11 +38,6 @@ pub(crate) struct Args {
     grads: Option<PathBuf>,
 }
 
-#[derive(Serialize)]
-struct Report {
-    loss: f32,
-}
-
 pub(crate) fn run(args: &Args, context: &Context<'_>) -> Outcome {
     let entry = context.registry.find(&args.given.model)?;
     let none = || Failure::failed(format!("`{}` declares no pre-training part (fcmae)", entry.plan.name));
@@ -62,7 +56,7 @@ pub(crate) fn run(args: &Args, context: &Context<'_>) -> Outcome {
     if let Some(path) = &args.grads {
         convert::save(path, &model.layout(), &gradients, Dialect::Official)?;
     }
-    output::json_line(&Report { loss })
+    output::json_line(&Loss { loss })
 }
 
 /// The loss, and the gradients of all parameters in the order of the layout.

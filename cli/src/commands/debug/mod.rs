@@ -1,14 +1,23 @@
 //! `convnext debug`: single passes on arrays, to hold this program against another framework.
 
+mod classify;
+mod crops;
 mod fcmae;
 mod forward;
+mod groups;
+mod image;
 mod init;
+mod schedule;
+mod train;
 
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use convnext_core::{checkpoint::Which, convert, nn::Flat, plan::Plan};
+use convnext_pipeline::recipe::{Recipe, Resolved};
+use serde::Serialize;
 
+use super::training::toml_string;
 use crate::{
     Context, Failure, Outcome,
     npy::{self, Array},
@@ -29,6 +38,12 @@ pub struct Args {
 enum Command {
     Forward(forward::Args),
     Fcmae(fcmae::Args),
+    Classify(classify::Args),
+    Train(train::Args),
+    Groups(groups::Args),
+    Schedule(schedule::Args),
+    Image(image::Args),
+    Crops(crops::Args),
     Init(init::Args),
 }
 
@@ -37,11 +52,17 @@ pub fn run(args: &Args, context: &Context<'_>) -> Outcome {
     match &args.command {
         Command::Forward(args) => forward::run(args, context),
         Command::Fcmae(args) => fcmae::run(args, context),
+        Command::Classify(args) => classify::run(args, context),
+        Command::Train(args) => train::run(args, context),
+        Command::Groups(args) => groups::run(args, context),
+        Command::Schedule(args) => schedule::run(args),
+        Command::Image(args) => image::run(args, context),
+        Command::Crops(args) => crops::run(args),
         Command::Init(args) => init::run(args, context),
     }
 }
 
-/// What both passes are given.
+/// What the passes are given.
 #[derive(Debug, clap::Args)]
 struct Given {
     /// The variant; `convnext models` lists them.
@@ -53,6 +74,36 @@ struct Given {
     /// Images `[N, H, W, C]`, as the model sees them: nothing is normalised here.
     #[arg(long, value_name = "X.npy")]
     input: PathBuf,
+}
+
+/// A recipe, and settings on top of it.
+#[derive(Debug, clap::Args)]
+struct Written {
+    /// The recipe.
+    #[arg(long, value_name = "FILE")]
+    recipe: PathBuf,
+    /// Changes a value of the recipe, e.g. --set optimizer.clip=1; may be repeated.
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+impl Written {
+    /// The recipe resolved, for the variant `model` if that is given.
+    fn resolve(&self, model: Option<&str>) -> Outcome<Resolved> {
+        let model = model.map(|model| format!("model.name={}", toml_string(model)));
+        let sets: Vec<String> = model.into_iter().chain(self.set.iter().cloned()).collect();
+        Ok(Recipe::load(&self.recipe, &sets)?.resolve()?)
+    }
+
+    fn name(&self) -> String {
+        self.recipe.display().to_string()
+    }
+}
+
+/// The loss of a pass.
+#[derive(Serialize)]
+struct Loss {
+    loss: f32,
 }
 
 /// Images of the size that a model takes.
@@ -69,6 +120,17 @@ impl Images {
             Err(what) => Err(Failure::failed(format!("{}: {what}", path.display()))),
         }
     }
+}
+
+/// Soft targets `[N, CLASSES]`, one row for each sample.
+fn read_targets(path: &Path, samples: usize, plan: &Plan) -> Outcome<Vec<f32>> {
+    let Array { shape, values } = npy::read(path)?;
+    if shape != [samples, plan.classes] {
+        let (found, expected) = (written(&shape), written(&[samples, plan.classes]));
+        let what = format!("the targets have shape {found}, should have {expected}: one row for each image of X");
+        return Err(Failure::failed(format!("{}: {what}", path.display())));
+    }
+    Ok(values)
 }
 
 /// The number of samples of an array of images, or what is wrong with its shape.

@@ -1,0 +1,45 @@
+//! `convnext debug classify`: one supervised pass, forwards and backwards.
+
+use std::path::PathBuf;
+
+use convnext_core::{
+    convert::{self, Dialect},
+    dfdx::tensor::{Cpu, Gradients},
+};
+
+use super::{Given, Images, Loss, load, read_targets};
+use crate::{Context, Outcome, output};
+
+/// Runs one supervised pass: prints the mean cross entropy as JSON, writes gradients. Nothing is dropped.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  convnext debug classify --model atto --weights w.safetensors --input x.npy --targets t.npy --grads g.safetensors")]
+pub(crate) struct Args {
+    #[command(flatten)]
+    given: Given,
+    /// Soft targets `[N, CLASSES]`, taken as they are.
+    #[arg(long, value_name = "T.npy")]
+    targets: PathBuf,
+    /// Where the gradients of all parameters go, in the official names and layout.
+    #[arg(long, value_name = "G.safetensors")]
+    grads: Option<PathBuf>,
+}
+
+pub(crate) fn run(args: &Args, context: &Context<'_>) -> Outcome {
+    let entry = context.registry.find(&args.given.model)?;
+    let Images { samples, values } = Images::read(&args.given.input, &entry.plan)?;
+    let targets = read_targets(&args.targets, samples, &entry.plan)?;
+    let device = Cpu::default();
+    let mut classifier = entry.classifier(&device)?;
+    load(&mut *classifier, &args.given.weights)?;
+    classifier.set_drop_path(0.0);
+    let (loss, mut gradients) = classifier.step(&device, values, targets, samples, Gradients::leaky())?;
+    if let Some(path) = &args.grads {
+        let layout = classifier.layout();
+        let mut flat = vec![0.0; layout.len()];
+        classifier.take_gradients(&mut gradients, &mut flat)?;
+        convert::save(path, &layout, &flat, Dialect::Official)?;
+    }
+    output::json_line(&Loss { loss })
+}

@@ -1,0 +1,99 @@
+//! `import` and `export`: weights from and to other layouts.
+
+mod common;
+
+use std::fs;
+
+use common::Folder;
+
+/// A folder with weights of `micro`: its classifier in `w`, its autoencoder in `f`.
+fn folder() -> Folder {
+    let folder = Folder::new();
+    for (name, part) in [("w", ""), ("f", "--fcmae")] {
+        let said = folder.run(&format!("debug init --model micro --seed 5 --noise 0.1 {part} --output @{name}"));
+        assert_eq!(said.code, 0, "{said:?}");
+    }
+    folder
+}
+
+#[test]
+fn there_and_back_is_the_same_file() {
+    let folder = folder();
+    let there_and_back = |from: &str, layout: &str, part: &str| {
+        let given = format!("--model micro --weights @{from} --output @there --layout {layout} --json");
+        let there = folder.run(&format!("export {given}")).json();
+        assert_eq!((&there["from_layout"], &there["to_layout"]), (&"ours".into(), &layout.into()));
+        let back = folder.run("import --model micro --weights @there --output @back --json").json();
+        assert_eq!((&back["from_layout"], &back["part"]), (&layout.into(), &part.into()));
+        assert!(fs::read(folder.path(from)).unwrap() == fs::read(folder.path("back")).unwrap(), "{from} {layout}");
+    };
+    for layout in ["ours", "official", "timm", "hf"] {
+        there_and_back("w", layout, "classifier");
+    }
+    for layout in ["ours", "official", "sparse"] {
+        there_and_back("f", layout, "autoencoder");
+    }
+    assert_eq!(folder.run("export --model micro --weights @f --encoder --layout ours --output @e").code, 0);
+    for layout in ["ours", "official", "sparse", "timm", "hf"] {
+        there_and_back("e", layout, "encoder");
+    }
+}
+
+#[test]
+fn what_a_layout_cannot_express_is_named() {
+    let folder = folder();
+    let export = |weights, layout| {
+        folder.run(&format!("export --model micro --weights @{weights} --layout {layout} --output @out"))
+    };
+    export("f", "timm").failed(1, &["timm layout has no place", "densify.projection.weight", "encoder alone"]);
+    export("w", "sparse").failed(1, &["sparse layout has no place", "head.norm.weight"]);
+    export("w", "keras").failed(2, &["keras", "official", "timm"]);
+    assert!(!folder.path("out").exists());
+}
+
+#[test]
+fn another_number_of_classes_needs_a_new_head() {
+    let folder = Folder::new();
+    folder.array("x.npy", &[1, 224, 224, 3], |i| (i % 13) as f32 / 7.0);
+    // Of another class count, with the tensors of Atto otherwise: nine classes in place of a thousand.
+    let init = folder.run("debug init --model atto --seed 5 --layout timm --output @w");
+    assert_eq!(init.code, 0, "{init:?}");
+    let bytes = with_fewer_classes(&fs::read(folder.path("w")).unwrap());
+    fs::write(folder.path("nine"), bytes).unwrap();
+
+    let import = "import --model atto --weights @nine --output @out";
+    folder.run(import).failed(1, &["nine", "tells 9 classes apart, and the model 1000", "--reset-head"]);
+    assert!(!folder.path("out").exists());
+    let done = folder.run(&format!("{import} --reset-head --json")).json();
+    assert_eq!((&done["from_layout"], &done["part"]), (&"timm".into(), &"classifier".into()));
+    let forward = "debug forward --model atto --weights @out --input @x.npy --output @y.npy";
+    assert_eq!(folder.run(forward).code, 0);
+}
+
+/// The same file with the last layer cut down to nine classes.
+fn with_fewer_classes(file: &[u8]) -> Vec<u8> {
+    use safetensors::{SafeTensors, tensor::TensorView};
+    let tensors = SafeTensors::deserialize(file).unwrap();
+    let views = tensors.iter().map(|(name, view)| {
+        let mut shape = view.shape().to_vec();
+        if name.starts_with("head.fc.") {
+            shape[0] = 9;
+        }
+        let bytes = 4 * shape.iter().product::<usize>();
+        (name.to_owned(), TensorView::new(view.dtype(), shape, &view.data()[..bytes]).unwrap())
+    });
+    safetensors::serialize(views.collect::<Vec<_>>(), None).unwrap()
+}
+
+/// A pickle that would run a command if anything ran it.
+#[test]
+fn a_pickle_that_calls_a_function_is_refused_by_its_name() {
+    let folder = folder();
+    let call = b"\x80\x02cos\nsystem\nX\x05\x00\x00\x00touchq\x00\x85R.";
+    let magic_and_protocol = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.";
+    let machine = b"\x80\x02}(X\x0d\x00\x00\x00little_endian\x88u.";
+    let legacy = [&magic_and_protocol[..], machine, call].concat();
+    fs::write(folder.path("evil.pt"), legacy).unwrap();
+    folder.run("import --model micro --weights @evil.pt --output @out").failed(1, &["evil.pt", "os.system"]);
+    assert!(!folder.path("out").exists());
+}

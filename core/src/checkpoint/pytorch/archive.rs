@@ -1,0 +1,143 @@
+//! The format since torch 1.6: a zip archive of stored entries, all in one folder.
+//!
+//! `data.pkl` is the object, `data/<key>` the elements of a storage, `byteorder` (since torch 2.1) says `little`. The
+//! checksums of the entries are not looked at: torch has a switch to leave them out, and does not look either.
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    io::{BufReader, Read, Seek, SeekFrom},
+    path::Path,
+};
+
+pub(super) use super::zip_directory::{DIRECTORY_CAP, ENTRY_NAME_CAP};
+use super::{
+    error::{PytorchError, at, cut, shown},
+    object::Storage,
+    pickle::{self, Form, Object, PICKLE_CAP},
+    zip_directory::{self, Entry},
+};
+
+const PICKLE: &str = "data.pkl";
+
+/// What a TorchScript program has besides.
+const SCRIPT: &str = "constants.pkl";
+
+/// The object, and where in the file each storage of its heap starts.
+pub(super) fn open(path: &Path, file: &mut File, len: u64) -> Result<(Object, Vec<u64>), PytorchError> {
+    let mut archive = Archive::open(path, file, len)?;
+    archive.refuse_script()?;
+    archive.check_byte_order()?;
+    let object = archive.pickle()?;
+    let starts: Result<_, _> = object.heap.storages().iter().map(|storage| archive.start(storage)).collect();
+    Ok((object, starts?))
+}
+
+struct Archive<'a> {
+    path: &'a Path,
+    file: &'a mut File,
+    folder: String,
+    entries: HashMap<String, Entry>,
+}
+
+impl<'a> Archive<'a> {
+    fn open(path: &'a Path, file: &'a mut File, len: u64) -> Result<Self, PytorchError> {
+        let found = zip_directory::read(path, file, len)?;
+        check_folders(path, &found)?;
+        let folder = found.first().map(|entry| entry.folder().to_owned());
+        let folder = folder.ok_or_else(|| PytorchError::NoPickle(path.into()))?;
+        let mut entries = HashMap::new();
+        for entry in found {
+            if let Some(twice) = entries.insert(entry.name.clone(), entry) {
+                return Err(PytorchError::EntryTwice { path: path.into(), entry: shown(&twice.name) });
+            }
+        }
+        let archive = Self { path, file, folder, entries };
+        archive.check_files()?;
+        Ok(archive)
+    }
+
+    /// No entry may be the folder of another.
+    fn check_files(&self) -> Result<(), PytorchError> {
+        for name in self.entries.keys() {
+            let mut folders = name.match_indices('/').filter_map(|(end, _)| name.get(..end));
+            if let Some(entry) = folders.find(|folder| self.entries.contains_key(*folder)) {
+                return Err(PytorchError::EntryFolder { path: self.path.into(), entry: shown(entry) });
+            }
+        }
+        Ok(())
+    }
+
+    fn full_name(&self, name: &str) -> String {
+        format!("{}/{name}", self.folder)
+    }
+
+    fn entry(&self, name: &str) -> Option<&Entry> {
+        self.entries.get(&self.full_name(name))
+    }
+
+    fn refuse_script(&self) -> Result<(), PytorchError> {
+        match self.entry(SCRIPT) {
+            None => Ok(()),
+            Some(entry) => Err(PytorchError::TorchScript { path: self.path.into(), entry: shown(&entry.name) }),
+        }
+    }
+
+    /// Files of torch before 2.1 do not say; only big-endian machines wrote others then, and they are none of ours.
+    fn check_byte_order(&mut self) -> Result<(), PytorchError> {
+        const LONGEST: u64 = 16;
+        let Some((start, len)) = self.entry("byteorder").map(|entry| (entry.start, entry.len)) else { return Ok(()) };
+        let mut found = Vec::new();
+        self.file.seek(SeekFrom::Start(start)).map_err(at("read", self.path))?;
+        self.file.take(len.min(LONGEST)).read_to_end(&mut found).map_err(at("read", self.path))?;
+        if found == b"little" && len <= LONGEST {
+            return Ok(());
+        }
+        Err(PytorchError::ByteOrder { path: self.path.into(), found: shown(&String::from_utf8_lossy(&found)) })
+    }
+
+    fn pickle(&mut self) -> Result<Object, PytorchError> {
+        let Some(entry) = self.entry(PICKLE) else { return Err(PytorchError::NoPickle(self.path.into())) };
+        let (start, len) = (entry.start, entry.len);
+        if len > PICKLE_CAP {
+            return Err(PytorchError::PickleTooLong(self.path.into()));
+        }
+        self.refuse_archive(start, len)?;
+        self.file.seek(SeekFrom::Start(start)).map_err(at("read", self.path))?;
+        let mut reader = BufReader::new(&mut *self.file).take(len);
+        let object = pickle::load(self.path, &mut reader, Form::Archive)?;
+        match reader.limit() {
+            0 => Ok(object),
+            bytes => Err(PytorchError::Leftover { path: self.path.into(), part: "the pickle", bytes }),
+        }
+    }
+
+    fn refuse_archive(&mut self, start: u64, len: u64) -> Result<(), PytorchError> {
+        let mut magic = [0; 4];
+        if len < 4 {
+            return Ok(());
+        }
+        self.file.seek(SeekFrom::Start(start)).map_err(at("read", self.path))?;
+        self.file.read_exact(&mut magic).map_err(cut("its pickle", self.path))?;
+        if magic != zip_directory::MAGIC {
+            return Ok(());
+        }
+        Err(PytorchError::NestedArchive { path: self.path.into(), entry: shown(&self.full_name(PICKLE)) })
+    }
+
+    fn start(&self, storage: &Storage) -> Result<u64, PytorchError> {
+        let missing = || PytorchError::StorageMissing { path: self.path.into(), key: shown(&storage.key) };
+        let entry = self.entry(&format!("data/{}", storage.key)).ok_or_else(missing)?;
+        storage.check_len(self.path, entry.len)?;
+        Ok(entry.start)
+    }
+}
+
+fn check_folders(path: &Path, entries: &[Entry]) -> Result<(), PytorchError> {
+    let mut folders = entries.iter().map(Entry::folder);
+    let Some(first) = folders.next() else { return Ok(()) };
+    match folders.find(|folder| *folder != first) {
+        None => Ok(()),
+        Some(second) => Err(PytorchError::Folders { path: path.into(), first: shown(first), second: shown(second) }),
+    }
+}

@@ -1,0 +1,121 @@
+//! The format before torch 1.6: five pickles one after the other, then the storages.
+//!
+//! The pickles are a magic number, the protocol's version, facts about the machine, the object, and the list of keys of
+//! the storages. Each storage is its number of elements as 64 bits, then the elements.
+
+use std::{
+    collections::HashSet,
+    fs::File,
+    io::{BufReader, Read, Seek, SeekFrom},
+    path::Path,
+    rc::Rc,
+};
+
+use super::{
+    error::{PytorchError, at, cut, shown},
+    object::{Heap, Value},
+    pickle::{self, Form, Object},
+};
+
+/// The pickle of torch's magic number, 0x1950a86a20f9469cfc6c, with which such a file starts.
+pub(super) const MAGIC: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
+
+const VERSION: i64 = 1001;
+
+/// The object, and where in the file each storage of its heap starts.
+pub(super) fn open(path: &Path, file: &mut File, len: u64) -> Result<(Object, Vec<u64>), PytorchError> {
+    let mut reader = BufReader::new(file);
+    let magic = u64::try_from(MAGIC.len()).unwrap_or(u64::MAX);
+    reader.seek(SeekFrom::Start(magic)).map_err(at("read", path))?;
+    check_version(path, &mut reader)?;
+    check_machine(path, &mut reader)?;
+    let object = pickle::load(path, &mut reader, Form::Legacy)?;
+    let keys = keys(path, &mut reader)?;
+    let starts = Storages { path, reader, len }.locate(&object.heap, &keys)?;
+    Ok((object, starts))
+}
+
+fn check_version(path: &Path, reader: &mut impl Read) -> Result<(), PytorchError> {
+    match pickle::load(path, reader, Form::Legacy)?.root {
+        Value::Int(VERSION) => Ok(()),
+        _ => Err(PytorchError::LegacyPart { path: path.into(), part: "version" }),
+    }
+}
+
+fn check_machine(path: &Path, reader: &mut impl Read) -> Result<(), PytorchError> {
+    let Object { heap, root } = pickle::load(path, reader, Form::Legacy)?;
+    let facts = if let Value::Dict(dict) = root { heap.dict(dict) } else { None };
+    match facts.and_then(|facts| facts.get("little_endian")) {
+        Some(Value::Bool(true)) => Ok(()),
+        Some(Value::Bool(false)) => Err(PytorchError::ByteOrder { path: path.into(), found: "big".into() }),
+        _ => Err(PytorchError::LegacyPart { path: path.into(), part: "description of the machine" }),
+    }
+}
+
+fn keys(path: &Path, reader: &mut impl Read) -> Result<Vec<Rc<str>>, PytorchError> {
+    let Object { heap, root } = pickle::load(path, reader, Form::Legacy)?;
+    let Value::List(list) = root else {
+        return Err(PytorchError::LegacyPart { path: path.into(), part: "list of storages" });
+    };
+    let key = |value: &Value| match value {
+        Value::Text(key) => Ok(Rc::clone(key)),
+        _ => Err(PytorchError::LegacyPart { path: path.into(), part: "list of storages" }),
+    };
+    heap.sequence(list).iter().map(key).collect()
+}
+
+/// The end of the file, after the pickles.
+struct Storages<'a, R> {
+    path: &'a Path,
+    reader: R,
+    len: u64,
+}
+
+impl<R: Read + Seek> Storages<'_, R> {
+    /// Where each storage of the heap starts; they lie in the file in the order of `keys`.
+    fn locate(mut self, heap: &Heap, keys: &[Rc<str>]) -> Result<Vec<u64>, PytorchError> {
+        let mut starts = vec![None; heap.storages().len()];
+        let mut seen = HashSet::new();
+        for key in keys {
+            let id = heap.storage(key).ok_or_else(|| self.unknown(key))?;
+            if !seen.insert(id) {
+                return Err(PytorchError::StorageTwice { path: self.path.into(), key: shown(key) });
+            }
+            let start = self.pass(heap, id)?;
+            starts.iter_mut().skip(id).take(1).for_each(|slot| *slot = Some(start));
+        }
+        self.check_end()?;
+        let missing = |key: &str| PytorchError::StorageMissing { path: self.path.into(), key: shown(key) };
+        let both = starts.into_iter().zip(heap.storages());
+        both.map(|(start, storage)| start.ok_or_else(|| missing(&storage.key))).collect()
+    }
+
+    /// Steps over one storage; returns where its elements start.
+    fn pass(&mut self, heap: &Heap, id: usize) -> Result<u64, PytorchError> {
+        let mut count = [0; 8];
+        self.reader.read_exact(&mut count).map_err(cut("the length of a storage", self.path))?;
+        let start = self.reader.stream_position().map_err(at("read", self.path))?;
+        let Some(storage) = heap.storages().get(id) else { return Ok(start) };
+        let width = u64::from(storage.dtype.width());
+        let bytes = u64::from_le_bytes(count).saturating_mul(width);
+        storage.check_len(self.path, bytes)?;
+        let left = self.len.saturating_sub(start);
+        if bytes > left {
+            return storage.check_len(self.path, left).map(|()| start);
+        }
+        self.reader.seek(SeekFrom::Start(start.saturating_add(bytes))).map_err(at("read", self.path))?;
+        Ok(start)
+    }
+
+    fn check_end(&mut self) -> Result<(), PytorchError> {
+        let end = self.reader.stream_position().map_err(at("read", self.path))?;
+        match self.len.saturating_sub(end) {
+            0 => Ok(()),
+            bytes => Err(PytorchError::Leftover { path: self.path.into(), part: "the last storage", bytes }),
+        }
+    }
+
+    fn unknown(&self, key: &str) -> PytorchError {
+        PytorchError::StorageUnknown { path: self.path.into(), key: shown(key) }
+    }
+}

@@ -1,0 +1,241 @@
+//! Reading the checkpoints that `torch.save` writes, `.pt` and `.pth`, without Python and without trust.
+//!
+//! Such a file is a program in Python's pickle language with the tensors' elements beside it, and what reads it usually
+//! does whatever the program says. Here a small machine knows the instructions and the few names that tensors need; any
+//! other is an error that says what the file wanted. Nothing is called, and no memory is taken that the file does not
+//! account for.
+//!
+//! ```text
+//! archive, zip_directory   the zip container, torch 1.6 and later
+//! legacy                   the container before that
+//! pickle, opcode           the machine
+//! object, rebuild          what it can build: values, storages, tensors
+//! state                    from the object to named tensors
+//! ```
+//!
+//! # Which tensors
+//! The file has to hold a dict. If it has an entry `model`, `state_dict` or `model_ema` that is a dict with tensors, the
+//! first of them in this order is read and the rest of the file ignored; otherwise the dict itself is read. Dicts inside
+//! are flattened: `{"encoder": {"weight": ..}}` has `encoder.weight`. If every name starts with `module.`, which
+//! `DistributedDataParallel` adds, that is taken away. Numbers, texts, lists and so on beside the tensors are ignored, and
+//! so are tensors in lists or under keys that are no text.
+
+mod archive;
+mod dtype;
+mod error;
+mod legacy;
+mod object;
+mod opcode;
+mod pickle;
+mod rebuild;
+mod state;
+#[cfg(test)]
+mod tests;
+mod zip_directory;
+
+use std::{
+    collections::HashMap,
+    fs::{self, File},
+    io::{self, Read, Seek, SeekFrom},
+    path::{Path, PathBuf},
+};
+
+pub use dtype::Dtype;
+pub use error::PytorchError;
+
+use dtype::Decoder;
+use error::{at, cut};
+use object::{Heap, Tensor};
+use pickle::Object;
+
+/// Bytes that are read at a time; a multiple of every element's width.
+const CHUNK: usize = 1 << 16;
+
+/// Most elements of a storage that are held at once to put a tensor in order that is not contiguous: 1 GiB.
+const SPAN_CAP: u64 = 1 << 28;
+
+/// A checkpoint of PyTorch whose pickle has been run and whose tensors have been found sound.
+#[derive(Debug)]
+pub struct PytorchFile {
+    path: PathBuf,
+    file: File,
+    tensors: Vec<Placed>,
+    by_name: HashMap<String, usize>,
+}
+
+/// A named tensor and its place in the file.
+#[derive(Debug)]
+struct Placed {
+    name: String,
+    dtype: Dtype,
+    tensor: Tensor,
+    /// Number of elements.
+    len: usize,
+    /// Elements of the file from the first to the last.
+    span: u64,
+    /// First byte of the first element.
+    start: u64,
+}
+
+enum Container {
+    Archive,
+    Legacy,
+}
+
+impl PytorchFile {
+    /// Whether the file starts as one that `torch.save` wrote. That does not mean that [`Self::open`] accepts it; any zip
+    /// archive starts the same.
+    ///
+    /// # Errors
+    /// If the file cannot be read. A directory is simply no such file.
+    pub fn is_pytorch(path: &Path) -> io::Result<bool> {
+        if !fs::metadata(path)?.is_file() {
+            return Ok(false);
+        }
+        Ok(container(&mut File::open(path)?)?.is_some())
+    }
+
+    /// Runs the file's pickle and checks every tensor against its storage. Reads no tensor's elements.
+    ///
+    /// # Errors
+    /// If the file cannot be read, is damaged, or wants something else than tensors; see [`PytorchError`].
+    pub fn open(path: &Path) -> Result<Self, PytorchError> {
+        let mut file = File::open(path).map_err(at("open", path))?;
+        let len = file.metadata().map_err(at("read", path))?.len();
+        let (object, starts) = match container(&mut file).map_err(at("read", path))? {
+            Some(Container::Archive) => archive::open(path, &mut file, len)?,
+            Some(Container::Legacy) => legacy::open(path, &mut file, len)?,
+            None => return Err(PytorchError::NotPytorch(path.into())),
+        };
+        let tensors = place(path, &object, &starts)?;
+        let by_name = tensors.iter().enumerate().map(|(index, tensor)| (tensor.name.clone(), index)).collect();
+        Ok(Self { path: path.into(), file, tensors, by_name })
+    }
+
+    /// Names and shapes of all tensors, in the order of the file. The product of a shape does not overflow, and is no more
+    /// than the elements of the tensor's storage in the file.
+    pub fn tensors(&self) -> impl Iterator<Item = (&str, &[usize])> {
+        self.tensors.iter().map(|placed| (&*placed.name, &*placed.tensor.shape))
+    }
+
+    /// Type of a tensor's elements; none if there is no such tensor.
+    pub fn dtype(&self, name: &str) -> Option<Dtype> {
+        self.by_name.get(name).and_then(|index| self.tensors.get(*index)).map(|placed| placed.dtype)
+    }
+
+    /// Fills `into` with a tensor's elements in row-major order, whatever their order in the file. Floating-point numbers of
+    /// any width become f32: halves exactly, doubles rounded to nearest.
+    ///
+    /// # Errors
+    /// If there is no such tensor, if it is not of floating-point numbers or of another length than `into`, or if the file
+    /// cannot be read. `into` may then be filled in part.
+    pub fn read(&mut self, name: &str, into: &mut [f32]) -> Result<(), PytorchError> {
+        let placed = self.by_name.get(name).and_then(|index| self.tensors.get(*index));
+        let placed = placed.ok_or_else(|| no_tensor(&self.path, name))?;
+        let decode = placed.check(&self.path, into.len())?;
+        let mut elements = Elements { path: &self.path, file: &mut self.file, dtype: placed.dtype, decode };
+        if placed.tensor.is_contiguous() {
+            return elements.read(placed.start, into);
+        }
+        let mut span = vec![0.0; placed.checked_span(&self.path)?];
+        elements.read(placed.start, &mut span)?;
+        gather(&placed.tensor, &span, into);
+        Ok(())
+    }
+}
+
+fn container(file: &mut File) -> io::Result<Option<Container>> {
+    let mut head = Vec::new();
+    file.take(64).read_to_end(&mut head)?;
+    Ok(if head.starts_with(&zip_directory::MAGIC) {
+        Some(Container::Archive)
+    } else if head.starts_with(legacy::MAGIC) {
+        Some(Container::Legacy)
+    } else {
+        None
+    })
+}
+
+fn no_tensor(path: &Path, name: &str) -> PytorchError {
+    PytorchError::NoTensor { path: path.into(), name: name.into() }
+}
+
+fn place(path: &Path, object: &Object, starts: &[u64]) -> Result<Vec<Placed>, PytorchError> {
+    let named = state::named(path, object)?;
+    let placed = |(name, tensor): (String, usize)| {
+        // Both are there: the state has numbers of this heap only.
+        let missing = no_tensor(path, &name);
+        Placed::new(name, tensor, &object.heap, starts).ok_or(missing)
+    };
+    named.into_iter().map(placed).collect()
+}
+
+impl Placed {
+    fn new(name: String, tensor: usize, heap: &Heap, starts: &[u64]) -> Option<Self> {
+        let tensor = heap.tensor(tensor)?.clone();
+        let dtype = heap.storages().get(tensor.storage)?.dtype;
+        let (len, span) = (tensor.elements()?, tensor.span()?);
+        let before = tensor.offset.checked_mul(dtype.width().into())?;
+        let start = starts.get(tensor.storage)?.checked_add(before)?;
+        Some(Self { name, dtype, tensor, len, span, start })
+    }
+
+    fn check(&self, path: &Path, asked: usize) -> Result<Decoder, PytorchError> {
+        let (path, name, dtype) = (path.into(), self.name.clone(), self.dtype);
+        let Some(decode) = dtype.decoder() else { return Err(PytorchError::Dtype { path, name, dtype }) };
+        if asked != self.len {
+            return Err(PytorchError::Length { path, name, elements: self.len, asked });
+        }
+        Ok(decode)
+    }
+
+    /// The span, if it is one to hold in memory. It is never longer than the storage in the file.
+    fn checked_span(&self, path: &Path) -> Result<usize, PytorchError> {
+        let span = usize::try_from(self.span).ok().filter(|_| self.span <= SPAN_CAP);
+        span.ok_or_else(|| PytorchError::Strewn { path: path.into(), name: self.name.clone(), span: self.span })
+    }
+}
+
+/// Elements of one type in a file.
+struct Elements<'a> {
+    path: &'a Path,
+    file: &'a mut File,
+    dtype: Dtype,
+    decode: Decoder,
+}
+
+impl Elements<'_> {
+    /// Elements that lie back to back.
+    fn read(&mut self, start: u64, into: &mut [f32]) -> Result<(), PytorchError> {
+        let width = usize::from(self.dtype.width()).max(1);
+        let mut bytes = vec![0; CHUNK.min(into.len().saturating_mul(width))];
+        self.file.seek(SeekFrom::Start(start)).map_err(at("read", self.path))?;
+        for values in into.chunks_mut(CHUNK / width) {
+            bytes.truncate(values.len().saturating_mul(width));
+            self.file.read_exact(&mut bytes).map_err(cut("a tensor", self.path))?;
+            (self.decode)(&bytes, values);
+        }
+        Ok(())
+    }
+}
+
+/// Copies elements from the order of the storage to row-major order. `span` starts at the tensor's first element.
+fn gather(tensor: &Tensor, span: &[f32], into: &mut [f32]) {
+    // An axis of one index has a stride without meaning.
+    let axes = tensor.shape.iter().zip(&tensor.strides).filter(|(size, _)| **size > 1);
+    let axes: Vec<_> = axes.map(|(&size, &stride)| (size, usize::try_from(stride).unwrap_or(usize::MAX))).collect();
+    let mut index = vec![0_usize; axes.len()];
+    let mut from = 0_usize;
+    for value in into {
+        *value = span.get(from).copied().unwrap_or(f32::NAN);
+        for (index, &(size, stride)) in index.iter_mut().zip(&axes).rev() {
+            *index += 1;
+            from = from.saturating_add(stride);
+            if *index < size {
+                break;
+            }
+            from = from.saturating_sub(size.saturating_mul(stride));
+            *index = 0;
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! Lies of the pickle.
+
+use super::{
+    PytorchError, archive,
+    forge::{Pickle, SIX},
+    names, open, refusal, refused,
+};
+
+/// An archive with a pickle of these instructions.
+fn raw(instructions: &[u8]) -> Vec<u8> {
+    archive(&Pickle::new().raw(instructions).stop())
+}
+
+#[test]
+fn calls_of_other_functions() {
+    for (module, name) in [
+        ("os", "system"),
+        ("argparse", "Namespace"),
+        ("builtins", "eval"),
+        ("torch", "load"),
+        ("torch._utils", "_rebuild_tensor_v3"),
+        ("torch", "ComplexFloatStorage"),
+        ("collections", "defaultdict"),
+    ] {
+        let pickle = Pickle::new().global(module, name).text("echo").raw(b"\x85R").stop();
+        let message = refused!(archive(&pickle), PytorchError::Global { .. });
+        assert!(message.contains(&format!("wants to call `{module}.{name}`; only tensors are read")), "{message}");
+        assert!(message.contains("torch.save(model.state_dict()") && message.contains("safetensors"), "{message}");
+    }
+}
+
+#[test]
+fn instructions_that_name_a_class() {
+    for instructions in [&b"(ios\nsystem\n"[..], b"X\x02\0\0\0osX\x06\0\0\0system\x93", b"cos\nsystem\n)\x81"] {
+        let message = refused!(raw(instructions), PytorchError::Global { .. });
+        assert!(message.contains("`os.system`"), "{message}");
+    }
+}
+
+#[test]
+fn names_without_an_end() {
+    refused!(raw(&[b"c", &[b'x'; 1000][..]].concat()), PytorchError::Global { .. });
+}
+
+#[test]
+fn names_are_printed_without_control_characters() {
+    let message = refused!(raw(b"c\x1b[2J\nx\n"), PytorchError::Global { .. });
+    assert!(!message.contains('\u{1b}'), "{message}");
+}
+
+#[test]
+fn other_instructions() {
+    for (instruction, name) in [
+        (b'o', "OBJ"),
+        (0x81, "NEWOBJ"),
+        (0x92, "NEWOBJ_EX"),
+        (0x93, "STACK_GLOBAL"),
+        (0x82, "EXT1"),
+        (0x83, "EXT2"),
+        (0x84, "EXT4"),
+        (b'P', "PERSID"),
+        (b'0', "POP"),
+        (b'2', "DUP"),
+        (b'I', "INT"),
+        (b'B', "BINBYTES"),
+        (0x8b, "LONG4"),
+        (0x80, "PROTO"),
+        (0x95, "FRAME"),
+        (0xff, "0xff"),
+    ] {
+        let message = refused!(raw(&[instruction]), PytorchError::Opcode { at: 2, .. });
+        assert!(message.contains(name), "{message}");
+    }
+}
+
+#[test]
+fn other_protocols() {
+    refused!(archive(b"\x80\x04."), PytorchError::Protocol { found: 4, .. });
+    refused!(archive(b"}."), PytorchError::NoProtocol { found: b'}', .. });
+}
+
+#[test]
+fn a_call_of_what_is_no_function() {
+    let message = refused!(raw(b"ctorch\nFloatStorage\n)R"), PytorchError::Call { .. });
+    assert!(message.contains("`torch.FloatStorage`"), "{message}");
+    refused!(raw(b"X\x02\0\0\0os)R"), PytorchError::Call { .. });
+    refused!(raw(b"ccollections\nOrderedDict\n]R"), PytorchError::Operand { found: "a list", .. });
+}
+
+#[test]
+fn other_arguments() {
+    refused!(raw(b"ccollections\nOrderedDict\n]\x85R"), PytorchError::Arguments { .. });
+    refused!(raw(b"ctorch._utils\n_rebuild_tensor_v2\n)R"), PytorchError::Arguments { .. });
+    refused!(raw(b"ctorch._utils\n_rebuild_tensor_v2\n(NNNNNNtR"), PytorchError::Arguments { .. });
+    refused!(raw(b"ctorch._utils\n_rebuild_parameter\n)R"), PytorchError::Arguments { .. });
+    refused!(raw(b"ctorch._utils\n_rebuild_parameter\n}\x88}\x87R"), PytorchError::Arguments { .. });
+}
+
+#[test]
+fn attributes() {
+    let target = |error: PytorchError| match error {
+        PytorchError::Build { target, .. } => target,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(target(refusal(&raw(b"}}b"))), "a dict");
+    assert_eq!(target(refusal(&raw(b"ctorch\nFloatStorage\n}b"))), "torch.FloatStorage");
+    refused!(raw(b"ccollections\nOrderedDict\n)RNb"), PytorchError::Operand { .. });
+}
+
+#[test]
+fn a_note_that_was_never_taken() {
+    refused!(raw(b"h\x05"), PytorchError::Memo { index: 5, at: 2, .. });
+    refused!(raw(b"j\xff\xff\xff\xff"), PytorchError::Memo { index: u32::MAX, .. });
+}
+
+#[test]
+fn too_few_values() {
+    let cases =
+        [&b""[..], b"\x85", b"N\x86", b"t", b"u", b"}Nu", b"s", b"}(Nu", b"a", b"e", b"(q\0", b"R", b"b", b"Q", b"N(a"];
+    for instructions in cases {
+        refused!(raw(instructions), PytorchError::Underflow { .. });
+    }
+}
+
+#[test]
+fn values_of_another_type() {
+    refused!(raw(b"NNNs"), PytorchError::Operand { found: "None", .. });
+    refused!(raw(b"}(NNe"), PytorchError::Operand { found: "a dict", .. });
+    refused!(raw(b"}]Ns"), PytorchError::Operand { found: "a list", .. });
+}
+
+#[test]
+fn values_left_over() {
+    refused!(raw(b"NN"), PytorchError::Unbalanced { values: 1, .. });
+    refused!(raw(b"N(N"), PytorchError::Unbalanced { values: 2, .. });
+}
+
+#[test]
+fn a_pickle_without_an_end() {
+    refused!(archive(b"\x80\x02}"), PytorchError::Truncated { .. });
+}
+
+#[test]
+fn absurd_lengths() {
+    refused!(raw(b"X\xff\xff\xff\xff"), PytorchError::TextTooLong { claimed: u32::MAX, .. });
+    refused!(raw(b"\x8a\xff"), PytorchError::IntTooLong { claimed: 255, .. });
+    refused!(raw(b"X\0\0\x10\0"), PytorchError::Truncated { .. });
+}
+
+#[test]
+fn a_text_that_is_none() {
+    refused!(raw(b"X\x01\0\0\0\xff"), PytorchError::Utf8 { .. });
+}
+
+#[test]
+fn a_key_that_is_set_twice() {
+    let pickle = Pickle::new().raw(b"}").text("a").raw(b"Ns").text("a").raw(b"Ns").stop();
+    refused!(archive(&pickle), PytorchError::KeyTwice { key, .. } if key == "a");
+}
+
+#[test]
+fn more_instructions_than_allowed() {
+    let mut pickle = Pickle::new();
+    pickle.raw(&vec![b'}'; (1 << 20) + 1]);
+    refused!(archive(&pickle.stop()), PytorchError::TooManySteps(_));
+}
+
+#[test]
+fn references_to_other_things() {
+    let wrong = |instructions: &[u8]| _ = refused!(raw(instructions), PytorchError::PersistentId { .. });
+    wrong(b"NQ");
+    wrong(b")Q");
+    wrong(b"X\x01\0\0\x000Q");
+    for (tag, class, key, elements) in [
+        ("module", "FloatStorage", "0", 6),
+        ("storage", "FloatStorage", "../../etc/passwd", 6),
+        ("storage", "FloatStorage", "", 6),
+        ("storage", "FloatStorage", "0", -1),
+    ] {
+        let mut pickle = Pickle::new();
+        pickle.raw(b"(").text(tag).global("torch", class).text(key).text("cpu").int(elements).raw(b"tQ");
+        refused!(archive(&pickle.stop()), PytorchError::PersistentId { .. });
+    }
+    let mut pickle = Pickle::new();
+    pickle.raw(b"(").text("storage").global("collections", "OrderedDict").text("0").text("cpu").int(6).raw(b"tQ");
+    refused!(archive(&pickle.stop()), PytorchError::PersistentId { .. });
+}
+
+#[test]
+fn one_storage_of_two_kinds() {
+    for (class, elements) in [("HalfStorage", 6), ("FloatStorage", 7)] {
+        let pickle = Pickle::new().storage("FloatStorage", "0", 6).storage(class, "0", elements).stop();
+        refused!(archive(&pickle), PytorchError::StorageTwice { .. });
+    }
+}
+
+#[test]
+fn more_tensors_than_allowed() {
+    // The arguments once, the call as often as it takes.
+    let mut pickle = Pickle::new();
+    pickle.raw(b"(").global("torch._utils", "_rebuild_tensor_v2").raw(b"(").storage("FloatStorage", "0", 6);
+    pickle.raw(b"K\x00K\x06\x85K\x01\x85\x89}tr\x00\x01\x00\x00R");
+    for _ in 0..1 << 16 {
+        pickle.global("torch._utils", "_rebuild_tensor_v2").raw(b"j\x00\x01\x00\x00R");
+    }
+    refused!(archive(&pickle.raw(b"t").stop()), PytorchError::TooManyTensors(_));
+}
+
+#[test]
+fn lists_that_share_lists_cost_nothing() {
+    // Ten references to the list before, forty times: 10^40 elements if anybody wrote them out.
+    let mut pickle = Pickle::new();
+    pickle.raw(b"}(").text("a").tensor(SIX).text("laughs").raw(b"(]r\x00\x01\x00\x00");
+    for _ in 0..40 {
+        pickle.raw(b"](").raw(&b"j\x00\x01\x00\x00".repeat(10)).raw(b"er\x00\x01\x00\x00");
+    }
+    assert_eq!(names(&open(&archive(&pickle.raw(b"tu").stop())).unwrap()), ["a"]);
+}
+
+#[test]
+fn a_list_in_itself_is_ignored() {
+    let mut pickle = Pickle::new();
+    pickle.raw(b"}(").text("a").tensor(SIX).text("l").raw(b"]r\x00\x01\x00\x00j\x00\x01\x00\x00au");
+    assert_eq!(names(&open(&archive(&pickle.stop())).unwrap()), ["a"]);
+}
+
+#[test]
+fn tuples_as_deep_as_they_can_be_do_not_recurse() {
+    let mut pickle = Pickle::new();
+    pickle.raw(b"}(").text("a").tensor(SIX).text("deep").raw(b")").raw(&[0x85; 1_000_000]).raw(b"u");
+    assert_eq!(names(&open(&archive(&pickle.stop())).unwrap()), ["a"]);
+}
