@@ -1,7 +1,7 @@
 //! The format since torch 1.6: a zip archive of stored entries, all in one folder.
 //!
-//! `data.pkl` is the object, `data/<key>` the elements of a storage, `byteorder` (since torch 2.1) says `little`. The
-//! checksums of the entries are not looked at: torch has a switch to leave them out, and does not look either.
+//! `data.pkl` is the object, `data/<key>` the elements of a storage; `byteorder`, which early versions leave out, says
+//! `little`. The checksums of the entries are not looked at: torch has a switch to leave them out, and does not look either.
 
 use std::{
     collections::HashMap,
@@ -20,13 +20,12 @@ use super::{
 
 const PICKLE: &str = "data.pkl";
 
-/// What a TorchScript program has besides.
-const SCRIPT: &str = "constants.pkl";
+/// What a TorchScript program has besides, in its folder: a file, and a folder of compressed files.
+const SCRIPT: [&str; 2] = ["constants.pkl", "code"];
 
 /// The object, and where in the file each storage of its heap starts.
 pub(super) fn open(path: &Path, file: &mut File, len: u64) -> Result<(Object, Vec<u64>), PytorchError> {
     let mut archive = Archive::open(path, file, len)?;
-    archive.refuse_script()?;
     archive.check_byte_order()?;
     let object = archive.pickle()?;
     let starts: Result<_, _> = object.heap.storages().iter().map(|storage| archive.start(storage)).collect();
@@ -42,7 +41,7 @@ struct Archive<'a> {
 
 impl<'a> Archive<'a> {
     fn open(path: &'a Path, file: &'a mut File, len: u64) -> Result<Self, PytorchError> {
-        let found = zip_directory::read(path, file, len)?;
+        let found = zip_directory::read(path, file, len, |name| refuse_script(path, name))?;
         check_folders(path, &found)?;
         let folder = found.first().map(|entry| entry.folder().to_owned());
         let folder = folder.ok_or_else(|| PytorchError::NoPickle(path.into()))?;
@@ -76,14 +75,7 @@ impl<'a> Archive<'a> {
         self.entries.get(&self.full_name(name))
     }
 
-    fn refuse_script(&self) -> Result<(), PytorchError> {
-        match self.entry(SCRIPT) {
-            None => Ok(()),
-            Some(entry) => Err(PytorchError::TorchScript { path: self.path.into(), entry: shown(&entry.name) }),
-        }
-    }
-
-    /// Files of torch before 2.1 do not say; only big-endian machines wrote others then, and they are none of ours.
+    /// Early files do not say. They are taken as little-endian, as all machines are that models are trained on.
     fn check_byte_order(&mut self) -> Result<(), PytorchError> {
         const LONGEST: u64 = 16;
         let Some((start, len)) = self.entry("byteorder").map(|entry| (entry.start, entry.len)) else { return Ok(()) };
@@ -139,5 +131,14 @@ fn check_folders(path: &Path, entries: &[Entry]) -> Result<(), PytorchError> {
     match folders.find(|folder| *folder != first) {
         None => Ok(()),
         Some(second) => Err(PytorchError::Folders { path: path.into(), first: shown(first), second: shown(second) }),
+    }
+}
+
+fn refuse_script(path: &Path, name: &str) -> Result<(), PytorchError> {
+    match name.split('/').nth(1) {
+        Some(part) if SCRIPT.contains(&part) => {
+            Err(PytorchError::TorchScript { path: path.into(), entry: shown(name) })
+        }
+        _ => Ok(()),
     }
 }

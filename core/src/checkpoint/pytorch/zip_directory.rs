@@ -61,8 +61,13 @@ impl Entry {
     }
 }
 
-/// All entries in the order of their place in the file.
-pub(super) fn read(path: &Path, file: &mut File, len: u64) -> Result<Vec<Entry>, PytorchError> {
+/// All entries in the order of their place in the file. Names are shown to `refuse` before anything else is checked.
+pub(super) fn read(
+    path: &Path,
+    file: &mut File,
+    len: u64,
+    refuse: impl Fn(&str) -> Result<(), PytorchError>,
+) -> Result<Vec<Entry>, PytorchError> {
     let end = find_end(path, file, len)?;
     if end.len > DIRECTORY_CAP {
         return Err(PytorchError::DirectoryTooLarge { path: path.into(), claimed: end.len });
@@ -72,7 +77,9 @@ pub(super) fn read(path: &Path, file: &mut File, len: u64) -> Result<Vec<Entry>,
     let listed = list(&bytes, end.count).ok_or_else(|| PytorchError::Directory(path.into()))?;
     let mut entries = Vec::with_capacity(listed.len());
     for listed in &listed {
-        entries.push(listed.check(path, file, end.start)?);
+        let name = plain_name(path, listed.name)?;
+        refuse(&name)?;
+        entries.push(listed.check(path, file, end.start, name)?);
     }
     entries.sort_by_key(|entry| entry.header);
     check_overlap(path, &entries)?;
@@ -117,8 +124,8 @@ impl<'a> Fields<'a> {
     }
 
     /// The next field, if it is this one.
-    fn expect(&mut self, signature: u32) -> Option<()> {
-        (self.u32()? == signature).then_some(())
+    fn signature(&mut self, expected: u32) -> Option<()> {
+        (self.u32()? == expected).then_some(())
     }
 }
 
@@ -160,7 +167,7 @@ fn find_end(path: &Path, file: &mut File, len: u64) -> Result<End, PytorchError>
 
 fn parse_end(bytes: &[u8]) -> Option<End> {
     let mut fields = Fields(bytes);
-    fields.expect(END)?;
+    fields.signature(END)?;
     let disks = fields.u32()?;
     let (here, count) = (fields.u16()?, fields.u16()?);
     let (len, start, comment) = (fields.u32()?, fields.u32()?, fields.u16()?);
@@ -174,7 +181,7 @@ fn find_end_64(path: &Path, file: &mut File, end: u64) -> Result<Option<(End, u6
     let Some(place) = end.checked_sub(bytes.len() as u64) else { return Ok(None) };
     read_at(path, file, place, &mut bytes)?;
     let (record, locator) = bytes.split_at(END_64_LEN);
-    if Fields(locator).expect(LOCATOR_64).is_none() {
+    if Fields(locator).signature(LOCATOR_64).is_none() {
         return Ok(None);
     }
     let damaged = || PytorchError::DirectoryPlace(path.into());
@@ -186,14 +193,14 @@ fn find_end_64(path: &Path, file: &mut File, end: u64) -> Result<Option<(End, u6
 
 fn parse_locator(bytes: &[u8]) -> Option<u64> {
     let mut fields = Fields(bytes);
-    fields.expect(LOCATOR_64)?;
+    fields.signature(LOCATOR_64)?;
     fields.skip::<4>()?;
     fields.u64()
 }
 
 fn parse_end_64(bytes: &[u8]) -> Option<End> {
     let mut fields = Fields(bytes);
-    fields.expect(END_64)?;
+    fields.signature(END_64)?;
     let len_of_rest = fields.u64()?;
     fields.skip::<4>()?; // versions
     let disks = fields.u64()?;
@@ -224,7 +231,7 @@ fn list(bytes: &[u8], count: u64) -> Option<Vec<Listed<'_>>> {
 }
 
 fn parse_listed<'a>(fields: &mut Fields<'a>) -> Option<Listed<'a>> {
-    fields.expect(DIRECTORY_ENTRY)?;
+    fields.signature(DIRECTORY_ENTRY)?;
     fields.skip::<4>()?; // versions
     let (flags, method) = (fields.u16()?, fields.u16()?);
     fields.skip::<8>()?; // time, checksum
@@ -258,8 +265,7 @@ fn extra_64(extra: &[u8]) -> Option<&[u8]> {
 }
 
 impl Listed<'_> {
-    fn check(&self, path: &Path, file: &mut File, directory: u64) -> Result<Entry, PytorchError> {
-        let name = plain_name(path, self.name)?;
+    fn check(&self, path: &Path, file: &mut File, directory: u64, name: String) -> Result<Entry, PytorchError> {
         self.check_stored(path, &name)?;
         let range = || PytorchError::EntryRange { path: path.into(), entry: shown(&name) };
         let after = self.header.checked_add(ENTRY_LEN as u64).ok_or_else(range)?;
@@ -300,7 +306,7 @@ impl Listed<'_> {
     /// Lengths of the name and of the extra field in the entry's own header, if that says what the directory says.
     fn compare(&self, header: &[u8]) -> Option<(u16, u16)> {
         let mut fields = Fields(header);
-        fields.expect(ENTRY)?;
+        fields.signature(ENTRY)?;
         fields.skip::<2>()?; // version
         let (flags, method) = (fields.u16()?, fields.u16()?);
         fields.skip::<8>()?; // time, checksum

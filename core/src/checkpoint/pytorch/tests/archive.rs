@@ -163,6 +163,8 @@ fn an_archive_in_the_place_of_the_pickle() {
 #[test]
 fn a_program() {
     refused!(with(Member::new("small.zip/constants.pkl", b"\x80\x02).")), PytorchError::TorchScript { .. });
+    let code = Member { method: 8, ..Member::new("small.zip/code/__torch__.py", b"") };
+    refused!(with(code), PytorchError::TorchScript { .. });
 }
 
 #[test]
