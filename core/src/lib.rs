@@ -54,6 +54,7 @@ pub mod onnx;
 pub mod ops;
 pub mod optim;
 pub mod plan;
+pub mod profile;
 pub mod simd;
 pub mod visibility;
 

@@ -1,14 +1,19 @@
 //! `convnext bench`: how fast one job runs here.
 
+mod breakdown;
 mod jobs;
 
 use std::path::PathBuf;
 
 use clap::ValueEnum;
-use convnext_core::{Entry, simd::Level};
+use convnext_core::{
+    Entry, profile,
+    simd::{Level, Precision},
+};
 use serde::Serialize;
 
 use crate::{Context, Failure, Outcome, host, output};
+use breakdown::Breakdown;
 
 /// Measures images per second: of whole training steps, of inference, or of loading data.
 #[derive(Debug, clap::Args)]
@@ -32,6 +37,12 @@ pub struct Args {
     /// Where to compute.
     #[arg(long, value_enum, default_value_t = Device::Cpu)]
     device: Device,
+    /// The type of the products' operands: f32 or bf16. All else is f32.
+    #[arg(long, default_value_t = Precision::F32)]
+    dtype: Precision,
+    /// The instruction set; `convnext doctor` lists those of this machine.
+    #[arg(long)]
+    level: Option<Level>,
     /// Steps that are measured.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     steps: u32,
@@ -41,6 +52,9 @@ pub struct Args {
     /// Shards to load, for `--job load`.
     #[arg(long, value_name = "GLOB", required_if_eq("job", "load"))]
     data: Option<String>,
+    /// Also says how long each operation and each kernel took.
+    #[arg(long)]
+    breakdown: bool,
     /// Writes one line of JSON.
     #[arg(long)]
     json: bool,
@@ -120,24 +134,34 @@ struct Report {
     dtype: &'static str,
     level: &'static str,
     peak_rss_mb: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    breakdown: Option<Breakdown>,
 }
 
 /// Runs the command.
 pub fn run(args: &Args, context: &Context<'_>) -> Outcome {
+    if let Some(level) = args.level {
+        level.force().map_err(|error| Failure::because("--level", error))?;
+    }
+    args.dtype.set();
     let bench = Bench::resolve(args, context)?;
     let mut step = jobs::prepare(&bench)?;
     for _ in 0..bench.warmup {
         step()?;
     }
+    if args.breakdown {
+        profile::start();
+    }
     let mut times = (0..bench.steps).map(|_| step()).collect::<Outcome<Vec<f64>>>()?;
+    let breakdown = args.breakdown.then(|| Breakdown::of(bench.steps, &profile::stop()));
     times.sort_by(f64::total_cmp);
-    let report = Report::of(&bench, &times);
+    let report = Report::of(&bench, &times, breakdown);
     if args.json { output::json_line(&report) } else { output::text(&text(&report)) }
 }
 
 impl Report {
     /// From the times of the steps, in milliseconds, ascending.
-    fn of(bench: &Bench<'_>, times: &[f64]) -> Self {
+    fn of(bench: &Bench<'_>, times: &[f64], breakdown: Option<Breakdown>) -> Self {
         let ms_median = median(times);
         Self {
             job: bench.job,
@@ -150,9 +174,10 @@ impl Report {
             batch: bench.batch,
             threads: rayon::current_num_threads(),
             device: Device::Cpu,
-            dtype: "f32",
+            dtype: Precision::current().name(),
             level: Level::current().name(),
             peak_rss_mb: host::peak_rss_mb(),
+            breakdown,
         }
     }
 }
@@ -164,9 +189,10 @@ fn median(ascending: &[f64]) -> f64 {
 
 fn text(report: &Report) -> String {
     let job = Job::to_possible_value(&report.job).map_or_else(String::new, |value| value.get_name().to_owned());
+    let breakdown = report.breakdown.as_ref().map_or_else(String::new, Breakdown::text);
     let memory = report.peak_rss_mb.map_or_else(String::new, |mb| format!(", at most {mb:.0} MiB in use"));
     format!(
-        "{job} {}: {:.1} img/s; {:.1} ms a step (median of {}; {:.1} to {:.1}), batch {}, {} threads, {} on {}{memory}\n",
+        "{job} {}: {:.1} img/s; {:.1} ms a step (median of {}; {:.1} to {:.1}), batch {}, {} threads, {} on {}{memory}\n{breakdown}",
         report.model,
         report.img_s,
         report.ms_median,

@@ -8,7 +8,10 @@ use super::{
     sparse::{Geometry, Patches, Sparse},
     tape::{Error, Parameters, record},
 };
-use crate::ops::block::{self, Flavour, Gradients, Saved, Weights};
+use crate::ops::{
+    block::{self, Flavour, Gradients, Saved, Weights},
+    scratch::Buffer,
+};
 
 typed_module! {
     /// A ConvNeXt V2 block on `[N, H, W, DIM]`, or on visible patches `[N, K, P, P, DIM]` of that grid.
@@ -90,7 +93,7 @@ impl Sizes {
 }
 
 /// Which parameter is which: in the order of declaration above.
-fn weights(flavour: Flavour, parameters: &[Vec<f32>]) -> Weights<'_> {
+fn weights(flavour: Flavour, parameters: &[Buffer]) -> Weights<'_> {
     let (list, gamma, beta): (_, &[f32], &[f32]) = match (flavour, parameters) {
         (Flavour::V2, [a, b, c, d, e, f, gamma, beta, g, h]) => ([a, b, c, d, e, f, g, h], gamma, beta),
         (Flavour::V1, [a, b, c, d, e, f, g, h, gamma]) => ([a, b, c, d, e, f, g, h], gamma, &[]),

@@ -7,7 +7,10 @@ use super::{
     sparse::{Patches, Sparse},
     tape::{Error, Parameters, record},
 };
-use crate::ops::densify::{self, Gradients, Weights};
+use crate::ops::{
+    densify::{self, Gradients, Weights},
+    scratch::Buffer,
+};
 
 typed_module! {
     /// Projects the visible patches `[N, VISIBLE, P, P, DIM]` and puts the mask token elsewhere: `[N, H, W, DEC]`.
@@ -23,7 +26,7 @@ typed_module! {
     }
 }
 
-fn weights(parameters: &[Vec<f32>]) -> Weights<'_> {
+fn weights(parameters: &[Buffer]) -> Weights<'_> {
     let [projection, projection_bias, mask_token] = parameters else { unreachable!() };
     Weights { projection, projection_bias, mask_token }
 }

@@ -7,7 +7,10 @@ use super::{
     sparse::{Geometry, Patches, Sparse},
     tape::{Error, Parameters, record},
 };
-use crate::ops::downsample::{self, Gradients, Weights};
+use crate::ops::{
+    downsample::{self, Gradients, Weights},
+    scratch::Buffer,
+};
 
 typed_module! {
     /// Normalises every cell of `[N, H, W, DIM]` and joins 2x2 cells into one: `[N, H_OUT, W_OUT, DIM_OUT]`.
@@ -72,7 +75,7 @@ impl<const H: usize, const W: usize, const DIM: usize, const H_OUT: usize, const
     }
 }
 
-fn weights(parameters: &[Vec<f32>]) -> Weights<'_> {
+fn weights(parameters: &[Buffer]) -> Weights<'_> {
     let [norm, norm_bias, conv, conv_bias] = parameters else { unreachable!() };
     Weights { norm, norm_bias, conv, conv_bias }
 }

@@ -6,7 +6,10 @@ use super::{
     initialise::normal,
     tape::{Error, Parameters, record},
 };
-use crate::ops::head::{self, Gradients, Saved, Weights};
+use crate::ops::{
+    head::{self, Gradients, Saved, Weights},
+    scratch::Buffer,
+};
 
 typed_module! {
     /// Pools `[N, H, W, DIM]` over the grid, normalises and classifies: logits `[N, CLASSES]`.
@@ -24,7 +27,7 @@ typed_module! {
     }
 }
 
-fn weights(parameters: &[Vec<f32>]) -> Weights<'_> {
+fn weights(parameters: &[Buffer]) -> Weights<'_> {
     let [norm, norm_bias, linear, linear_bias] = parameters else { unreachable!() };
     Weights { norm, norm_bias, linear, linear_bias }
 }

@@ -9,7 +9,10 @@ use super::{
     tape::{Error, Parameters, record, values},
 };
 use crate::{
-    ops::masked_mse::{self, Gradients, Saved, Weights},
+    ops::{
+        masked_mse::{self, Gradients, Saved, Weights},
+        scratch::Buffer,
+    },
     visibility::Visibility,
 };
 
@@ -54,7 +57,7 @@ impl Target {
     }
 }
 
-fn weights(parameters: &[Vec<f32>]) -> Weights<'_> {
+fn weights(parameters: &[Buffer]) -> Weights<'_> {
     let [prediction, prediction_bias] = parameters else { unreachable!() };
     Weights { prediction, prediction_bias }
 }

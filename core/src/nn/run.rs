@@ -7,7 +7,8 @@ use dfdx::prelude::*;
 use super::{
     cross_entropy::soft_cross_entropy,
     prediction::{Prediction, Target},
-    tape::{Error, Parameter, values},
+    stem::constant_images,
+    tape::{Error, values},
 };
 use crate::visibility::Visibility;
 
@@ -52,9 +53,8 @@ where
     M: ModuleMut<Images<H, W, C, Tracing>, Output = Logits<CLASSES, Tracing>, Error = Error>,
 {
     let images: Images<H, W, C> = device.try_tensor_from_vec(images, (samples, Const, Const, Const))?;
-    let kept = images.clone();
-    let logits = model.try_forward_mut(images.traced(gradients))?;
-    finish(soft_cross_entropy(logits, targets)?, &kept)
+    let logits = constant_images(|| model.try_forward_mut(images.traced(gradients)))?;
+    finish(soft_cross_entropy(logits, targets)?)
 }
 
 /// Adds the gradients of the masked mean squared error to `gradients`, and returns the loss with them.
@@ -82,17 +82,14 @@ pub fn autoencoder_step<
     let target = Target { images: images.clone(), visible: visible.clone(), stride, channels: C, normalised };
     let images: Images<HEIGHT, WIDTH, C> =
         device.try_tensor_from_vec(images, (visible.samples(), Const, Const, Const))?;
-    let kept = images.clone();
-    let features = decode(images.traced(gradients))?;
-    finish(prediction.try_loss(features, target)?, &kept)
+    let features = constant_images(|| decode(images.traced(gradients)))?;
+    finish(prediction.try_loss(features, target)?)
 }
 
-/// Runs the backward pass. The images' gradient, which nobody wants, is dropped: accumulated batches would pile it up.
-fn finish(loss: Tensor<Rank0, f32, Cpu, Tracing>, images: &dyn Parameter) -> Result<(f32, Gradients<f32, Cpu>), Error> {
+/// Runs the backward pass.
+fn finish(loss: Tensor<Rank0, f32, Cpu, Tracing>) -> Result<(f32, Gradients<f32, Cpu>), Error> {
     let value = loss.array();
-    let mut gradients = loss.try_backward()?;
-    drop(images.take_gradient(&mut gradients)?);
-    Ok((value, gradients))
+    Ok((value, loss.try_backward()?))
 }
 
 /// Predictions `[N, L, P * P * C]` of every patch from the decoder's features `[N, H, W, DEC]`.

@@ -1,16 +1,19 @@
 //! The stem as a module.
 
-use std::sync::Arc;
+use std::{cell::Cell, sync::Arc};
 
 use dfdx::prelude::*;
 
 use super::{
     initialise::normal,
     sparse::{Geometry, Patches, Sparse},
-    tape::{Error, Parameters, record},
+    tape::{Error, Parameters, record_input},
 };
 use crate::{
-    ops::stem::{self, Gradients, Saved, Weights},
+    ops::{
+        scratch::Buffer,
+        stem::{self, Gradients, Saved, Weights},
+    },
     visibility::Visibility,
 };
 
@@ -28,6 +31,19 @@ typed_module! {
         /// Shift of the normalisation, `[DIM]`.
         norm_bias, "norm.bias": (DIM) = TensorOptions::reset_to_zeros();
     }
+}
+
+thread_local! {
+    /// Whether nobody wants the images' gradient. A tape cannot tell a constant from what it traces.
+    static CONSTANT_IMAGES: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `work`; stems in it do not compute the images' gradient.
+pub(crate) fn constant_images<R>(work: impl FnOnce() -> R) -> R {
+    let before = CONSTANT_IMAGES.replace(true);
+    let result = work();
+    CONSTANT_IMAGES.set(before);
+    result
 }
 
 type Image<B, const H: usize, const W: usize, const C: usize, T> =
@@ -66,8 +82,9 @@ impl<
     ) -> Result<Tensor<Out, f32, Cpu, T>, Error> {
         let samples = images.shape().0.size();
         let kept = geometry.clone();
-        record(
+        record_input(
             images,
+            !CONSTANT_IMAGES.get(),
             out,
             self.parameters(),
             |x, parameters, out, keep| {
@@ -89,7 +106,7 @@ impl<
                     pass.input,
                     &pass.saved,
                     pass.output_gradient,
-                    Some(pass.input_gradient),
+                    (!pass.input_gradient.is_empty()).then_some(pass.input_gradient),
                     Gradients { conv, conv_bias, norm, norm_bias },
                 );
             },
@@ -97,7 +114,7 @@ impl<
     }
 }
 
-fn weights(parameters: &[Vec<f32>]) -> Weights<'_> {
+fn weights(parameters: &[Buffer]) -> Weights<'_> {
     let [conv, conv_bias, norm, norm_bias] = parameters else { unreachable!() };
     Weights { conv, conv_bias, norm, norm_bias }
 }

@@ -2,6 +2,8 @@
 
 use dfdx::prelude::*;
 
+use crate::{ops::scratch::Buffer, profile::timed};
+
 /// What dfdx's CPU device reports when it runs out of memory.
 pub type Error = dfdx::tensor::CpuError;
 
@@ -50,8 +52,16 @@ pub(crate) fn values<S: Shape, T>(tensor: &Tensor<S, f32, Cpu, T>) -> Vec<f32> {
     buffer
 }
 
-fn flat(tensor: &dyn Parameter) -> Vec<f32> {
-    let mut buffer = vec![0.0; tensor.length()];
+/// The same, in a buffer that is used again.
+fn kept_values<S: Shape, T>(tensor: &Tensor<S, f32, Cpu, T>) -> Buffer {
+    timed!(Kernel, "tape: input copied");
+    let mut buffer = Buffer::new(tensor.shape().num_elements());
+    tensor.copy_into(&mut buffer);
+    buffer
+}
+
+fn flat(tensor: &dyn Parameter) -> Buffer {
+    let mut buffer = Buffer::new(tensor.length());
     tensor.read(&mut buffer);
     buffer
 }
@@ -69,7 +79,8 @@ impl Parameters {
         self
     }
 
-    fn values(&self) -> Vec<Vec<f32>> {
+    fn values(&self) -> Vec<Buffer> {
+        timed!(Kernel, "tape: parameters copied");
         self.0.iter().map(|tensor| flat(&**tensor)).collect()
     }
 }
@@ -79,12 +90,12 @@ pub(crate) struct Backward<'a, Saved> {
     /// The operation's input.
     pub(crate) input: &'a [f32],
     /// Parameter values, in order.
-    pub(crate) parameters: &'a [Vec<f32>],
+    pub(crate) parameters: &'a [Buffer],
     /// What the forward pass kept.
     pub(crate) saved: Saved,
     /// Gradient of the output.
     pub(crate) output_gradient: &'a [f32],
-    /// Gradient of the input, to be added to.
+    /// Gradient of the input, to be added to; empty if nobody wants it.
     pub(crate) input_gradient: &'a mut [f32],
     /// Gradients of the parameters, to be added to.
     pub(crate) parameter_gradients: &'a mut [Vec<f32>],
@@ -105,12 +116,32 @@ where
     Out: Shape,
     T: Tape<f32, Cpu>,
     Saved: 'static,
-    Forward: FnOnce(&[f32], &[Vec<f32>], &mut [f32], bool) -> Saved,
+    Forward: FnOnce(&[f32], &[Buffer], &mut [f32], bool) -> Saved,
+    Back: 'static + FnOnce(Backward<'_, Saved>),
+{
+    record_input(input, true, shape, parameters, forward, backward)
+}
+
+/// The same, for an input whose gradient may not be wanted.
+pub(crate) fn record_input<In, Out, T, Saved, Forward, Back>(
+    input: Tensor<In, f32, Cpu, T>,
+    wanted: bool,
+    shape: Out,
+    parameters: Parameters,
+    forward: Forward,
+    backward: Back,
+) -> Result<Tensor<Out, f32, Cpu, T>, Error>
+where
+    In: Shape,
+    Out: Shape,
+    T: Tape<f32, Cpu>,
+    Saved: 'static,
+    Forward: FnOnce(&[f32], &[Buffer], &mut [f32], bool) -> Saved,
     Back: 'static + FnOnce(Backward<'_, Saved>),
 {
     // A permuted or broadcast view is copied into row-major order first; anything else passes through.
     let (input, mut tape) = input.try_contiguous()?.split_tape();
-    let input_values = values(&input);
+    let input_values = kept_values(&input);
     let mut output_values = vec![0.0; shape.num_elements()];
     let saved = forward(&input_values, &parameters.values(), &mut output_values, T::OWNS_TAPE);
     let output = input.device().try_tensor_from_vec(output_values, shape)?;
@@ -119,7 +150,10 @@ where
         tape.add_backward_op(move |gradients| {
             // The output's gradient is complete and has no later reader: it is taken, and freed at the end.
             let output_gradient = std::mem::take(&mut **gradients.get_or_alloc_mut(&output_ghost)?);
-            let mut input_gradient = std::mem::take(&mut **gradients.get_or_alloc_mut(&input_ghost)?);
+            let mut input_gradient = Vec::new();
+            if wanted {
+                input_gradient = std::mem::take(&mut **gradients.get_or_alloc_mut(&input_ghost)?);
+            }
             let mut parameter_gradients = Vec::with_capacity(parameters.0.len());
             for parameter in &parameters.0 {
                 parameter_gradients.push(parameter.take_gradient(gradients)?);
@@ -132,7 +166,9 @@ where
                 input_gradient: &mut input_gradient,
                 parameter_gradients: &mut parameter_gradients,
             });
-            **gradients.get_or_alloc_mut(&input_ghost)? = input_gradient;
+            if wanted {
+                **gradients.get_or_alloc_mut(&input_ghost)? = input_gradient;
+            }
             for (parameter, gradient) in parameters.0.iter().zip(parameter_gradients) {
                 parameter.put_gradient(gradients, gradient)?;
             }

@@ -19,7 +19,7 @@ pub mod head;
 pub mod masked_mse;
 mod parallel;
 mod reference;
-mod scratch;
+pub(crate) mod scratch;
 pub mod stem;
 
 pub use cells::Cells;

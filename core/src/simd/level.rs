@@ -25,6 +25,16 @@ pub struct ParseLevelError {
     available: String,
 }
 
+/// Another level is in use already.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the SIMD level `{current}` is in use; it cannot become `{name}`")]
+pub struct ForceLevelError {
+    name: &'static str,
+    current: &'static str,
+}
+
+static CURRENT: OnceLock<Level> = OnceLock::new();
+
 impl Level {
     /// The environment variable that forces a level: `scalar`, `v3` or `v4`.
     pub const VARIABLE: &'static str = "CONVNEXT_LEVEL";
@@ -49,11 +59,18 @@ impl Level {
     ///
     /// Panics if the variable names a level that is unknown or missing here.
     pub fn current() -> Self {
-        static CURRENT: OnceLock<Level> = OnceLock::new();
         *CURRENT.get_or_init(|| match env::var(Self::VARIABLE) {
             Ok(name) => name.parse().unwrap_or_else(|error| panic!("{}: {error}", Self::VARIABLE)),
             Err(_) => Self::detect(),
         })
+    }
+
+    /// Makes this the level of the process, whatever [`Self::VARIABLE`] says.
+    ///
+    /// An error if another one is in use already.
+    pub fn force(self) -> Result<(), ForceLevelError> {
+        let current = CURRENT.get_or_init(|| self).name();
+        if current == self.name() { Ok(()) } else { Err(ForceLevelError { name: self.name(), current }) }
     }
 
     /// Name, as [`Self::VARIABLE`] takes it.
@@ -112,7 +129,8 @@ impl<I, O, F: FnOnce(I) -> O> WithSimd for Call<I, F> {
 /// `body` is `#[inline(always)]` and generic over [`Arithmetic`]; its arguments are names. So is everything it calls,
 /// and it holds no closures: a function that stays out of line is compiled without the level's instructions.
 macro_rules! dispatch {
-    ($level:expr, $body:ident($($argument:ident),+ $(,)?)) => {
+    ($level:expr, $body:ident($($argument:ident),+ $(,)?)) => {{
+        $crate::profile::timed!(Kernel, stringify!($body));
         $level.call(
             ($($argument,)+),
             #[inline(always)]
@@ -120,7 +138,7 @@ macro_rules! dispatch {
             #[inline(always)]
             |($($argument,)+)| $body::<$crate::simd::Fused>($($argument),+),
         )
-    };
+    }};
 }
 
 pub(crate) use dispatch;

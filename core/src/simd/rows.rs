@@ -1,6 +1,7 @@
 //! Kernels over rows of channels: sums, layer normalisation, GELU and what surrounds it.
 
 use super::{Arithmetic, Level, dispatch, math};
+use crate::profile::timed;
 
 /// Lanes of the reductions over a row.
 const LANES: usize = 8;
@@ -55,6 +56,7 @@ fn add_bias_body<A: Arithmetic>(rows: &mut [f32], bias: &[f32]) {
 
 /// Fills every row with `bias`.
 pub(crate) fn fill_rows(rows: &mut [f32], bias: &[f32]) {
+    timed!(Kernel, "fill rows");
     for row in rows.chunks_exact_mut(bias.len()) {
         row.copy_from_slice(bias);
     }
@@ -203,31 +205,28 @@ fn centred_dot<A: Arithmetic>(a: &[f32], b: &[f32], mean: f32) -> f32 {
     total
 }
 
-/// `h += bias` in place, `a = gelu(h)`, `squares[c] += sum_r a^2`.
-pub(crate) fn bias_gelu(level: Level, h: &mut [f32], bias: &[f32], a: &mut [f32], squares: &mut [f32]) {
-    dispatch!(level, bias_gelu_body(h, bias, a, squares));
+/// `a = gelu(h + bias)`, and `h` becomes its derivative, `gelu'(h + bias)`.
+pub(crate) fn bias_gelu_with_derivative(level: Level, h: &mut [f32], bias: &[f32], a: &mut [f32]) {
+    dispatch!(level, bias_gelu_with_derivative_body(h, bias, a));
 }
 
 #[inline(always)]
-fn bias_gelu_body<A: Arithmetic>(h: &mut [f32], bias: &[f32], a: &mut [f32], squares: &mut [f32]) {
+fn bias_gelu_with_derivative_body<A: Arithmetic>(h: &mut [f32], bias: &[f32], a: &mut [f32]) {
     let width = bias.len();
-    let squares = &mut squares[..width];
     for (h, a) in h.chunks_exact_mut(width).zip(a.chunks_exact_mut(width)) {
         for c in 0..width {
-            h[c] += bias[c];
-            a[c] = math::gelu::<A>(h[c]);
-            squares[c] = A::multiply_add(a[c], a[c], squares[c]);
+            (a[c], h[c]) = math::gelu_with_derivative::<A>(h[c] + bias[c]);
         }
     }
 }
 
 /// `h = gelu(h + bias)` in place, `squares[c] += sum_r h^2`.
-pub(crate) fn bias_gelu_in_place(level: Level, h: &mut [f32], bias: &[f32], squares: &mut [f32]) {
-    dispatch!(level, bias_gelu_in_place_body(h, bias, squares));
+pub(crate) fn bias_gelu(level: Level, h: &mut [f32], bias: &[f32], squares: &mut [f32]) {
+    dispatch!(level, bias_gelu_body(h, bias, squares));
 }
 
 #[inline(always)]
-fn bias_gelu_in_place_body<A: Arithmetic>(h: &mut [f32], bias: &[f32], squares: &mut [f32]) {
+fn bias_gelu_body<A: Arithmetic>(h: &mut [f32], bias: &[f32], squares: &mut [f32]) {
     let width = bias.len();
     let squares = &mut squares[..width];
     for h in h.chunks_exact_mut(width) {
@@ -238,31 +237,34 @@ fn bias_gelu_in_place_body<A: Arithmetic>(h: &mut [f32], bias: &[f32], squares: 
     }
 }
 
-/// `a = gelu(h)`.
-pub(crate) fn gelu(level: Level, h: &[f32], a: &mut [f32]) {
-    dispatch!(level, gelu_body(h, a));
+/// `grad = (scale * grad + pull * a) * slope` in place, `sums[c] += sum_r grad`.
+pub(crate) fn activation_backward(
+    level: Level,
+    a: &[f32],
+    slope: &[f32],
+    scale: &[f32],
+    pull: &[f32],
+    grad: &mut [f32],
+    sums: &mut [f32],
+) {
+    dispatch!(level, activation_backward_body(a, slope, scale, pull, grad, sums));
 }
 
 #[inline(always)]
-fn gelu_body<A: Arithmetic>(h: &[f32], a: &mut [f32]) {
-    for (h, a) in h.iter().zip(a) {
-        *a = math::gelu::<A>(*h);
-    }
-}
-
-/// `grad = (grad + pull * gelu(h)) * gelu'(h)` in place, `sums[c] += sum_r grad`.
-pub(crate) fn gelu_backward(level: Level, h: &[f32], pull: &[f32], grad: &mut [f32], sums: &mut [f32]) {
-    dispatch!(level, gelu_backward_body(h, pull, grad, sums));
-}
-
-#[inline(always)]
-fn gelu_backward_body<A: Arithmetic>(h: &[f32], pull: &[f32], grad: &mut [f32], sums: &mut [f32]) {
+fn activation_backward_body<A: Arithmetic>(
+    a: &[f32],
+    slope: &[f32],
+    scale: &[f32],
+    pull: &[f32],
+    grad: &mut [f32],
+    sums: &mut [f32],
+) {
     let width = pull.len();
-    let sums = &mut sums[..width];
-    for (h, grad) in h.chunks_exact(width).zip(grad.chunks_exact_mut(width)) {
+    let (scale, sums) = (&scale[..width], &mut sums[..width]);
+    let rows = a.chunks_exact(width).zip(slope.chunks_exact(width)).zip(grad.chunks_exact_mut(width));
+    for ((a, slope), grad) in rows {
         for c in 0..width {
-            let (a, slope) = math::gelu_with_derivative::<A>(h[c]);
-            grad[c] = A::multiply_add(pull[c], a, grad[c]) * slope;
+            grad[c] = A::multiply_add(pull[c], a[c], scale[c] * grad[c]) * slope[c];
             sums[c] += grad[c];
         }
     }
@@ -312,6 +314,7 @@ fn row_products_body<A: Arithmetic>(a: &[f32], b: &[f32], width: usize, sums: &m
 
 /// `into[r, c] = factor[r] * from[r, c]`, rows of `width`.
 pub(crate) fn scale_rows(factor: &[f32], from: &[f32], width: usize, into: &mut [f32]) {
+    timed!(Kernel, "scale rows");
     for ((into, from), &factor) in into.chunks_exact_mut(width).zip(from.chunks_exact(width)).zip(factor) {
         scale(factor, from, into);
     }

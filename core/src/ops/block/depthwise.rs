@@ -9,6 +9,7 @@ use pulp::{Simd, WithSimd};
 
 use crate::{
     ops::cells::{ABSENT, Cells},
+    profile::timed,
     simd::Level,
 };
 
@@ -66,11 +67,13 @@ impl Depthwise<'_> {
     ///
     /// With the kernel turned by half a circle ([`turned`]) this is the gradient of the input.
     pub(super) fn add(&self, level: Level, x: &[f32], weight: &[f32], out: &mut [f32]) {
+        timed!(Kernel, "depthwise");
         level.run(Add { conv: self, x, weight, out });
     }
 
     /// `grad_weight += ` its gradient, for one sample: `x` the input, `grad` the gradient of the output, both `[R, C]`.
     pub(super) fn add_weight_gradient(&self, level: Level, x: &[f32], grad: &[f32], grad_weight: &mut [f32]) {
+        timed!(Kernel, "depthwise weight gradient");
         level.run(AddWeightGradient { conv: self, x, grad, grad_weight });
     }
 }

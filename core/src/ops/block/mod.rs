@@ -29,7 +29,7 @@
 //! # How the fast version saves work
 //!
 //! `beta W2` is added to `b2` once a call, and `dbeta = W2 (sum g)`, so that no pass over the hidden features knows
-//! `beta`. Only `y`, `h` and `s` are saved; everything else is recomputed while it is in the cache.
+//! `beta`. Only `y` and the norms `s` are saved; everything else is recomputed while it is in the cache.
 
 mod cpu;
 mod depthwise;
@@ -37,7 +37,7 @@ pub mod reference;
 
 use super::{Cells, scratch::Buffer};
 pub use crate::plan::Flavour;
-use crate::simd::Level;
+use crate::{profile::timed, simd::Compute};
 
 /// Sizes of a block.
 #[derive(Debug, Clone, Copy)]
@@ -96,11 +96,10 @@ impl Shape<'_> {
     }
 }
 
-/// What the backward pass needs: `y [N, R, C]`, `h [N, R, F]` and the norms `s [N, F]`.
+/// What the backward pass needs: `y [N, R, C]` and the norms `s [N, F]`.
 #[derive(Debug, Default)]
 pub struct Saved {
     y: Buffer,
-    h: Buffer,
     s: Buffer,
 }
 
@@ -117,7 +116,8 @@ pub fn forward(
     saved: Option<&mut Saved>,
 ) {
     shape.check(weights, drop, x.len(), out.len());
-    cpu::forward(Level::current(), shape, weights, drop, x, out, saved);
+    timed!(Operation, "block forward");
+    cpu::forward(Compute::current(), shape, weights, drop, x, out, saved);
 }
 
 /// Adds the gradients of the input and the weights. `drop` and `x` are those of the forward pass.
@@ -136,5 +136,6 @@ pub fn backward(
     gradients.check(shape);
     assert_eq!(grad_x.len(), x.len(), "length of the input's gradient");
     assert_eq!(saved.y.len(), x.len(), "the forward pass saved another shape, or nothing");
-    cpu::backward(Level::current(), shape, weights, drop, x, saved, grad_out, grad_x, gradients);
+    timed!(Operation, "block backward");
+    cpu::backward(Compute::current(), shape, weights, drop, x, saved, grad_out, grad_x, gradients);
 }

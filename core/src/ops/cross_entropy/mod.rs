@@ -11,9 +11,12 @@
 mod cpu;
 pub mod reference;
 
+use crate::profile::timed;
+
 /// Loss of `logits [N, CLASSES]` against `targets [N, CLASSES]`, the mean over the samples.
 pub fn forward(classes: usize, logits: &[f32], targets: &[f32]) -> f32 {
     check(classes, logits, targets);
+    timed!(Operation, "cross entropy forward");
     cpu::forward(classes, logits, targets)
 }
 
@@ -21,6 +24,7 @@ pub fn forward(classes: usize, logits: &[f32], targets: &[f32]) -> f32 {
 pub fn backward(classes: usize, logits: &[f32], targets: &[f32], grad_loss: f32, grad_logits: &mut [f32]) {
     check(classes, logits, targets);
     assert_eq!(grad_logits.len(), logits.len(), "length of the logits' gradient");
+    timed!(Operation, "cross entropy backward");
     cpu::backward(classes, logits, targets, grad_loss, grad_logits);
 }
 

@@ -10,7 +10,7 @@ use crate::{
         parallel::{Plan, split},
         scratch::Buffer,
     },
-    simd::{self, Level, Matrix, product},
+    simd::{self, Compute, Factor, Matrix, multiply, product},
 };
 
 impl Shape<'_> {
@@ -47,17 +47,17 @@ impl Shape<'_> {
     }
 }
 
-pub(super) fn forward(_level: Level, shape: &Shape, weights: &Weights, x: &[f32], out: &mut [f32]) {
+pub(super) fn forward(compute: Compute, shape: &Shape, weights: &Weights, x: &[f32], out: &mut [f32]) {
     let (rows, channels, dim) = (shape.cells().rows(), shape.channels, shape.dim);
     let groups = shape.plan().all_groups();
     let parts = split(out, &groups, shape.grid() * dim);
+    let projection = Factor::new(compute, Matrix::new(weights.projection, channels, dim));
     let jobs: Vec<_> = groups.into_iter().zip(parts).collect();
     jobs.into_par_iter().with_max_len(1).for_each(|(group, out)| {
         let mut projected = Buffer::new(group.len() * rows * dim);
         let x = &x[group.start * rows * channels..group.end * rows * channels];
         simd::fill_rows(&mut projected, weights.projection_bias);
-        let projection = Matrix::new(weights.projection, channels, dim);
-        product(Matrix::new(x, group.len() * rows, channels), projection, true, &mut projected);
+        multiply(Matrix::new(x, group.len() * rows, channels), &projection, true, &mut projected);
         shape.each_visible(&group, |row, cell| {
             out[cell * dim..][..dim].copy_from_slice(&projected[row * dim..][..dim]);
         });
@@ -66,7 +66,7 @@ pub(super) fn forward(_level: Level, shape: &Shape, weights: &Weights, x: &[f32]
 }
 
 pub(super) fn backward(
-    level: Level,
+    compute: Compute,
     shape: &Shape,
     weights: &Weights,
     x: &[f32],
@@ -76,6 +76,7 @@ pub(super) fn backward(
 ) {
     let plan = shape.plan();
     let (rows, channels, dim) = (shape.cells().rows(), shape.channels, shape.dim);
+    let projection = Factor::new(compute, Matrix::new(weights.projection, channels, dim).t());
     let total = plan.accumulate(shape.parameters(), grad_x, rows * channels, |chunk, grad_x, flat| {
         let gradients = Gradients::split(flat, shape);
         let begin = chunk.start;
@@ -86,13 +87,13 @@ pub(super) fn backward(
                 grad[row * dim..][..dim].copy_from_slice(&grad_out[cell * dim..][..dim]);
             });
             shape.each_removed(&group, |cell| simd::add(gradients.mask_token, &grad_out[cell * dim..][..dim]));
-            simd::add_columns(level, &grad, gradients.projection_bias);
+            simd::add_columns(compute.level, &grad, gradients.projection_bias);
             let count = group.len() * rows;
             let grad = Matrix::new(&grad, count, dim);
             let x = Matrix::new(&x[group.start * rows * channels..][..count * channels], count, channels);
-            product(x.t(), grad, true, gradients.projection);
+            product(compute, x.t(), grad, true, gradients.projection);
             let grad_x = &mut grad_x[(group.start - begin) * rows * channels..][..count * channels];
-            product(grad, Matrix::new(weights.projection, channels, dim).t(), true, grad_x);
+            multiply(grad, &projection, true, grad_x);
         }
     });
     gradients.add(&total);

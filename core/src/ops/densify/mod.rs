@@ -9,7 +9,7 @@ mod cpu;
 pub mod reference;
 
 use super::Cells;
-use crate::{simd::Level, visibility::Visibility};
+use crate::{profile::timed, simd::Compute, visibility::Visibility};
 
 /// Sizes of a densification.
 #[derive(Debug, Clone, Copy)]
@@ -61,7 +61,8 @@ impl<'a> Shape<'a> {
 /// `x [N, K, P, P, C]` to `out [N, H, W, D]`.
 pub fn forward(shape: &Shape, weights: &Weights, x: &[f32], out: &mut [f32]) {
     shape.check(weights, x.len(), out.len());
-    cpu::forward(Level::current(), shape, weights, x, out);
+    timed!(Operation, "densify forward");
+    cpu::forward(Compute::current(), shape, weights, x, out);
 }
 
 /// Adds the gradients of the input and the weights. `x` is that of the forward pass.
@@ -76,5 +77,6 @@ pub fn backward(
     shape.check(weights, x.len(), grad_out.len());
     gradients.check(shape);
     assert_eq!(grad_x.len(), x.len(), "length of the input's gradient");
-    cpu::backward(Level::current(), shape, weights, x, grad_out, grad_x, gradients);
+    timed!(Operation, "densify backward");
+    cpu::backward(Compute::current(), shape, weights, x, grad_out, grad_x, gradients);
 }

@@ -11,7 +11,7 @@ use crate::{
         parallel::{Plan, TILE, ranges, split},
         scratch::Buffer,
     },
-    simd::{self, Level, Matrix, product},
+    simd::{self, Compute, Factor, Matrix, multiply, product},
 };
 
 impl Shape<'_> {
@@ -52,9 +52,10 @@ impl Shape<'_> {
     }
 }
 
-pub(super) fn forward(level: Level, shape: &Shape, weights: &Weights, x: &[f32], out: &mut [f32]) {
+pub(super) fn forward(compute: Compute, shape: &Shape, weights: &Weights, x: &[f32], out: &mut [f32]) {
     let (rows, groups) = (shape.cells.rows() / 4, shape.plan().all_groups());
     let parts = split(out, &groups, rows * shape.dim);
+    let conv = Factor::new(compute, shape.conv(weights));
     let jobs: Vec<_> = groups.into_iter().zip(parts).collect();
     jobs.into_par_iter().with_max_len(1).for_each(|(group, out)| {
         let mut squares = Buffer::new(TILE * 4 * shape.channels);
@@ -64,15 +65,15 @@ pub(super) fn forward(level: Level, shape: &Shape, weights: &Weights, x: &[f32],
             let values = tile.len() * 4 * shape.channels;
             let (squares, z) = (&mut squares[..values], &mut z[..values]);
             shape.gather(tile.clone(), x, squares);
-            simd::layer_norm(level, squares, weights.norm, weights.norm_bias, z);
+            simd::layer_norm(compute.level, squares, weights.norm, weights.norm_bias, z);
             simd::fill_rows(out, weights.conv_bias);
-            product(Matrix::new(z, tile.len(), 4 * shape.channels), shape.conv(weights), true, out);
+            multiply(Matrix::new(z, tile.len(), 4 * shape.channels), &conv, true, out);
         }
     });
 }
 
 pub(super) fn backward(
-    level: Level,
+    compute: Compute,
     shape: &Shape,
     weights: &Weights,
     x: &[f32],
@@ -82,6 +83,7 @@ pub(super) fn backward(
 ) {
     let plan = shape.plan();
     let (rows, channels, dim) = (shape.cells.rows() / 4, shape.channels, shape.dim);
+    let conv = Factor::new(compute, shape.conv(weights).t());
     let total = plan.accumulate(shape.parameters(), grad_x, 4 * rows * channels, |chunk, grad_x, flat| {
         let gradients = Gradients::split(flat, shape);
         let mut scratch = [(); 3].map(|()| Buffer::new(TILE * 4 * channels));
@@ -90,14 +92,14 @@ pub(super) fn backward(
         for tile in tiles {
             let [squares, z, grad_z] = scratch.each_mut().map(|buffer| &mut buffer[..tile.len() * 4 * channels]);
             shape.gather(tile.clone(), x, squares);
-            simd::layer_norm(level, squares, weights.norm, weights.norm_bias, z);
+            simd::layer_norm(compute.level, squares, weights.norm, weights.norm_bias, z);
             let grad = &grad_out[tile.start * dim..tile.end * dim];
-            simd::add_columns(level, grad, gradients.conv_bias);
+            simd::add_columns(compute.level, grad, gradients.conv_bias);
             let grad = Matrix::new(grad, tile.len(), dim);
-            product(Matrix::new(z, tile.len(), 4 * channels).t(), grad, true, gradients.conv);
-            product(grad, shape.conv(weights).t(), false, grad_z);
+            product(compute, Matrix::new(z, tile.len(), 4 * channels).t(), grad, true, gradients.conv);
+            multiply(grad, &conv, false, grad_z);
             let (norm, norm_bias) = (&mut *gradients.norm, &mut *gradients.norm_bias);
-            simd::layer_norm_backward(level, squares, weights.norm, grad_z, norm, norm_bias);
+            simd::layer_norm_backward(compute.level, squares, weights.norm, grad_z, norm, norm_bias);
             shape.each_pair(tile, |from, to| {
                 simd::add(&mut grad_x[to - begin..][..2 * channels], &grad_z[from..][..2 * channels]);
             });

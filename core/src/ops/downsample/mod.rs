@@ -11,7 +11,7 @@ mod cpu;
 pub mod reference;
 
 use super::Cells;
-use crate::simd::Level;
+use crate::{profile::timed, simd::Compute};
 
 /// Sizes of a downsampling.
 #[derive(Debug, Clone, Copy)]
@@ -60,7 +60,8 @@ impl Shape<'_> {
 /// `x [N, R, C]` to `out [N, R/4, D]`.
 pub fn forward(shape: &Shape, weights: &Weights, x: &[f32], out: &mut [f32]) {
     shape.check(weights, x.len(), out.len());
-    cpu::forward(Level::current(), shape, weights, x, out);
+    timed!(Operation, "downsample forward");
+    cpu::forward(Compute::current(), shape, weights, x, out);
 }
 
 /// Adds the gradients of the input and the weights. `x` is that of the forward pass.
@@ -75,5 +76,6 @@ pub fn backward(
     shape.check(weights, x.len(), grad_out.len());
     gradients.check(shape);
     assert_eq!(grad_x.len(), x.len(), "length of the input's gradient");
-    cpu::backward(Level::current(), shape, weights, x, grad_out, grad_x, gradients);
+    timed!(Operation, "downsample backward");
+    cpu::backward(Compute::current(), shape, weights, x, grad_out, grad_x, gradients);
 }

@@ -1,4 +1,5 @@
-//! The head on the CPU: small, so samples are simply the rows of one product.
+//! The head on the CPU: small, so samples are simply the rows of one product. That product is f32 in every precision:
+//! logits want the digits.
 
 use rayon::prelude::*;
 
@@ -8,7 +9,7 @@ use crate::{
         parallel::{Plan, split},
         scratch::Buffer,
     },
-    simd::{self, Level, Matrix, product},
+    simd::{self, Compute, Level, Matrix, product},
 };
 
 impl Shape {
@@ -36,7 +37,7 @@ pub(super) fn forward(
         simd::layer_norm(level, pooled, weights.norm, weights.norm_bias, &mut z);
         simd::fill_rows(logits, weights.linear_bias);
         let linear = Matrix::new(weights.linear, shape.dim, shape.classes);
-        product(Matrix::new(&z, group.len(), shape.dim), linear, true, logits);
+        product(Compute::exact(level), Matrix::new(&z, group.len(), shape.dim), linear, true, logits);
     });
     if let Some(saved) = saved {
         saved.pooled = pooled;
@@ -75,8 +76,8 @@ pub(super) fn backward(
             simd::layer_norm(level, pooled, weights.norm, weights.norm_bias, &mut z);
             simd::add_columns(level, grad, gradients.linear_bias);
             let grad = Matrix::new(grad, group.len(), classes);
-            product(Matrix::new(&z, group.len(), dim).t(), grad, true, gradients.linear);
-            product(grad, Matrix::new(weights.linear, dim, classes).t(), false, &mut grad_z);
+            product(Compute::exact(level), Matrix::new(&z, group.len(), dim).t(), grad, true, gradients.linear);
+            product(Compute::exact(level), grad, Matrix::new(weights.linear, dim, classes).t(), false, &mut grad_z);
             let (norm, norm_bias) = (&mut *gradients.norm, &mut *gradients.norm_bias);
             simd::layer_norm_backward(level, pooled, weights.norm, &mut grad_z, norm, norm_bias);
             for (sample, grad) in group.zip(grad_z.chunks_exact_mut(dim)) {

@@ -9,7 +9,7 @@ mod cpu;
 pub mod reference;
 
 use super::scratch::Buffer;
-use crate::simd::Level;
+use crate::{profile::timed, simd::Level};
 
 /// Sizes of a head.
 #[derive(Debug, Clone, Copy)]
@@ -63,6 +63,7 @@ pub struct Saved {
 /// `x [N, R, D]` to `logits [N, CLASSES]`.
 pub fn forward(shape: &Shape, weights: &Weights, x: &[f32], logits: &mut [f32], saved: Option<&mut Saved>) {
     shape.check(weights, x.len(), logits.len());
+    timed!(Operation, "head forward");
     cpu::forward(Level::current(), shape, weights, x, logits, saved);
 }
 
@@ -78,5 +79,6 @@ pub fn backward(
     shape.check(weights, grad_x.len(), grad_logits.len());
     gradients.check(shape);
     assert_eq!(saved.pooled.len(), shape.samples * shape.dim, "the forward pass saved another shape, or nothing");
+    timed!(Operation, "head backward");
     cpu::backward(Level::current(), shape, weights, saved, grad_logits, grad_x, gradients);
 }

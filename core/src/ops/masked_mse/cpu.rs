@@ -10,7 +10,7 @@ use crate::{
         parallel::{Plan, TILE, split},
         scratch::Buffer,
     },
-    simd::{self, Level, Matrix, product},
+    simd::{self, Compute, Factor, Matrix, multiply, product},
 };
 
 impl Shape<'_> {
@@ -64,16 +64,17 @@ impl Shape<'_> {
     }
 }
 
-pub(super) fn predict(shape: &Shape, weights: &Weights, features: &[f32], out: &mut [f32]) {
+pub(super) fn predict(compute: Compute, shape: &Shape, weights: &Weights, features: &[f32], out: &mut [f32]) {
     let (dim, pixels) = (shape.dim, shape.pixels());
+    let prediction = Factor::new(compute, shape.weights_matrix(weights));
     out.par_chunks_mut(TILE * pixels).zip(features.par_chunks(TILE * dim)).for_each(|(out, features)| {
         simd::fill_rows(out, weights.prediction_bias);
-        product(Matrix::new(features, features.len() / dim, dim), shape.weights_matrix(weights), true, out);
+        multiply(Matrix::new(features, features.len() / dim, dim), &prediction, true, out);
     });
 }
 
 pub(super) fn forward(
-    _level: Level,
+    compute: Compute,
     shape: &Shape,
     weights: &Weights,
     features: &[f32],
@@ -87,6 +88,7 @@ pub(super) fn forward(
     if saved.error.is_empty() {
         return 0.0;
     }
+    let prediction = Factor::new(compute, shape.weights_matrix(weights));
     let groups = shape.plan().all_groups();
     let errors = split(&mut saved.error, &groups, each);
     let jobs: Vec<_> = groups.into_iter().zip(errors).collect();
@@ -94,7 +96,7 @@ pub(super) fn forward(
         .into_par_iter()
         .with_max_len(1)
         .map(|(group, error)| {
-            forward_group(shape, weights, features, images, &group, error);
+            forward_group(shape, (weights, &prediction), features, images, &group, error);
             error.iter().map(|&error| f64::from(error) * f64::from(error)).sum::<f64>()
         })
         .collect();
@@ -103,7 +105,7 @@ pub(super) fn forward(
 
 fn forward_group(
     shape: &Shape,
-    weights: &Weights,
+    (weights, prediction): (&Weights, &Factor),
     features: &[f32],
     images: &[f32],
     group: &Range<usize>,
@@ -114,7 +116,7 @@ fn forward_group(
     let mut rows = Buffer::new(count * shape.dim);
     shape.gather(group, features, &mut rows);
     simd::fill_rows(error, weights.prediction_bias);
-    product(Matrix::new(&rows, count, shape.dim), shape.weights_matrix(weights), true, error);
+    multiply(Matrix::new(&rows, count, shape.dim), prediction, true, error);
     let removed =
         group.clone().flat_map(|sample| shape.visible.removed_patches(sample).map(move |patch| (sample, patch)));
     let mut target = Buffer::new(shape.patch());
@@ -127,7 +129,7 @@ fn forward_group(
 
 #[expect(clippy::too_many_arguments, reason = "the forward pass's arguments and one gradient for each")]
 pub(super) fn backward(
-    level: Level,
+    compute: Compute,
     shape: &Shape,
     weights: &Weights,
     features: &[f32],
@@ -140,6 +142,7 @@ pub(super) fn backward(
     let (rows, dim, pixels) = (shape.rows(), shape.dim, shape.pixels());
     let scale = (2.0 * shape.weight() * f64::from(grad_loss)) as f32;
     let each = shape.grid() * dim;
+    let prediction = Factor::new(compute, shape.weights_matrix(weights).t());
     let total = plan.accumulate(shape.parameters(), grad_features, each, |chunk, grad_features, flat| {
         let gradients = Gradients::split(flat, shape);
         let begin = chunk.start * shape.grid();
@@ -148,11 +151,11 @@ pub(super) fn backward(
             let error = &saved.error[group.start * rows * pixels..][..count * pixels];
             let (mut grad, mut gathered) = (Buffer::new(error.len()), Buffer::new(count * dim));
             simd::scale(scale, error, &mut grad);
-            simd::add_columns(level, &grad, gradients.prediction_bias);
+            simd::add_columns(compute.level, &grad, gradients.prediction_bias);
             shape.gather(&group, features, &mut gathered);
             let grad = Matrix::new(&grad, count, pixels);
-            product(Matrix::new(&gathered, count, dim).t(), grad, true, gradients.prediction);
-            product(grad, shape.weights_matrix(weights).t(), false, &mut gathered);
+            product(compute, Matrix::new(&gathered, count, dim).t(), grad, true, gradients.prediction);
+            multiply(grad, &prediction, false, &mut gathered);
             shape.each_removed(&group, |row, cell| {
                 simd::add(&mut grad_features[(cell - begin) * dim..][..dim], &gathered[row * dim..][..dim]);
             });

@@ -19,7 +19,7 @@ pub mod reference;
 pub use patches::{Targets, patches_to_images, predictions_to_patches, targets};
 
 use super::scratch::Buffer;
-use crate::{simd::Level, visibility::Visibility};
+use crate::{profile::timed, simd::Compute, visibility::Visibility};
 
 /// Sizes of a prediction and its loss.
 #[derive(Debug, Clone, Copy)]
@@ -94,14 +94,16 @@ pub struct Saved {
 pub fn predict(shape: &Shape, weights: &Weights, features: &[f32], out: &mut [f32]) {
     shape.check(weights, features.len());
     assert_eq!(out.len(), shape.images(), "length of the predictions");
-    cpu::predict(shape, weights, features, out);
+    timed!(Operation, "masked mse predict");
+    cpu::predict(Compute::current(), shape, weights, features, out);
 }
 
 /// The loss of `features [N, H, W, D]` against `images [N, H * S, W * S, C]`. Without a removed patch it is 0.
 pub fn forward(shape: &Shape, weights: &Weights, features: &[f32], images: &[f32], saved: Option<&mut Saved>) -> f32 {
     shape.check(weights, features.len());
     assert_eq!(images.len(), shape.images(), "length of the images");
-    cpu::forward(Level::current(), shape, weights, features, images, saved)
+    timed!(Operation, "masked mse forward");
+    cpu::forward(Compute::current(), shape, weights, features, images, saved)
 }
 
 /// Adds the gradients of `grad_loss * loss` to those of the features and the weights.
@@ -119,5 +121,6 @@ pub fn backward(
     assert_eq!(grad_features.len(), features.len(), "length of the features' gradient");
     let errors = shape.visible.samples() * shape.visible.removed() * shape.patch();
     assert_eq!(saved.error.len(), errors, "the forward pass saved another shape, or nothing");
-    cpu::backward(Level::current(), shape, weights, features, saved, grad_loss, grad_features, gradients);
+    timed!(Operation, "masked mse backward");
+    cpu::backward(Compute::current(), shape, weights, features, saved, grad_loss, grad_features, gradients);
 }

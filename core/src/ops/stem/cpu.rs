@@ -10,7 +10,7 @@ use crate::{
         parallel::{Plan, TILE, ranges, split},
         scratch::Buffer,
     },
-    simd::{self, Level, Matrix, product},
+    simd::{self, Compute, Factor, Level, Matrix, multiply, product},
 };
 
 impl Shape<'_> {
@@ -32,6 +32,10 @@ impl Shape<'_> {
         }
     }
 
+    fn conv<'a>(&self, weights: &Weights<'a>) -> Matrix<'a> {
+        Matrix::new(weights.conv, self.square(), self.dim)
+    }
+
     /// The squares of rows of a group: `[rows, S * S * C_in]`.
     fn gather(&self, group: &Range<usize>, rows: &Range<usize>, images: &[f32], squares: &mut [f32]) {
         self.each_line(group, rows, |row, line, start, length| {
@@ -42,7 +46,7 @@ impl Shape<'_> {
 }
 
 pub(super) fn forward(
-    level: Level,
+    compute: Compute,
     shape: &Shape,
     weights: &Weights,
     images: &[f32],
@@ -56,21 +60,24 @@ pub(super) fn forward(
         saved
     });
     let parts = split(out, &groups, each).into_iter().zip(split(&mut saved.y, &groups, each));
+    let conv = Factor::new(compute, shape.conv(weights));
     let jobs: Vec<_> = groups.into_iter().zip(parts).collect();
     jobs.into_par_iter().with_max_len(1).for_each(|(group, (out, y))| {
         let rows = group.len() * shape.cells.rows();
         for tile in ranges(0..rows, TILE) {
             let values = tile.start * shape.dim..tile.end * shape.dim;
             let y = if y.is_empty() { None } else { Some(&mut y[values.clone()]) };
-            forward_tile(level, shape, weights, images, (&group, &tile), &mut out[values], y);
+            forward_tile(compute.level, shape, weights, &conv, images, (&group, &tile), &mut out[values], y);
         }
     });
 }
 
+#[expect(clippy::too_many_arguments, reason = "the forward pass's arguments and one tile")]
 fn forward_tile(
     level: Level,
     shape: &Shape,
     weights: &Weights,
+    conv: &Factor,
     images: &[f32],
     (group, tile): (&Range<usize>, &Range<usize>),
     out: &mut [f32],
@@ -85,13 +92,13 @@ fn forward_tile(
     shape.gather(group, tile, images, &mut squares);
     let squares = Matrix::new(&squares, tile.len(), shape.square());
     simd::fill_rows(y, weights.conv_bias);
-    product(squares, Matrix::new(weights.conv, shape.square(), shape.dim), true, y);
+    multiply(squares, conv, true, y);
     simd::layer_norm(level, y, weights.norm, weights.norm_bias, out);
 }
 
 #[expect(clippy::too_many_arguments, reason = "the forward pass's arguments and one gradient for each")]
 pub(super) fn backward(
-    level: Level,
+    compute: Compute,
     shape: &Shape,
     weights: &Weights,
     images: &[f32],
@@ -116,13 +123,13 @@ pub(super) fn backward(
                 let grad = &mut grad[..values.len()];
                 grad.copy_from_slice(&grad_out[values.clone()]);
                 let (norm, norm_bias) = (&mut *gradients.norm, &mut *gradients.norm_bias);
-                simd::layer_norm_backward(level, &saved.y[values], weights.norm, grad, norm, norm_bias);
-                simd::add_columns(level, grad, gradients.conv_bias);
+                simd::layer_norm_backward(compute.level, &saved.y[values], weights.norm, grad, norm, norm_bias);
+                simd::add_columns(compute.level, grad, gradients.conv_bias);
                 shape.gather(&group, &tile, images, squares);
                 let grad = Matrix::new(grad, tile.len(), dim);
-                product(Matrix::new(squares, tile.len(), square).t(), grad, true, gradients.conv);
+                product(compute, Matrix::new(squares, tile.len(), square).t(), grad, true, gradients.conv);
                 if !grad_images.is_empty() {
-                    product(grad, Matrix::new(weights.conv, square, dim).t(), false, squares);
+                    product(compute, grad, shape.conv(weights).t(), false, squares);
                     shape.each_line(&group, &tile, |row, line, start, length| {
                         let at = (row * shape.stride + line) * length;
                         simd::add(&mut grad_images[start - begin..][..length], &squares[at..at + length]);

@@ -14,7 +14,7 @@ mod cpu;
 pub mod reference;
 
 use super::{Cells, scratch::Buffer};
-use crate::simd::Level;
+use crate::{profile::timed, simd::Compute};
 
 /// Sizes of a stem.
 #[derive(Debug, Clone, Copy)]
@@ -76,7 +76,8 @@ pub struct Saved {
 /// `images [N, H, W, C_in]` to `out [N, R, D]`.
 pub fn forward(shape: &Shape, weights: &Weights, images: &[f32], out: &mut [f32], saved: Option<&mut Saved>) {
     shape.check(weights, images.len(), out.len());
-    cpu::forward(Level::current(), shape, weights, images, out, saved);
+    timed!(Operation, "stem forward");
+    cpu::forward(Compute::current(), shape, weights, images, out, saved);
 }
 
 /// Adds the gradients of the weights and, if asked for, of the images.
@@ -93,5 +94,6 @@ pub fn backward(
     gradients.check(shape);
     assert!(grad_images.as_ref().is_none_or(|g| g.len() == images.len()), "length of the images' gradient");
     assert_eq!(saved.y.len(), grad_out.len(), "the forward pass saved another shape, or nothing");
-    cpu::backward(Level::current(), shape, weights, images, saved, grad_out, grad_images, gradients);
+    timed!(Operation, "stem backward");
+    cpu::backward(Compute::current(), shape, weights, images, saved, grad_out, grad_images, gradients);
 }

@@ -1,0 +1,290 @@
+//! The backward pass of the block.
+//!
+//! The hidden features are not saved: they are the largest tensors by far, to write and read them takes as long as the
+//! product that makes them. They are computed again here, once, together with the derivative of GELU.
+
+use std::ops::Range;
+
+use super::{Call, Factors, Flavour, Gradients, Saved, Shape, Weights, mean_norm, scale_of_response};
+use crate::{
+    ops::{
+        block::depthwise::{Map, turned},
+        scratch::Buffer,
+    },
+    simd::{self, Compute, Factor, Matrix, multiply, product},
+};
+
+#[expect(clippy::too_many_arguments, reason = "the forward pass's arguments and one gradient for each")]
+pub(in crate::ops::block) fn backward(
+    compute: Compute,
+    shape: &Shape,
+    weights: &Weights,
+    drop: Option<&[f32]>,
+    x: &[f32],
+    saved: &Saved,
+    grad_out: &[f32],
+    grad_x: &mut [f32],
+    mut gradients: Gradients,
+) {
+    let call = Call::new(compute, shape, weights, drop);
+    let values = call.rows() * shape.channels;
+    let turned = turned(weights.depthwise, shape.channels);
+    let expand = call.factor(call.expand());
+    let factors =
+        Factors { expand: call.factor(call.expand().t()), project: call.factor(call.project(&call.project).t()) };
+    let total = call.plan.accumulate(shape.parameters(), grad_x, values, |chunk, grad_x, flat| {
+        let mut map = Map::new(&shape.cells, shape.kernel);
+        let mut gradients = Gradients::split(flat, shape);
+        let begin = chunk.start;
+        for group in call.plan.groups(chunk) {
+            let here = group.start * values..group.end * values;
+            let grad_x = &mut grad_x[(group.start - begin) * values..][..here.len()];
+            simd::add(grad_x, &grad_out[here.clone()]);
+            if call.dropped(&group) {
+                continue;
+            }
+            let mut grad_y = Buffer::new(here.len());
+            let mut scaled = Buffer::default();
+            Part::new(&call, &expand, saved, group.clone(), &grad_out[here.clone()], &mut scaled).pointwise(
+                &factors,
+                &mut grad_y,
+                &mut gradients,
+            );
+            simd::add_columns(call.level, &grad_y, gradients.depthwise_bias);
+            call.convolve(&mut map, &group, &grad_y, &turned, grad_x);
+            let each = x[here].chunks_exact(values).zip(grad_y.chunks_exact(values));
+            for (sample, (x, grad)) in group.zip(each) {
+                call.depthwise(&mut map, sample).add_weight_gradient(call.level, x, grad, gradients.depthwise);
+            }
+        }
+        finish(&call, &mut gradients);
+    });
+    gradients.add(&total);
+}
+
+/// What is the same for all samples of a chunk: until here `project` holds `a^T g` (V2: of the scaled `a`) and
+/// `project_bias` holds `sum g`, with `g` the gradient of the branch before V1's scale.
+fn finish(call: &Call, gradients: &mut Gradients) {
+    let (level, weights, channels) = (call.level, call.weights, call.shape.channels);
+    let sum = &mut *gradients.project_bias;
+    match call.shape.flavour {
+        Flavour::V2 => {
+            let weight = Matrix::new(weights.project, call.shape.hidden, channels);
+            product(Compute::exact(level), weight, Matrix::new(sum, channels, 1), true, gradients.beta);
+            simd::add_scaled_rows(level, weights.beta, sum, channels, gradients.project);
+        }
+        Flavour::V1 => {
+            simd::add_column_products(level, weights.project, gradients.project, gradients.gamma);
+            simd::add_column_products(level, weights.project_bias, sum, gradients.gamma);
+            simd::scale_columns(level, gradients.project, weights.gamma);
+            simd::scale_columns(level, sum, weights.gamma);
+        }
+    }
+}
+
+/// How the gradient passes GRN, for each sample and feature of a group: `da = scale * du + pull * a`.
+struct Response {
+    scale: Buffer,
+    pull: Buffer,
+}
+
+impl Response {
+    /// No GRN.
+    fn none(length: usize) -> Self {
+        let mut scale = Buffer::new(length);
+        scale.fill(1.0);
+        Self { scale, pull: Buffer::zeros(length) }
+    }
+}
+
+/// One group's part of the backward pass.
+struct Part<'a> {
+    call: &'a Call<'a>,
+    group: Range<usize>,
+    y: &'a [f32],
+    s: &'a [f32],
+    /// The gradient of the branch, the drop path's scale included.
+    grad: &'a [f32],
+    z: Buffer,
+    a: Buffer,
+    /// The derivative of GELU at `h`.
+    slope: Buffer,
+}
+
+impl<'a> Part<'a> {
+    fn new(
+        call: &'a Call,
+        expand: &Factor,
+        saved: &'a Saved,
+        group: Range<usize>,
+        grad_out: &'a [f32],
+        own: &'a mut Buffer,
+    ) -> Self {
+        let (rows, channels, hidden) = (call.rows(), call.shape.channels, call.shape.hidden);
+        let grad = scaled(call, &group, grad_out, own);
+        let y = &saved.y[group.start * rows * channels..group.end * rows * channels];
+        let s = &saved.s[group.start * hidden..group.end * hidden];
+        let [a, slope] = [(); 2].map(|()| Buffer::new(group.len() * rows * hidden));
+        let mut part = Self { call, group, y, s, grad, z: Buffer::new(y.len()), a, slope };
+        part.recompute(expand);
+        part
+    }
+
+    /// `z`, `a` and GELU's derivative from `y`.
+    fn recompute(&mut self, expand: &Factor) {
+        let (call, channels, hidden) = (self.call, self.call.shape.channels, self.call.shape.hidden);
+        for tile in call.tiles(&self.group) {
+            let narrow = tile.start * channels..tile.end * channels;
+            let wide = tile.start * hidden..tile.end * hidden;
+            let z = &mut self.z[narrow.clone()];
+            call.norm(&self.y[narrow], z);
+            let (h, a) = (&mut self.slope[wide.clone()], &mut self.a[wide]);
+            multiply(Matrix::new(z, tile.len(), channels), expand, false, h);
+            simd::bias_gelu_with_derivative(call.level, h, call.weights.expand_bias, a);
+        }
+    }
+
+    /// From the gradient of the branch to that of `y`.
+    fn pointwise(mut self, turned: &Factors, grad_y: &mut [f32], gradients: &mut Gradients) {
+        let (call, hidden) = (self.call, self.call.shape.hidden);
+        simd::add_columns(call.level, self.grad, gradients.project_bias);
+        let mut response = Response::none(self.group.len() * hidden);
+        let whole = call.grn() && call.large();
+        if whole {
+            self.large(gradients, &mut response);
+        }
+        let mut grad_h = Buffer::new(call.tile() * hidden);
+        for tile in call.tiles(&self.group) {
+            let grad_h = &mut grad_h[..tile.len() * hidden];
+            multiply(self.grad(&tile), &turned.project, false, grad_h);
+            if call.grn() && !whole {
+                self.small(&tile, grad_h, gradients, &mut response);
+            }
+            self.activation(&tile, &response, grad_h, gradients);
+            if !whole {
+                self.second_layer(&tile, &response, gradients);
+            }
+            self.first_layer(&tile, turned, grad_h, grad_y, gradients);
+        }
+    }
+
+    /// The gradient of a tile of the branch.
+    fn grad(&self, tile: &Range<usize>) -> Matrix<'_> {
+        let channels = self.call.shape.channels;
+        Matrix::new(&self.grad[tile.start * channels..tile.end * channels], tile.len(), channels)
+    }
+
+    /// `a` of a tile.
+    fn a(&self, tile: &Range<usize>) -> Matrix<'_> {
+        let hidden = self.call.shape.hidden;
+        Matrix::new(&self.a[tile.start * hidden..tile.end * hidden], tile.len(), hidden)
+    }
+
+    /// GRN of a large sample, and the gradient of `W2`: all of it from `a^T g`, without the gradient of any row.
+    fn large(&self, gradients: &mut Gradients, response: &mut Response) {
+        let (call, channels, hidden) = (self.call, self.call.shape.channels, self.call.shape.hidden);
+        let mut grad_project = Buffer::zeros(hidden * channels);
+        for tile in call.tiles(&self.group) {
+            product(call.compute, self.a(&tile).t(), self.grad(&tile), true, &mut grad_project);
+        }
+        let mut t = Buffer::new(hidden);
+        simd::row_products(call.level, &grad_project, call.weights.project, channels, &mut t);
+        response_backward(call, self.s, &t, gradients.gamma, &mut response.pull);
+        scale_of_response(call, self.s, &mut response.scale);
+        simd::add_scaled_rows(call.level, &response.scale, &grad_project, channels, gradients.project);
+    }
+
+    /// GRN of small samples, from `du`.
+    fn small(&self, tile: &Range<usize>, grad_u: &[f32], gradients: &mut Gradients, response: &mut Response) {
+        let (call, hidden) = (self.call, self.call.shape.hidden);
+        let a = &self.a[tile.start * hidden..tile.end * hidden];
+        let mut t = Buffer::new(hidden);
+        for (sample, rows) in call.samples_of(tile) {
+            let values = rows.start * hidden..rows.end * hidden;
+            let features = sample * hidden..(sample + 1) * hidden;
+            let s = &self.s[features.clone()];
+            t.fill(0.0);
+            simd::add_column_products(call.level, &grad_u[values.clone()], &a[values], &mut t);
+            response_backward(call, s, &t, gradients.gamma, &mut response.pull[features.clone()]);
+            scale_of_response(call, s, &mut response.scale[features]);
+        }
+    }
+
+    /// From `du` to the gradient of `h`, in place.
+    fn activation(&self, tile: &Range<usize>, response: &Response, grad_h: &mut [f32], gradients: &mut Gradients) {
+        let (call, hidden) = (self.call, self.call.shape.hidden);
+        for (sample, rows) in call.samples_of(tile) {
+            let values = (tile.start + rows.start) * hidden..(tile.start + rows.end) * hidden;
+            let features = sample * hidden..(sample + 1) * hidden;
+            simd::activation_backward(
+                call.level,
+                &self.a[values.clone()],
+                &self.slope[values],
+                &response.scale[features.clone()],
+                &response.pull[features],
+                &mut grad_h[rows.start * hidden..rows.end * hidden],
+                gradients.expand_bias,
+            );
+        }
+    }
+
+    /// The gradient of `W2` from small samples, or without GRN. Scales `a`, which nobody reads after it.
+    fn second_layer(&mut self, tile: &Range<usize>, response: &Response, gradients: &mut Gradients) {
+        let (call, hidden) = (self.call, self.call.shape.hidden);
+        if call.grn() {
+            for (sample, rows) in call.samples_of(tile) {
+                let values = (tile.start + rows.start) * hidden..(tile.start + rows.end) * hidden;
+                let scale = &response.scale[sample * hidden..][..hidden];
+                simd::scale_columns(call.level, &mut self.a[values], scale);
+            }
+        }
+        product(call.compute, self.a(tile).t(), self.grad(tile), true, gradients.project);
+    }
+
+    /// From the gradient of `h` to that of `y`.
+    fn first_layer(
+        &self,
+        tile: &Range<usize>,
+        turned: &Factors,
+        grad_h: &[f32],
+        grad_y: &mut [f32],
+        gradients: &mut Gradients,
+    ) {
+        let (call, channels, hidden) = (self.call, self.call.shape.channels, self.call.shape.hidden);
+        let values = tile.start * channels..tile.end * channels;
+        let (y, z, grad_y) = (&self.y[values.clone()], &self.z[values.clone()], &mut grad_y[values]);
+        let grad_h = Matrix::new(grad_h, tile.len(), hidden);
+        product(call.compute, Matrix::new(z, tile.len(), channels).t(), grad_h, true, gradients.expand);
+        multiply(grad_h, &turned.expand, false, grad_y);
+        let (norm, norm_bias) = (&mut *gradients.norm, &mut *gradients.norm_bias);
+        simd::layer_norm_backward(call.level, y, call.weights.norm, grad_y, norm, norm_bias);
+    }
+}
+
+/// The gradient of a group's output with the drop path's scales; `own` is room for it.
+fn scaled<'a>(call: &Call, group: &Range<usize>, grad_out: &'a [f32], own: &'a mut Buffer) -> &'a [f32] {
+    if call.drop.is_none() {
+        return grad_out;
+    }
+    *own = Buffer::new(grad_out.len());
+    let values = call.rows() * call.shape.channels;
+    let samples = own.chunks_exact_mut(values).zip(grad_out.chunks_exact(values));
+    for (sample, (grad, grad_out)) in group.clone().zip(samples) {
+        simd::scale(call.drop(sample), grad_out, grad);
+    }
+    own
+}
+
+/// GRN's backward pass for one sample: from `t_c = sum_r du a` the gradient of `gamma` (added), and
+/// `pull_c = ds_c / s_c`, by which `a` enters `da`.
+fn response_backward(call: &Call, s: &[f32], t: &[f32], grad_gamma: &mut [f32], pull: &mut [f32]) {
+    let mean = mean_norm(s);
+    let gamma = call.weights.gamma;
+    let weighted = s.iter().zip(t).zip(gamma).map(|((&s, &t), &gamma)| f64::from(gamma) * f64::from(t) * f64::from(s));
+    let common = weighted.sum::<f64>() / (s.len() as f64 * mean * mean);
+    for c in 0..s.len() {
+        grad_gamma[c] += t[c] * (f64::from(s[c]) / mean) as f32;
+        let slope = f64::from(gamma[c]) * f64::from(t[c]) / mean - common;
+        pull[c] = if s[c] > 0.0 { (slope / f64::from(s[c])) as f32 } else { 0.0 };
+    }
+}

@@ -1,0 +1,138 @@
+//! The forward pass of the block.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::{Call, Factors, Saved, Shape, Weights, scale_of_response};
+use crate::{
+    ops::{block::depthwise::Map, parallel::split, scratch::Buffer},
+    simd::{self, Compute, Factor, Matrix, multiply},
+};
+
+/// A group's part of the forward pass's arguments; `y` and `s` are empty if they are not to be saved.
+struct Forward<'a> {
+    group: Range<usize>,
+    out: &'a mut [f32],
+    y: &'a mut [f32],
+    s: &'a mut [f32],
+}
+
+pub(in crate::ops::block) fn forward(
+    compute: Compute,
+    shape: &Shape,
+    weights: &Weights,
+    drop: Option<&[f32]>,
+    x: &[f32],
+    out: &mut [f32],
+    saved: Option<&mut Saved>,
+) {
+    let call = Call::new(compute, shape, weights, drop);
+    let (rows, channels, hidden) = (call.rows(), shape.channels, shape.hidden);
+    let mut nothing = Saved::default();
+    let saved = saved.map_or(&mut nothing, |saved| {
+        saved.y = Buffer::new(shape.activation());
+        saved.s = Buffer::new(shape.samples * hidden);
+        saved
+    });
+    let factors = Factors { expand: call.factor(call.expand()), project: call.factor(call.project(&call.project)) };
+    let groups = call.plan.all_groups();
+    let outs = split(out, &groups, rows * channels);
+    let ys = split(&mut saved.y, &groups, rows * channels);
+    let ss = split(&mut saved.s, &groups, hidden);
+    let parts = outs.into_iter().zip(ys).zip(ss);
+    let jobs: Vec<_> = groups.into_iter().zip(parts).collect();
+    jobs.into_par_iter().with_max_len(1).for_each(|(group, ((out, y), s))| {
+        let x = &x[group.start * rows * channels..][..out.len()];
+        forward_group(&call, &factors, x, Forward { group, out, y, s });
+    });
+}
+
+fn forward_group(call: &Call, factors: &Factors, x: &[f32], job: Forward) {
+    let Forward { group, out, y, s } = job;
+    if call.dropped(&group) {
+        out.copy_from_slice(x);
+        return;
+    }
+    let hidden = call.shape.hidden;
+    let (mut own_y, mut own_s) = (Buffer::default(), Buffer::default());
+    let y = or_own(y, &mut own_y, x.len());
+    let s = or_own(s, &mut own_s, group.len() * hidden);
+    let mut a = Buffer::new(group.len() * call.rows() * hidden);
+
+    simd::fill_rows(y, call.weights.depthwise_bias);
+    let mut map = Map::new(&call.shape.cells, call.shape.kernel);
+    call.convolve(&mut map, &group, x, call.weights.depthwise, y);
+    hidden_features(call, &factors.expand, &group, y, &mut a, s);
+    project(call, &factors.project, &group, x, &mut a, s, out);
+}
+
+/// `slice`, or if it is empty a buffer of `length` values.
+fn or_own<'a>(slice: &'a mut [f32], own: &'a mut Buffer, length: usize) -> &'a mut [f32] {
+    if !slice.is_empty() {
+        return slice;
+    }
+    *own = Buffer::new(length);
+    own
+}
+
+/// `a = gelu(h)` and the norms `s` of a group.
+fn hidden_features(call: &Call, expand: &Factor, group: &Range<usize>, y: &[f32], a: &mut [f32], s: &mut [f32]) {
+    let (channels, hidden) = (call.shape.channels, call.shape.hidden);
+    let mut z = Buffer::new(call.tile() * channels);
+    let mut squares = Buffer::new(hidden);
+    s.fill(0.0);
+    for tile in call.tiles(group) {
+        let z = &mut z[..tile.len() * channels];
+        call.norm(&y[tile.start * channels..tile.end * channels], z);
+        let a = &mut a[tile.start * hidden..tile.end * hidden];
+        multiply(Matrix::new(z, tile.len(), channels), expand, false, a);
+        for (sample, rows) in call.samples_of(&tile) {
+            squares.fill(0.0);
+            let a = &mut a[rows.start * hidden..rows.end * hidden];
+            simd::bias_gelu(call.level, a, call.weights.expand_bias, &mut squares);
+            simd::add(&mut s[sample * hidden..][..hidden], &squares);
+        }
+    }
+    for s in s.iter_mut() {
+        *s = s.sqrt();
+    }
+}
+
+/// The second pointwise layer and the residual: `a` to `out`. Leaves small samples' `a` scaled.
+fn project(call: &Call, weight: &Factor, group: &Range<usize>, x: &[f32], a: &mut [f32], s: &[f32], out: &mut [f32]) {
+    let (level, channels, hidden) = (call.level, call.shape.channels, call.shape.hidden);
+    let folded = fold(call, s);
+    let folded = folded.as_ref().map(|folded| call.factor(call.project(folded)));
+    let weight = folded.as_ref().unwrap_or(weight);
+    let mut scale = Buffer::new(hidden);
+    for tile in call.tiles(group) {
+        let a = &mut a[tile.start * hidden..tile.end * hidden];
+        if call.grn() && !call.large() {
+            for (sample, rows) in call.samples_of(&tile) {
+                scale_of_response(call, &s[sample * hidden..][..hidden], &mut scale);
+                simd::scale_columns(level, &mut a[rows.start * hidden..rows.end * hidden], &scale);
+            }
+        }
+        let values = tile.start * channels..tile.end * channels;
+        let (x, out) = (&x[values.clone()], &mut out[values]);
+        multiply(Matrix::new(a, tile.len(), hidden), weight, false, out);
+        for (sample, rows) in call.samples_of(&tile) {
+            let values = rows.start * channels..rows.end * channels;
+            let drop = call.drop(group.start + sample);
+            simd::residual(level, &x[values.clone()], &call.project_bias, drop, &mut out[values]);
+        }
+    }
+}
+
+/// `diag(1 + gamma n) W2` of a large sample with GRN.
+fn fold(call: &Call, s: &[f32]) -> Option<Buffer> {
+    if !call.grn() || !call.large() {
+        return None;
+    }
+    let mut scale = Buffer::new(call.shape.hidden);
+    let mut folded = Buffer::new(call.project.len());
+    scale_of_response(call, s, &mut scale);
+    simd::scale_rows(&scale, &call.project, call.shape.channels, &mut folded);
+    Some(folded)
+}

@@ -1,0 +1,154 @@
+//! The block on the CPU: group by group, intermediates in scratch.
+//!
+//! A group is one large sample, or several small ones whose products are then large enough. Its rows pass through
+//! the pointwise layers in tiles that fit the cache. Large samples fold GRN's scale into `W2`, small ones scale `a`.
+
+use std::ops::Range;
+
+use super::{
+    Flavour, Gradients, Saved, Shape, Weights,
+    depthwise::{Depthwise, Map},
+};
+use crate::{
+    ops::{
+        GRN_EPSILON,
+        parallel::{LARGE, Plan, TILE, ranges},
+        scratch::Buffer,
+    },
+    simd::{self, Compute, Factor, Level, Matrix, product},
+};
+
+mod backward;
+mod forward;
+
+pub(super) use backward::backward;
+pub(super) use forward::forward;
+
+/// What every group of a call needs.
+struct Call<'a> {
+    compute: Compute,
+    /// That of `compute`.
+    level: Level,
+    shape: &'a Shape<'a>,
+    weights: &'a Weights<'a>,
+    drop: Option<&'a [f32]>,
+    plan: Plan,
+    /// `W2`, for V1 with its columns scaled.
+    project: Buffer,
+    /// `b2`, for V2 with `beta W2` added, for V1 scaled.
+    project_bias: Buffer,
+}
+
+impl<'a> Call<'a> {
+    fn new(compute: Compute, shape: &'a Shape, weights: &'a Weights, drop: Option<&'a [f32]>) -> Self {
+        let level = compute.level;
+        let mut project = Buffer::new(weights.project.len());
+        let mut project_bias = Buffer::new(weights.project_bias.len());
+        project.copy_from_slice(weights.project);
+        project_bias.copy_from_slice(weights.project_bias);
+        match shape.flavour {
+            Flavour::V1 => {
+                simd::scale_columns(level, &mut project, weights.gamma);
+                simd::scale_columns(level, &mut project_bias, weights.gamma);
+            }
+            Flavour::V2 => {
+                let beta = Matrix::new(weights.beta, 1, shape.hidden);
+                let weight = Matrix::new(weights.project, shape.hidden, shape.channels);
+                product(Compute::exact(level), beta, weight, true, &mut project_bias);
+            }
+        }
+        let plan = Plan::new(shape.samples, shape.cells.rows(), shape.parameters());
+        Self { compute, level, shape, weights, drop, plan, project, project_bias }
+    }
+
+    fn rows(&self) -> usize {
+        self.shape.cells.rows()
+    }
+
+    fn drop(&self, sample: usize) -> f32 {
+        self.drop.map_or(1.0, |drop| drop[sample])
+    }
+
+    /// Whether the drop path drops every sample of a group: then it passes through.
+    fn dropped(&self, group: &Range<usize>) -> bool {
+        group.clone().all(|sample| self.drop(sample) == 0.0)
+    }
+
+    fn large(&self) -> bool {
+        self.rows() >= LARGE
+    }
+
+    fn grn(&self) -> bool {
+        self.shape.flavour == Flavour::V2
+    }
+
+    /// Rows of a tile; a tile holds whole samples, or lies in one.
+    fn tile(&self) -> usize {
+        if self.large() { TILE } else { (self.plan.group() * self.rows()).max(1) }
+    }
+
+    /// Tiles of a group, as ranges of its rows.
+    fn tiles(&self, group: &Range<usize>) -> impl Iterator<Item = Range<usize>> + use<> {
+        ranges(0..group.len() * self.rows(), self.tile())
+    }
+
+    /// The samples of a tile: index in the group, and rows of the tile.
+    fn samples_of(&self, tile: &Range<usize>) -> impl Iterator<Item = (usize, Range<usize>)> + use<> {
+        let (rows, start) = (self.rows(), tile.start);
+        ranges(tile.clone(), rows.min(self.tile())).map(move |piece| {
+            let sample = piece.start / rows;
+            (sample, piece.start - start..piece.end - start)
+        })
+    }
+
+    fn expand(&self) -> Matrix<'a> {
+        Matrix::new(self.weights.expand, self.shape.channels, self.shape.hidden)
+    }
+
+    /// `W2`, or another matrix of its size.
+    fn project<'b>(&self, weight: &'b [f32]) -> Matrix<'b> {
+        Matrix::new(weight, self.shape.hidden, self.shape.channels)
+    }
+
+    /// A factor of products with many rows.
+    fn factor<'b>(&self, matrix: Matrix<'b>) -> Factor<'b> {
+        Factor::new(self.compute, matrix)
+    }
+
+    fn norm(&self, y: &[f32], z: &mut [f32]) {
+        simd::layer_norm(self.level, y, self.weights.norm, self.weights.norm_bias, z);
+    }
+
+    /// Depthwise convolution of a group, `out += conv(x)`.
+    fn convolve(&self, map: &mut Map, group: &Range<usize>, x: &[f32], weight: &[f32], out: &mut [f32]) {
+        let values = self.rows() * self.shape.channels;
+        for ((sample, x), out) in group.clone().zip(x.chunks_exact(values)).zip(out.chunks_exact_mut(values)) {
+            self.depthwise(map, sample).add(self.level, x, weight, out);
+        }
+    }
+
+    /// The convolution of one sample.
+    fn depthwise<'b>(&'b self, map: &'b mut Map, sample: usize) -> Depthwise<'b> {
+        map.read(&self.shape.cells, sample);
+        Depthwise { cells: &self.shape.cells, sample, map, channels: self.shape.channels }
+    }
+}
+
+/// The weights of both pointwise layers, for the forward pass or turned for the backward pass.
+struct Factors<'a> {
+    expand: Factor<'a>,
+    project: Factor<'a>,
+}
+
+/// Mean norm of one sample, plus epsilon. Sums in f64: the norms may be large and many.
+fn mean_norm(s: &[f32]) -> f64 {
+    s.iter().map(|&s| f64::from(s)).sum::<f64>() / s.len() as f64 + GRN_EPSILON
+}
+
+/// `1 + gamma n` of one sample.
+fn scale_of_response(call: &Call, s: &[f32], scale: &mut [f32]) {
+    let rate = (1.0 / mean_norm(s)) as f32;
+    for ((scale, s), gamma) in scale.iter_mut().zip(s).zip(call.weights.gamma) {
+        *scale = 1.0 + gamma * (s * rate);
+    }
+}
