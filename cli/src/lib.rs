@@ -30,6 +30,7 @@ pub mod models;
 
 mod failure;
 mod host;
+mod memory;
 mod npy;
 mod numbers;
 mod output;
@@ -70,6 +71,7 @@ Exit codes: 0 done, 1 failed, 2 the command line is wrong.";
 
 /// Runs the command line of this process with the variants `entries`, and returns its exit code.
 pub fn run(entries: &[Entry]) -> ExitCode {
+    memory::keep();
     let line = match CommandLine::try_parse() {
         Ok(line) => line,
         Err(error) => return refuse(&error),

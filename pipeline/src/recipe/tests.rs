@@ -52,6 +52,8 @@ fn first_weights_are_the_papers_unless_said_otherwise() {
     assert_eq!(resolve(PRETRAIN).model.init, Init::Normal);
     assert_eq!(with(PRETRAIN, &["model.init=fan_in"]).model.init, Init::FanIn);
     assert!(message(PRETRAIN, &["model.init=fan-in"]).contains("fan_in"));
+    assert_eq!(with(PRETRAIN, &["model.precision=bf16"]).model.precision, Precision::Bf16);
+    assert!(message(PRETRAIN, &["model.precision=fp16"]).contains("bf16"));
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! A recipe as it is written in TOML. Nothing is checked yet but names and types.
 
-use convnext_core::nn::{Flat, scale_to_fan_in};
+use convnext_core::{
+    nn::{Flat, scale_to_fan_in},
+    simd,
+};
 use serde::{Deserialize, Serialize};
 
 /// The file. Exactly one of `pretrain`, `finetune` and `evaluate` says what is done; `evaluate` may also stand beside
@@ -41,6 +44,30 @@ pub struct Model {
     /// How weights start that are not loaded.
     #[serde(default)]
     pub init: Init,
+    /// The type of the products' operands.
+    #[serde(default)]
+    pub precision: Precision,
+}
+
+/// The type of the products' operands. Weights, sums and everything that is not a product are f32 in either.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    /// f32.
+    #[default]
+    F32,
+    /// bf16: faster where the processor has a matrix unit for it.
+    Bf16,
+}
+
+impl Precision {
+    /// Makes this the precision of all that this thread computes from now on.
+    pub fn apply(self) {
+        match self {
+            Self::F32 => simd::Precision::F32.set(),
+            Self::Bf16 => simd::Precision::Bf16.set(),
+        }
+    }
 }
 
 /// How convolutions and linear layers start.

@@ -50,6 +50,7 @@ pub fn finetune(
     let device = Cpu::seed_from_u64(recipe.seed);
     let mut model = entry.classifier(&device)?;
     recipe.model.init.apply(&mut *model);
+    recipe.model.precision.apply();
     start(&mut *model, &settings, place.resume)?;
     if let Some(rate) = settings.drop_path {
         model.set_drop_path(rate as f32);

@@ -32,6 +32,7 @@ pub fn pretrain(entry: &Entry, recipe: Resolved, shards: Arc<ShardSet>, place: &
     let device = Cpu::seed_from_u64(recipe.seed);
     let mut model = entry.autoencoder(&device)?.ok_or(RunError::NoFcmae(plan.name))?;
     recipe.model.init.apply(&mut *model);
+    recipe.model.precision.apply();
     let (dir, recipe) = place.open(recipe)?;
 
     let quarantine = dir.quarantine_path();

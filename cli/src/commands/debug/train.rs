@@ -74,6 +74,7 @@ pub(crate) fn run(args: &Args, context: &Context<'_>) -> Outcome {
     let run = recipe.run(data.images.samples as u64, 1)?;
     check(args, &run)?;
 
+    recipe.model.precision.apply();
     let device = Cpu::default();
     let mut classifier = entry.classifier(&device)?;
     load(&mut *classifier, &args.given.weights)?;
