@@ -6,9 +6,10 @@
 use std::convert::Infallible;
 
 use dfdx::prelude::*;
+use rayon::prelude::*;
 
 use super::tape::Parameter;
-use crate::optim::Layout;
+use crate::{optim::Layout, profile::timed};
 
 /// A model whose tensors are all `f32` on the CPU.
 pub trait Collection: TensorCollection<f32, Cpu, To<f32, Cpu> = Self> {}
@@ -33,6 +34,7 @@ pub fn read<M: Collection>(model: &M, mut buffer: &mut [f32]) {
 
 /// Copies all parameters from `buffer`, whose length is that of the [`layout`].
 pub fn write<M: Collection>(model: &mut M, mut buffer: &[f32]) {
+    timed!(Operation, "parameters written");
     change(model, &mut |tensor| {
         let (head, tail) = buffer.split_at(tensor.length());
         tensor.write(head);
@@ -49,15 +51,17 @@ pub fn read_gradients<M: Collection>(
     gradients: &mut Gradients<f32, Cpu>,
     mut buffer: &mut [f32],
 ) -> Result<(), super::Error> {
-    let mut result = Ok(());
+    timed!(Operation, "gradients copied");
+    let (mut taken, mut result) = (Vec::new(), Ok(()));
     look(model, &mut |_, tensor| {
         let (head, tail) = std::mem::take(&mut buffer).split_at_mut(tensor.length());
         match tensor.take_gradient(gradients) {
-            Ok(gradient) => head.copy_from_slice(&gradient),
+            Ok(gradient) => taken.push((head, gradient)),
             Err(error) => result = Err(error),
         }
         buffer = tail;
     });
+    taken.into_par_iter().for_each(|(into, gradient)| into.copy_from_slice(&gradient));
     result
 }
 

@@ -1,6 +1,7 @@
 //! The one place that touches dfdx's tape: how a fused operation of ours becomes a node of it.
 
 use dfdx::prelude::*;
+use rayon::prelude::*;
 
 use crate::{ops::scratch::Buffer, profile::timed};
 
@@ -8,7 +9,7 @@ use crate::{ops::scratch::Buffer, profile::timed};
 pub type Error = dfdx::tensor::CpuError;
 
 /// A parameter tensor whose shape has been forgotten, so that operations can hold a list of them.
-pub(crate) trait Parameter: 'static {
+pub(crate) trait Parameter: 'static + Sync {
     fn dimensions(&self) -> Vec<usize>;
     fn length(&self) -> usize;
     fn read(&self, buffer: &mut [f32]);
@@ -54,15 +55,9 @@ pub(crate) fn values<S: Shape, T>(tensor: &Tensor<S, f32, Cpu, T>) -> Vec<f32> {
 
 /// The same, in a buffer that is used again.
 fn kept_values<S: Shape, T>(tensor: &Tensor<S, f32, Cpu, T>) -> Buffer {
-    timed!(Kernel, "tape: input copied");
+    timed!(Operation, "input copied");
     let mut buffer = Buffer::new(tensor.shape().num_elements());
     tensor.copy_into(&mut buffer);
-    buffer
-}
-
-fn flat(tensor: &dyn Parameter) -> Buffer {
-    let mut buffer = Buffer::new(tensor.length());
-    tensor.read(&mut buffer);
     buffer
 }
 
@@ -80,8 +75,10 @@ impl Parameters {
     }
 
     fn values(&self) -> Vec<Buffer> {
-        timed!(Kernel, "tape: parameters copied");
-        self.0.iter().map(|tensor| flat(&**tensor)).collect()
+        timed!(Operation, "parameters copied");
+        let mut values: Vec<_> = self.0.iter().map(|tensor| Buffer::new(tensor.length())).collect();
+        values.par_iter_mut().zip(&self.0).for_each(|(values, tensor)| tensor.read(values));
+        values
     }
 }
 

@@ -96,9 +96,17 @@ pub(crate) fn split<'a>(mut values: &'a mut [f32], samples: &[Range<usize>], eac
     samples.iter().map(part).collect()
 }
 
+/// Values that are worth a thread of their own.
+const PIECE: usize = 1 << 14;
+
+/// `into += from`, on all threads if it is long.
+pub(crate) fn add(into: &mut [f32], from: &[f32]) {
+    assert_eq!(into.len(), from.len(), "lengths of a sum");
+    into.par_chunks_mut(PIECE).zip(from.par_chunks(PIECE)).for_each(|(into, from)| simd::add(into, from));
+}
+
 /// Adds the buffers element by element, first to last.
 fn sum(mut buffers: Vec<Buffer>, length: usize) -> Buffer {
-    const PIECE: usize = 1 << 14;
     let mut total = if buffers.is_empty() { Buffer::zeros(length) } else { buffers.remove(0) };
     total.par_chunks_mut(PIECE).enumerate().for_each(|(index, total)| {
         for buffer in &buffers {

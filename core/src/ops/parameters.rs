@@ -63,7 +63,7 @@ macro_rules! parameters {
                 let mut rest = flat;
                 $(
                     let (head, tail) = rest.split_at(self.$name.len());
-                    $crate::simd::add(self.$name, head);
+                    $crate::ops::parallel::add(self.$name, head);
                     rest = tail;
                 )+
                 debug_assert!(rest.is_empty());

@@ -4,6 +4,7 @@ use pulp::Arch;
 use rayon::prelude::*;
 
 use super::{CHUNK, Ema, Rule, ema::move_towards};
+use crate::profile::timed;
 
 /// Adam with decoupled weight decay (Loshchilov and Hutter, arXiv 1711.05101), in the form PyTorch gives it.
 ///
@@ -124,6 +125,7 @@ impl Optimizer {
     /// If a buffer has another length than the parameters the optimiser was made for.
     pub fn step(&mut self, parameters: &mut [f32], gradients: &[f32], lr: f64, scale: f32) {
         assert_eq!((parameters.len(), gradients.len()), (self.m.len(), self.m.len()), "buffers of another layout");
+        timed!(Operation, "AdamW");
         self.updates += 1;
         let coefficients: Vec<Coefficients> =
             self.rules.iter().map(|rule| self.config.coefficients(rule, lr, self.updates)).collect();

@@ -4,6 +4,7 @@ use rayon::prelude::*;
 use thiserror::Error;
 
 use super::{CHUNK, Layout};
+use crate::profile::timed;
 
 /// Partial sums kept side by side: enough for the widest vectors, and always the same number.
 const LANES: usize = 16;
@@ -26,6 +27,7 @@ pub struct NonFinite {
 ///
 /// Squares of f32 cannot overflow an f64, so the result is finite exactly if every value is.
 pub fn global_norm(values: &[f32]) -> f64 {
+    timed!(Operation, "norm of the gradients");
     let partial: Vec<f64> = values.par_chunks(CHUNK).map(sum_of_squares).collect();
     partial.iter().sum::<f64>().sqrt()
 }

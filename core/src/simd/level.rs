@@ -1,6 +1,6 @@
 //! The instruction set, chosen once and passed as a value.
 
-use std::{env, fmt, str::FromStr, sync::OnceLock};
+use std::{env, fmt, ops::Range, str::FromStr, sync::OnceLock};
 
 use pulp::WithSimd;
 
@@ -82,6 +82,25 @@ impl Level {
             #[cfg(target_arch = "x86_64")]
             Self::V4(_) => "v4",
         }
+    }
+
+    /// `channels` cut by the vectors that fit: of this level's width first, then of half of it, then what is left.
+    ///
+    /// 40 channels are two vectors of 16 and one of 8; a third of 16 that is half empty takes a masked load and longer.
+    pub(crate) fn lanes(self, channels: usize) -> impl Iterator<Item = (Self, Range<usize>)> {
+        #[cfg(target_arch = "x86_64")]
+        let cuts = match self {
+            Self::V4(simd) => [(self, channels / 16 * 16), (Self::V3(*simd), channels / 8 * 8), (self, channels)],
+            _ => [(self, channels); 3],
+        };
+        #[cfg(not(target_arch = "x86_64"))]
+        let cuts = [(self, channels)];
+        let mut start = 0;
+        cuts.into_iter().filter_map(move |(level, end)| {
+            let range = start..end;
+            start = end;
+            (!range.is_empty()).then_some((level, range))
+        })
     }
 
     /// Runs an operation written with explicit vectors, at this level's width.

@@ -5,6 +5,8 @@
 //! eight cells at once, and over blocks of channels whose sums stay in registers. One line of input under a few cells
 //! is skipped if none of it exists; else what is missing in it counts as zero.
 
+use std::ops::Range;
+
 use pulp::{Simd, WithSimd};
 
 use crate::{
@@ -68,13 +70,17 @@ impl Depthwise<'_> {
     /// With the kernel turned by half a circle ([`turned`]) this is the gradient of the input.
     pub(super) fn add(&self, level: Level, x: &[f32], weight: &[f32], out: &mut [f32]) {
         timed!(Kernel, "depthwise");
-        level.run(Add { conv: self, x, weight, out });
+        for (level, channels) in level.lanes(self.channels) {
+            level.run(Add { conv: self, range: channels, x, weight, out: &mut *out });
+        }
     }
 
     /// `grad_weight += ` its gradient, for one sample: `x` the input, `grad` the gradient of the output, both `[R, C]`.
     pub(super) fn add_weight_gradient(&self, level: Level, x: &[f32], grad: &[f32], grad_weight: &mut [f32]) {
         timed!(Kernel, "depthwise weight gradient");
-        level.run(AddWeightGradient { conv: self, x, grad, grad_weight });
+        for (level, channels) in level.lanes(self.channels) {
+            level.run(AddWeightGradient { conv: self, range: channels, x, grad, grad_weight: &mut *grad_weight });
+        }
     }
 }
 
@@ -158,6 +164,8 @@ macro_rules! each_piece {
 
 struct Add<'a> {
     conv: &'a Depthwise<'a>,
+    /// The channels to work on.
+    range: Range<usize>,
     x: &'a [f32],
     weight: &'a [f32],
     out: &'a mut [f32],
@@ -181,8 +189,8 @@ impl Add<'_> {
     /// `K` taps of a kernel row at once; every kernel row is a whole number of them.
     #[inline(always)]
     fn taps<S: Simd, const K: usize>(self, simd: S) {
-        let Self { conv, x, weight, out } = self;
-        each_piece!(conv, |row, y, left| add_cells::<S, K>(simd, conv, x, weight, (row, y, left), out));
+        let Self { conv, range, x, weight, out } = self;
+        each_piece!(conv, |row, y, left| add_cells::<S, K>(simd, conv, &range, x, weight, (row, y, left), out));
     }
 }
 
@@ -191,20 +199,21 @@ impl Add<'_> {
 fn add_cells<S: Simd, const K: usize, const Q: usize>(
     simd: S,
     conv: &Depthwise,
+    range: &Range<usize>,
     x: &[f32],
     weight: &[f32],
     place: (usize, usize, usize),
     out: &mut [f32],
 ) {
     let channels = conv.channels;
-    let mut c = 0;
-    while c + S::F32_LANES <= channels {
+    let mut c = range.start;
+    while c + S::F32_LANES <= range.end {
         let lanes = Lanes::<S, true> { simd, channels, c, count: S::F32_LANES };
         add_block::<S, K, Q, true>(lanes, conv, x, weight, place, out);
         c += S::F32_LANES;
     }
-    if c < channels {
-        let lanes = Lanes::<S, false> { simd, channels, c, count: channels - c };
+    if c < range.end {
+        let lanes = Lanes::<S, false> { simd, channels, c, count: range.end - c };
         add_block::<S, K, Q, false>(lanes, conv, x, weight, place, out);
     }
 }
@@ -240,6 +249,8 @@ fn add_block<S: Simd, const K: usize, const Q: usize, const FULL: bool>(
 
 struct AddWeightGradient<'a> {
     conv: &'a Depthwise<'a>,
+    /// The channels to work on.
+    range: Range<usize>,
     x: &'a [f32],
     grad: &'a [f32],
     grad_weight: &'a mut [f32],
@@ -262,8 +273,16 @@ impl WithSimd for AddWeightGradient<'_> {
 impl AddWeightGradient<'_> {
     #[inline(always)]
     fn taps<S: Simd, const K: usize>(self, simd: S) {
-        let Self { conv, x, grad, grad_weight } = self;
-        each_piece!(conv, |row, y, left| weight_cells::<S, K>(simd, conv, x, grad, (row, y, left), grad_weight));
+        let Self { conv, range, x, grad, grad_weight } = self;
+        each_piece!(conv, |row, y, left| weight_cells::<S, K>(
+            simd,
+            conv,
+            &range,
+            x,
+            grad,
+            (row, y, left),
+            grad_weight
+        ));
     }
 }
 
@@ -272,20 +291,21 @@ impl AddWeightGradient<'_> {
 fn weight_cells<S: Simd, const K: usize, const Q: usize>(
     simd: S,
     conv: &Depthwise,
+    range: &Range<usize>,
     x: &[f32],
     grad: &[f32],
     place: (usize, usize, usize),
     grad_weight: &mut [f32],
 ) {
     let channels = conv.channels;
-    let mut c = 0;
-    while c + S::F32_LANES <= channels {
+    let mut c = range.start;
+    while c + S::F32_LANES <= range.end {
         let lanes = Lanes::<S, true> { simd, channels, c, count: S::F32_LANES };
         weight_block::<S, K, Q, true>(lanes, conv, x, grad, place, grad_weight);
         c += S::F32_LANES;
     }
-    if c < channels {
-        let lanes = Lanes::<S, false> { simd, channels, c, count: channels - c };
+    if c < range.end {
+        let lanes = Lanes::<S, false> { simd, channels, c, count: range.end - c };
         weight_block::<S, K, Q, false>(lanes, conv, x, grad, place, grad_weight);
     }
 }

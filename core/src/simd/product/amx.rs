@@ -148,7 +148,13 @@ fn fill(view: View, side: Side, values: &mut [f32]) {
     for (index, tile) in values.as_chunks_mut::<TILE>().0.iter_mut().enumerate() {
         let (outer, depth) = (index / steps * SIDE, index % steps * DEPTH);
         let along = view.depth_stride == 1;
-        let mut lines = if along { rows(view, outer, depth) } else { pairs(view, outer, depth) };
+        let whole = outer + SIDE <= view.outer && depth + DEPTH <= view.depth;
+        let mut lines = match (along, whole) {
+            (true, true) => rows::<true>(view, outer, depth),
+            (true, false) => rows::<false>(view, outer, depth),
+            (false, true) => pairs::<true>(view, outer, depth),
+            (false, false) => pairs::<false>(view, outer, depth),
+        };
         // Rows are how a left tile looks, pairs how a right one does; the other way round they are transposed.
         if along != (side == Side::Left) {
             transpose(&mut lines);
@@ -162,10 +168,16 @@ fn lanes(left: usize) -> __mmask16 {
     if left >= SIDE { __mmask16::MAX } else { (1 << left) - 1 }
 }
 
-/// Up to 16 values from `at` on, then zeros.
+/// 16 values from `at` on; or, unless the tile is `WHOLE`, up to `left` of them and then zeros.
+#[inline]
 #[target_feature(enable = "avx512f")]
 #[allow(unsafe_code)]
-fn load(values: &[f32], at: usize, left: usize) -> __m512 {
+fn load<const WHOLE: bool>(values: &[f32], at: usize, left: usize) -> __m512 {
+    if WHOLE {
+        let part: &[f32; SIDE] = values[at..].first_chunk().expect("a whole tile has all its values");
+        // SAFETY: `part` is 16 values.
+        return unsafe { _mm512_loadu_ps(part.as_ptr()) };
+    }
     let part = &values[at.min(values.len())..];
     let count = left.min(part.len());
     // SAFETY: the mask lets only lanes below `count` be read, and `part` has as many values.
@@ -173,36 +185,39 @@ fn load(values: &[f32], at: usize, left: usize) -> __m512 {
 }
 
 /// 16 outer indices, 32 values of depth each, which lie side by side in memory.
+#[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
-fn rows(view: View, outer: usize, depth: usize) -> [__m512i; SIDE] {
+fn rows<const WHOLE: bool>(view: View, outer: usize, depth: usize) -> [__m512i; SIDE] {
     let mut lines = [_mm512_setzero_si512(); SIDE];
     let left = view.depth - depth;
     for (line, row) in lines.iter_mut().zip(outer..view.outer) {
         let at = row * view.outer_stride + depth;
-        let low = load(view.values, at, left);
-        let high = load(view.values, at + SIDE, left.saturating_sub(SIDE));
+        let low = load::<WHOLE>(view.values, at, left);
+        let high = load::<WHOLE>(view.values, at + SIDE, left.saturating_sub(SIDE));
         *line = rounded(low, high);
     }
     lines
 }
 
 /// 16 pairs of depth of 16 outer indices, which lie side by side in memory.
+#[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
-fn pairs(view: View, outer: usize, depth: usize) -> [__m512i; SIDE] {
+fn pairs<const WHOLE: bool>(view: View, outer: usize, depth: usize) -> [__m512i; SIDE] {
     let mut lines = [_mm512_setzero_si512(); SIDE];
     let left = view.outer.saturating_sub(outer);
     let order = interleaving();
     for (line, row) in lines.iter_mut().zip((depth..view.depth).step_by(2)) {
         let at = row * view.depth_stride + outer;
-        let even = load(view.values, at, left);
-        let odd = if row + 1 < view.depth { left } else { 0 };
-        let odd = load(view.values, at + view.depth_stride, odd);
+        let even = load::<WHOLE>(view.values, at, left);
+        let odd = if WHOLE || row + 1 < view.depth { left } else { 0 };
+        let odd = load::<WHOLE>(view.values, at + view.depth_stride, odd);
         *line = _mm512_permutexvar_epi16(order, rounded(even, odd));
     }
     lines
 }
 
 /// 0, 16, 1, 17, ... of 16-bit lanes.
+#[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 fn interleaving() -> __m512i {
     let low = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
@@ -210,6 +225,7 @@ fn interleaving() -> __m512i {
 }
 
 /// `low`, then `high`, rounded to bf16.
+#[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
 #[allow(unsafe_code)]
 fn rounded(low: __m512, high: __m512) -> __m512i {
@@ -218,6 +234,7 @@ fn rounded(low: __m512, high: __m512) -> __m512i {
 }
 
 /// A 16 x 16 matrix of 32-bit lanes.
+#[inline]
 #[target_feature(enable = "avx512f")]
 fn transpose(r: &mut [__m512i; SIDE]) {
     let mut t = *r;
@@ -243,6 +260,7 @@ fn transpose(r: &mut [__m512i; SIDE]) {
     *r = t;
 }
 
+#[inline]
 #[target_feature(enable = "avx512f")]
 #[allow(unsafe_code)]
 fn store(lines: &[__m512i; SIDE], tile: &mut [f32; TILE]) {
