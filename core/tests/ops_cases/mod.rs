@@ -87,10 +87,10 @@ impl Grid {
     }
 }
 
-struct Stem {
-    samples: usize,
-    grid: Grid,
-    sizes: [usize; 3],
+pub(crate) struct Stem {
+    pub(crate) samples: usize,
+    pub(crate) grid: Grid,
+    pub(crate) sizes: [usize; 3],
 }
 
 impl Stem {
@@ -175,10 +175,10 @@ impl Op for Block {
     }
 }
 
-struct Downsample {
-    samples: usize,
-    grid: Grid,
-    sizes: [usize; 2],
+pub(crate) struct Downsample {
+    pub(crate) samples: usize,
+    pub(crate) grid: Grid,
+    pub(crate) sizes: [usize; 2],
 }
 
 impl Downsample {
@@ -217,7 +217,7 @@ impl Op for Downsample {
     }
 }
 
-struct Head([usize; 4]);
+pub(crate) struct Head(pub(crate) [usize; 4]);
 
 impl Head {
     fn shape(&self) -> head::Shape {
@@ -253,9 +253,9 @@ impl Op for Head {
     }
 }
 
-struct Densify {
-    visible: Visibility,
-    sizes: [usize; 3],
+pub(crate) struct Densify {
+    pub(crate) visible: Visibility,
+    pub(crate) sizes: [usize; 3],
 }
 
 impl Densify {
@@ -373,7 +373,7 @@ impl Op for CrossEntropy {
     }
 }
 
-fn case(name: String, op: impl Op + 'static) -> Case {
+pub(crate) fn case(name: String, op: impl Op + 'static) -> Case {
     Case { name, op: Box::new(op) }
 }
 
