@@ -253,7 +253,7 @@ def rate(rounds: Iterable[Measurement]) -> float:
 
 
 def memory(rounds: Iterable[Measurement]) -> float:
-    """The median: the first process of torch.compile compiles, which takes memory too."""
+    """The median: the first process of torch.compile compiles, which may take more than later ones."""
     return median(one.peak_mb for one in rounds)
 
 
