@@ -69,7 +69,8 @@ def write(name, weights, parameters, images, loss, given, expected):
     tensors = {key: value.detach().float().contiguous() for key, value in tensors.items()}
     path = HERE / f"{name}.safetensors"
     save_file(tensors, path, metadata={"made by": f"tests/golden/make.py, PyTorch {torch.__version__.split('+')[0]}"})
-    print(f"{path.name}: {path.stat().st_size} bytes, loss {float(loss):.6f}")
+    path.chmod(0o644)
+    print(f"{path.name}: {path.stat().st_size} bytes, loss {loss.item():.6f}")
 
 
 if __name__ == "__main__":
