@@ -77,6 +77,45 @@ fn what_does_not_fit_is_named() {
     fcmae("many.npy").failed(1, &["because: sample 0 keeps 16 patches, expected 6"]);
 }
 
+/// Steps on both images at once; targets are soft.
+fn steps_of_fine_tuning(folder: &Folder, recipe: &str) -> common::Said {
+    folder.array("t.npy", &[2, 10], |i| if i % 10 < 2 { 0.5 } else { 0.0 });
+    let given = "--model micro --weights @w-ours --input @x.npy --targets @t.npy --output @trained.safetensors";
+    folder.run(&format!("debug train {given} --recipe recipes/{recipe}"))
+}
+
+#[test]
+fn each_step_of_fine_tuning_says_what_it_did() {
+    let folder = folder();
+    let said =
+        steps_of_fine_tuning(&folder, "micro-scratch.toml --set finetune.batch=2 --steps 3 --ema @average.safetensors");
+    assert_eq!((said.code, said.error.as_str()), (0, ""));
+    let steps: Vec<serde_json::Value> = said.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(steps.iter().map(|step| step["step"].as_u64().unwrap()).collect::<Vec<_>>(), [0, 1, 2]);
+    for step in &steps {
+        assert!(["loss", "norm"].iter().all(|field| step[field].as_f64().unwrap() > 0.0), "{step}");
+    }
+    // The first loss is that of the weights that were given; one line has it in f32, the other in f64.
+    let classify = "debug classify --model micro --weights @w-ours --input @x.npy --targets @t.npy";
+    let loss = |value: &serde_json::Value| value["loss"].as_f64().unwrap() as f32;
+    assert_eq!(loss(&folder.run(classify).json()), loss(&steps[0]));
+    let file = |name: &str| std::fs::read(folder.path(name)).unwrap();
+    assert_ne!(file("trained.safetensors"), file("average.safetensors"));
+    assert_ne!(file("trained.safetensors"), file("w-official"));
+}
+
+#[test]
+fn steps_that_cannot_be_made_are_refused() {
+    let folder = folder();
+    steps_of_fine_tuning(&folder, "micro-scratch.toml --set finetune.batch=2 --steps 21")
+        .failed(2, &["--steps 21", "makes 20 steps", "finetune.epochs"]);
+    steps_of_fine_tuning(&folder, "micro-pretrain.toml --steps 1").failed(2, &["does not fine-tune", "[finetune]"]);
+    folder.array("nine.npy", &[2, 9], |_| 0.1);
+    folder
+        .run("debug classify --model micro --weights @w-ours --input @x.npy --targets @nine.npy")
+        .failed(1, &["the targets have shape [2,9], should have [2,10]"]);
+}
+
 #[test]
 fn every_job_can_be_measured() {
     let folder = Folder::new();

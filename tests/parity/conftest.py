@@ -5,7 +5,6 @@ import importlib.metadata
 import os
 import platform
 import secrets
-from collections import OrderedDict
 
 import pytest
 import torch
@@ -13,10 +12,12 @@ import torch
 import program
 
 SEED = int(os.environ.get("CONVNEXT_PARITY_SEED", secrets.randbits(32)))
-PACKAGES = ["torch", "torchvision", "timm", "transformers", "webdataset", "pillow", "onnxruntime", "scipy", "numpy"]
+PACKAGES = [
+    "torch", "torchvision", "timm", "transformers", "webdataset", "pillow", "onnxruntime", "scipy", "scikit-learn", "numpy"
+]  # fmt: skip
 
-# What was compared -> (with what, tolerance, worst error, where it was).
-RECORDS: "OrderedDict[str, tuple[str, str, float, str]]" = OrderedDict()
+# What was compared, and with what -> tolerance, worst error, where it was.
+RECORDS: dict[tuple[str, str], tuple[str, float, str]] = {}
 
 torch.set_num_threads(len(os.sched_getaffinity(0)))
 
@@ -50,9 +51,9 @@ def record():
     """`record(what, against, error, tolerance, where)`: notes the worst error of each line, and fails above the tolerance."""
 
     def note(what: str, against: str, error: float, tolerance: float, where: str = ""):
-        kept = RECORDS.get(what)
-        if kept is None or not error <= kept[2]:
-            RECORDS[what] = (against, f"{tolerance:.3g}", error, where)
+        kept = RECORDS.get((what, against))
+        if kept is None or not error <= kept[1]:
+            RECORDS[what, against] = (f"{tolerance:.3g}", error, where)
         assert error <= tolerance, f"{what}, against {against}: {error:.3g} is more than {tolerance:g} ({where})"
 
     return note
@@ -60,12 +61,12 @@ def record():
 
 @pytest.fixture
 def record_exact():
-    """`record_exact(what, against, count)`: notes that so many things were equal, bit for bit or number for number."""
+    """`record_exact(what, against, count, unit)`: notes that so many things were equal, bit for bit or number for number."""
 
     def note(what: str, against: str, count: int, unit: str):
-        before = RECORDS.get(what)
-        total = count + (int(before[3].split()[0]) if before else 0)
-        RECORDS[what] = (against, "equal", 0.0, f"{total} {unit}")
+        before = RECORDS.get((what, against))
+        total = count + (int(before[2].split()[0]) if before else 0)
+        RECORDS[what, against] = ("equal", 0.0, f"{total} {unit}")
 
     return note
 
@@ -92,7 +93,7 @@ def pytest_terminal_summary(terminalreporter, config):
     heading = ["compared", "with", "tolerance", "worst", "where"]
     rows = [
         [what, against, tolerance, "0" if tolerance == "equal" else f"{error:.1e}", where]
-        for what, (against, tolerance, error, where) in RECORDS.items()
+        for (what, against), (tolerance, error, where) in RECORDS.items()
     ]
     terminalreporter.section("comparison")
     write = terminalreporter.write_line

@@ -1,8 +1,7 @@
-"""The same classifiers as timm and transformers build them, with random weights."""
+"""The same classifiers as timm and transformers build them, for weights of ours to be put in."""
 
 import timm
 import torch
-from timm.models.convnext import ConvNeXt
 from transformers import (
     ConvNextConfig,
     ConvNextForImageClassification,
@@ -12,22 +11,20 @@ from transformers import (
 
 import plain
 
-# Images for each size: one of the largest is work enough.
-SAMPLES = {"large": 1, "huge": 1}
-SIZES = ["atto", "femto", "pico", "nano", "tiny", "base", "large", "huge"]
 
 
 def timm_model(size: str) -> torch.nn.Module:
-    return timm.create_model(f"convnextv2_{size}", pretrained=False).eval()
-
-
-def timm_v1(plan: plain.Plan) -> torch.nn.Module:
-    dims, depths = [stage.dim for stage in plan.stages], plan.depths
-    return ConvNeXt(num_classes=plan.classes, dims=dims, depths=depths, ls_init_value=1.0).eval()
+    """One of the paper's sizes, or with `-v1` after it, of the first ConvNeXt's; without values yet."""
+    name = f"convnext_{size.removesuffix('-v1')}" if size.endswith("-v1") else f"convnextv2_{size}"
+    with torch.device("meta"):
+        return timm.create_model(name, pretrained=False).eval()
 
 
 def transformers_model(plan: plain.Plan) -> torch.nn.Module:
-    """For V1 or V2. The last normalisation's epsilon is the official code's: the configuration's default is 1e-12."""
+    """For V1 or V2; without values yet.
+
+    The last normalisation's epsilon is the official code's: the configuration's default is 1e-12.
+    """
     kinds = {1: (ConvNextConfig, ConvNextForImageClassification), 2: (ConvNextV2Config, ConvNextV2ForImageClassification)}
     configuration, model = kinds[plan.version]
     settings = configuration(
@@ -39,12 +36,18 @@ def transformers_model(plan: plain.Plan) -> torch.nn.Module:
         num_labels=plan.classes,
         layer_norm_eps=plain.EPSILON,
     )
-    return model(settings).eval()
+    with torch.device("meta"):
+        return model(settings).eval()
 
 
 def fill(model: torch.nn.Module, generator: torch.Generator) -> dict[str, torch.Tensor]:
     """Gives every parameter a random value, and returns them."""
     shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     values = plain.random_values(shapes, generator)
-    model.load_state_dict(values, strict=True)
+    put(model, values)
     return values
+
+
+def put(model: torch.nn.Module, values: dict[str, torch.Tensor]):
+    """Gives a model all its values, none missing and none left."""
+    model.load_state_dict(values, strict=True, assign=True)

@@ -1,18 +1,22 @@
-"""A photograph to resize: one that is given, or a picture drawn with a photograph's spectrum."""
+"""Pictures to resize: two photographs, and as many more as wanted, drawn with a photograph's spectrum."""
 
 import io
-import os
+from importlib import resources
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-GIVEN = os.environ.get("CONVNEXT_PARITY_PHOTO")
+PHOTOGRAPHS = ["china", "flower"]
 
 
-def photo(seed: int, height: int = 901, width: int = 1203) -> Image.Image:
+def photograph(name: str) -> Path:
+    """One of the two that scikit-learn ships, 427x640."""
+    return Path(str(resources.files("sklearn.datasets.images") / f"{name}.jpg"))
+
+
+def drawn(seed: int, height: int, width: int) -> Image.Image:
     """Correlated colour noise whose amplitude falls with frequency, as natural pictures' does, with hard edges in it."""
-    if GIVEN:
-        return Image.open(GIVEN).convert("RGB")
     random = np.random.default_rng(seed)
     rows, columns = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None, :]
     falloff = 1 / np.maximum(np.hypot(rows, columns), 1 / max(height, width))
@@ -31,8 +35,8 @@ def photo(seed: int, height: int = 901, width: int = 1203) -> Image.Image:
     return Image.fromarray(picture.clip(40, 215).round().astype(np.uint8))
 
 
-def jpeg(picture: Image.Image) -> bytes:
-    """As cameras write it: colours at half the resolution."""
+def jpeg(picture: Image.Image, subsampling: str) -> bytes:
+    """Cameras write 4:2:0: colours at half the resolution."""
     data = io.BytesIO()
-    picture.save(data, "JPEG", quality=90, subsampling="4:2:0")
+    picture.save(data, "JPEG", quality=90, subsampling=subsampling)
     return data.getvalue()

@@ -6,7 +6,6 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -32,16 +31,8 @@ def run_json(*arguments):
 
 
 def summary(model: str) -> dict:
-    """What the program says of a variant; a program that lacks it, because it is another one, skips the test."""
-    known = run("models")
-    if model not in known.split():
-        pytest.skip(f"{PROGRAM} has no variant `{model}`; the program `parity` of this workspace does")
+    """What the program says of a variant."""
     return run_json("summary", model, "--json")
-
-
-def knows(command: str) -> bool:
-    """Whether the program has such a command."""
-    return subprocess.run([PROGRAM, command, "--help"], capture_output=True).returncode == 0
 
 
 def version() -> str:

@@ -1,7 +1,8 @@
 """Logits of the paper's sizes against timm and transformers, f32 on both sides, random weights.
 
-Weights go from timm through our reader, and from there through our writer to transformers, so that names, axes and
-arithmetic are all in the comparison. The tolerance is on the whole vector; two right programs in f32 differ by some 1e-6.
+Weights go from timm through our reader, and from there through our writer to transformers and back, so that names, axes
+and arithmetic are all in the comparison. The tolerance is on the whole vector; two right programs in f32 differ by some
+1e-6.
 """
 
 import pytest
@@ -13,51 +14,53 @@ import program
 from conftest import relative
 
 TOLERANCE = 1e-4
+SIZES = ["atto", "femto", "pico", "nano", "tiny", "base", "large", "huge"]
+# Images for each size, 2 if not said: one of the largest is work enough.
+SAMPLES = {"large": 1, "huge": 1}
 
 
-def compare(model: str, build, samples: int, generator, record, folder, what: str):
-    plan = plain.Plan.of(program.summary(model))
-    images = torch.randn(samples, plan.channels, plan.height, plan.width, generator=generator)
-    where = f"{model}, {plan.height}x{plan.width}"
-
-    theirs = build()
-    weights = program.save_weights(folder / "timm.safetensors", libraries.fill(theirs, generator))
-    with torch.inference_mode():
-        expected = theirs(images)
+def compare(size: str, variants: list[str], what: str, generator, record, folder):
+    """A size of timm's, and variants of ours that have its weights and each its own input."""
+    plans = {variant: plain.Plan.of(program.summary(variant)) for variant in variants}
+    images = {
+        variant: torch.randn(SAMPLES.get(size, 2), plan.channels, plan.height, plan.width, generator=generator)
+        for variant, plan in plans.items()
+    }
+    timms = folder / "timm.safetensors"
+    theirs = libraries.timm_model(size)
+    program.save_weights(timms, libraries.fill(theirs, generator))
+    expected = {"timm": outputs(theirs, images)}
     # Freed before the next is built: the largest takes 2.6 GB.
     del theirs
-    found = program.forward(model, weights, images, folder)
-    record(f"logits of {what}, weights from timm", "timm", relative(found, expected), TOLERANCE, where)
 
-    if not program.knows("export"):
-        pytest.skip("this program has no `export`")
     exported = folder / "transformers.safetensors"
-    program.run("export", "--model", model, "--weights", weights, "--layout", "hf", "--output", exported)
-    weights.unlink()
-    theirs = libraries.transformers_model(plan)
-    theirs.load_state_dict(program.load_weights(exported), strict=True)
-    with torch.inference_mode():
-        expected = theirs(images).logits
+    program.run("export", "--model", variants[0], "--weights", timms, "--layout", "hf", "--output", exported)
+    theirs = libraries.transformers_model(plans[variants[0]])
+    libraries.put(theirs, program.load_weights(exported))
+    expected["transformers"] = {variant: output.logits for variant, output in outputs(theirs, images).items()}
     del theirs
-    # Read back from their layout.
-    found = program.forward(model, exported, images, folder)
-    exported.unlink()
-    error = relative(found, expected)
-    record(f"logits of {what}, weights exported", "transformers", error, TOLERANCE, where)
+
+    # The first variant reads timm's file, the second the exported one.
+    for variant, weights in zip(variants, [timms, exported]):
+        found = program.forward(variant, weights, images[variant], folder)
+        at = f"{plans[variant].height}x{plans[variant].width}"
+        for library, logits in expected.items():
+            record(f"logits of {what} at {at}", library, relative(found, logits[variant]), TOLERANCE, variant)
 
 
-@pytest.mark.parametrize("size", libraries.SIZES)
+def outputs(model: torch.nn.Module, images: dict[str, torch.Tensor]) -> dict:
+    with torch.inference_mode():
+        return {variant: model(values) for variant, values in images.items()}
+
+
+@pytest.mark.parametrize("size", SIZES)
 def test_logits(size, generator, record, tmp_path):
-    samples = libraries.SAMPLES.get(size, 2)
-    compare(size, lambda: libraries.timm_model(size), samples, generator, record, tmp_path, "the eight sizes at 224")
+    compare(size, [size, f"{size}-wide"], "the eight sizes", generator, record, tmp_path)
 
 
-@pytest.mark.parametrize("model, size", [("atto-wide", "atto"), ("tiny384", "tiny")])
-def test_logits_at_other_sizes(model, size, generator, record, tmp_path):
-    what = "Atto at 192x256 and Tiny at 384"
-    compare(model, lambda: libraries.timm_model(size), 2, generator, record, tmp_path, what)
+def test_logits_at_384(generator, record, tmp_path):
+    compare("tiny", ["tiny384"], "Tiny", generator, record, tmp_path)
 
 
 def test_logits_of_the_first_convnext(generator, record, tmp_path):
-    plan = plain.Plan.of(program.summary("atto-v1"))
-    compare("atto-v1", lambda: libraries.timm_v1(plan), 2, generator, record, tmp_path, "Atto with V1 blocks")
+    compare("atto-v1", ["atto-v1"], "Atto with V1 blocks", generator, record, tmp_path)

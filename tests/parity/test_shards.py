@@ -22,7 +22,7 @@ def pictures(seed: int, form: str) -> list[tuple[bytes, int]]:
     random = np.random.default_rng(seed)
     found = []
     for index in range(COUNT):
-        picture = photo.photo(seed + index, *(int(side) for side in random.integers(20, 90, 2)))
+        picture = photo.drawn(seed + index, *(int(side) for side in random.integers(20, 90, 2)))
         data = io.BytesIO()
         picture.save(data, {"png": "PNG", "jpg": "JPEG"}[form])
         found.append((data.getvalue(), int(random.integers(0, 1000))))
@@ -86,7 +86,7 @@ def test_evaluation_on_a_shard_of_webdatasets(generator, seed, record, tmp_path)
     images, labels = [], []
     with webdataset.TarWriter(str(tmp_path / "theirs.tar")) as writer:
         for index in range(COUNT):
-            picture = photo.photo(seed + index, 36, 36).convert("L")
+            picture = photo.drawn(seed + index, 36, 36).convert("L")
             label = int(random.integers(0, plan.classes))
             writer.write({"__key__": f"{index:05}", "png": picture, "cls": label})
             images.append(torch.from_numpy(np.array(picture))[2:34, 2:34])

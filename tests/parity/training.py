@@ -110,7 +110,7 @@ def train(
             taken = slice(first + batch * settings.batch, first + (batch + 1) * settings.batch)
             loss = plain.soft_cross_entropy(plain.classify(plan, parameters, images[taken]), targets[taken])
             (loss / settings.accumulation).backward()
-            losses.append(float(loss))
+            losses.append(loss.item())
         norm = torch.nn.utils.clip_grad_norm_(parameters.values(), settings.clip)
         optimizer.step()
         decay = min(settings.ema, (step + 2) / (step + 11)) if settings.ema_warmup else settings.ema
@@ -118,6 +118,6 @@ def train(
             average[name].mul_(decay).add_(value.detach(), alpha=1 - decay)
         trained.rates.append(rate)
         trained.losses.append(sum(losses) / len(losses))
-        trained.norms.append(float(norm))
+        trained.norms.append(norm.item())
     trained.weights = {name: value.detach() for name, value in parameters.items()}
     return trained

@@ -42,14 +42,37 @@ convnext! {
         stages: [8 x 3 kernel 3, 12 x 3 kernel 3, 16 x 9 kernel 3, 24 x 3 kernel 3],
     }
 
-    /// Atto at a size that is not square.
-    pub model AttoWide {
+    /// The paper's sizes for pictures that are not square.
+    family Wide {
         input: 192 x 256 x 3,
         stem: 4,
         head: 1000,
-        stages: [40 x 2, 80 x 2, 160 x 6, 320 x 2],
         fcmae: { patch: 32, mask: 0.6, decoder: 512 x 1 },
     }
+
+    /// Atto, wide.
+    pub model AttoWide: Wide { stages: [40 x 2, 80 x 2, 160 x 6, 320 x 2] }
+
+    /// Femto, wide.
+    pub model FemtoWide: Wide { stages: [48 x 2, 96 x 2, 192 x 6, 384 x 2] }
+
+    /// Pico, wide.
+    pub model PicoWide: Wide { stages: [64 x 2, 128 x 2, 256 x 6, 512 x 2] }
+
+    /// Nano, wide.
+    pub model NanoWide: Wide { stages: [80 x 2, 160 x 2, 320 x 8, 640 x 2] }
+
+    /// Tiny, wide.
+    pub model TinyWide: Wide { stages: [96 x 3, 192 x 3, 384 x 9, 768 x 3] }
+
+    /// Base, wide.
+    pub model BaseWide: Wide { stages: [128 x 3, 256 x 3, 512 x 27, 1024 x 3] }
+
+    /// Large, wide.
+    pub model LargeWide: Wide { stages: [192 x 3, 384 x 3, 768 x 27, 1536 x 3] }
+
+    /// Huge, wide.
+    pub model HugeWide: Wide { stages: [352 x 3, 704 x 3, 1408 x 27, 2816 x 3] }
 
     /// Tiny at the size that the paper fine-tunes at last.
     pub model Tiny384 {
@@ -62,5 +85,19 @@ convnext! {
 
 /// All of them.
 pub fn variants() -> Vec<Entry> {
-    vec![Lopsided::entry(), Grey::entry(), Former::entry(), Grouped::entry(), AttoWide::entry(), Tiny384::entry()]
+    vec![
+        Lopsided::entry(),
+        Grey::entry(),
+        Former::entry(),
+        Grouped::entry(),
+        AttoWide::entry(),
+        FemtoWide::entry(),
+        PicoWide::entry(),
+        NanoWide::entry(),
+        TinyWide::entry(),
+        BaseWide::entry(),
+        LargeWide::entry(),
+        HugeWide::entry(),
+        Tiny384::entry(),
+    ]
 }

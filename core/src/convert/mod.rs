@@ -124,12 +124,13 @@ impl Dialect {
         Self::ALL.map(Self::name).join(", ")
     }
 
-    /// Its tables, one for each kind of model that it has names for. `None` where names are ours.
-    fn namings(self) -> &'static [Option<&'static Naming>] {
+    /// Its tables for a model of `layout`, one for each kind that it has names for. `None` where names are ours.
+    fn namings(self, layout: &Layout) -> &'static [Option<&'static Naming>] {
         match self {
             Self::Ours => const { &[None] },
             Self::Official => const { &[Some(&official::CLASSIFIER), Some(&official::PRETRAINING)] },
             Self::Sparse => const { &[Some(&sparse::PRETRAINING)] },
+            Self::Timm if timm::is_small(layout) => const { &[Some(&timm::SMALL_CLASSIFIER)] },
             Self::Timm => const { &[Some(&timm::CLASSIFIER)] },
             Self::HuggingFace => const { &[Some(&hf::CLASSIFIER), Some(&hf::CLASSIFIER_V1), Some(&hf::ENCODER_ALONE)] },
         }
@@ -168,7 +169,7 @@ impl Translation {
     /// # Errors
     /// [`ConvertError::Inexpressible`] when a tensor has no name there.
     pub fn new(layout: &Layout, dialect: Dialect) -> Result<Self, ConvertError> {
-        let mut all = dialect.namings().iter().map(|&naming| Self::with_naming(layout, dialect, naming));
+        let mut all = dialect.namings(layout).iter().map(|&naming| Self::with_naming(layout, dialect, naming));
         let first = all.next().expect("every layout has a table");
         match first {
             Ok(found) => Ok(found),
@@ -196,7 +197,7 @@ impl Translation {
 
     /// The layout that fits most of `names`, and how many; `None` where none fits any.
     fn detect(layout: &Layout, names: &HashSet<&str>) -> Option<(usize, Self)> {
-        let namings = |dialect: Dialect| dialect.namings().iter().map(move |&naming| (dialect, naming));
+        let namings = |dialect: Dialect| dialect.namings(layout).iter().map(move |&naming| (dialect, naming));
         let all = Dialect::ALL.into_iter().flat_map(namings);
         let translations = all.filter_map(|(dialect, naming)| Self::with_naming(layout, dialect, naming).ok());
         let fit = |this: &Self| this.theirs.segments().iter().filter(|s| names.contains(&s.name[..])).count();

@@ -12,7 +12,7 @@ pub(super) const CONVOLUTION: &[Part] = &[part("weight", &[3, 2, 0, 1]), BIAS];
 pub(super) const DEPTHWISE: &[Part] = &[part("weight", &[2, ONE, 0, 1]), BIAS];
 pub(super) const LINEAR: &[Part] = &[part("weight", &[1, 0]), BIAS];
 /// A linear layer that is written as a 1x1 convolution.
-const POINTWISE: &[Part] = &[part("weight", &[1, 0, ONE, ONE]), BIAS];
+pub(super) const POINTWISE: &[Part] = &[part("weight", &[1, 0, ONE, ONE]), BIAS];
 const GRN: &[Part] = &[part("gamma", &[ONE, ONE, ONE, 0]), part("beta", &[ONE, ONE, ONE, 0])];
 const LAYER_SCALE: &[Part] = &[part("gamma", &[0])];
 const MASK_TOKEN: &[Part] = &[part("mask_token", &[ONE, 0, ONE, ONE])];

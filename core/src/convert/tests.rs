@@ -202,6 +202,21 @@ fn names_and_shapes_are_timms_and_transformers() {
 }
 
 #[test]
+fn timms_sizes_below_tiny_have_convolutions_for_linear_layers() {
+    for (width, expected) in
+        [(40, vec![160, 40, 1, 1]), (80, vec![320, 80, 1, 1]), (96, vec![384, 96]), (32, vec![128, 32])]
+    {
+        let downsampled =
+            (1..4).map(|stage| (format!("encoder.stages.{stage}.downsample.conv.bias"), vec![width << stage]));
+        let first = [("stem.norm.weight", vec![width]), ("stages.0.blocks.0.pwconv1.weight", vec![width, 4 * width])];
+        let first = first.map(|(name, shape)| (format!("encoder.{name}"), shape));
+        let layout = Layout::new(first.into_iter().chain(downsampled)).unwrap();
+        let translation = Translation::new(&layout, Dialect::Timm).unwrap();
+        assert_eq!(translation.theirs().get("stages.0.blocks.0.mlp.fc1.weight").unwrap().shape, expected);
+    }
+}
+
+#[test]
 fn a_file_is_read_in_any_layout() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("weights.safetensors");

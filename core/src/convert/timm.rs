@@ -1,12 +1,14 @@
 //! The layout of timm's `convnext` and `convnextv2` models.
 //!
-//! Axes are PyTorch's, as in the official layout; GRN's gamma and beta are `weight` and `bias`, of one axis. timm has no
-//! pre-training model: there is nothing to call a decoder.
+//! Axes are PyTorch's, as in the official layout; GRN's gamma and beta are `weight` and `bias`, of one axis. The sizes below
+//! Tiny are built with 1x1 convolutions where the others have linear layers: their weights have two axes more. timm has
+//! no pre-training model: there is nothing to call a decoder.
 
 use super::{
-    official::{CONVOLUTION, DEPTHWISE, LINEAR, NORM},
+    official::{CONVOLUTION, DEPTHWISE, LINEAR, NORM, POINTWISE},
     table::{Naming, Part, Row, part, renamed, row},
 };
+use crate::optim::Layout;
 
 const GRN: &[Part] = &[renamed("gamma", "weight", &[0]), renamed("beta", "bias", &[0])];
 const LAYER_SCALE: &[Part] = &[part("gamma", &[0])];
@@ -18,13 +20,33 @@ const ROWS: &[Row] = &[
     row("encoder.stages.{}.downsample.conv", "stages.{}.downsample.1", CONVOLUTION),
     row("encoder.stages.{}.blocks.{}.dwconv", "stages.{}.blocks.{}.conv_dw", DEPTHWISE),
     row("encoder.stages.{}.blocks.{}.norm", "stages.{}.blocks.{}.norm", NORM),
-    row("encoder.stages.{}.blocks.{}.pwconv1", "stages.{}.blocks.{}.mlp.fc1", LINEAR),
     row("encoder.stages.{}.blocks.{}.grn", "stages.{}.blocks.{}.mlp.grn", GRN),
-    row("encoder.stages.{}.blocks.{}.pwconv2", "stages.{}.blocks.{}.mlp.fc2", LINEAR),
     row("encoder.stages.{}.blocks.{}.layer_scale", "stages.{}.blocks.{}", LAYER_SCALE),
     row("head.norm", "head.norm", NORM),
     row("head.linear", "head.fc", LINEAR),
 ];
 
+const FC1: (&str, &str) = ("encoder.stages.{}.blocks.{}.pwconv1", "stages.{}.blocks.{}.mlp.fc1");
+const FC2: (&str, &str) = ("encoder.stages.{}.blocks.{}.pwconv2", "stages.{}.blocks.{}.mlp.fc2");
+
 /// Names of the classifier, and of its encoder by itself.
-pub(super) static CLASSIFIER: Naming = Naming { encoder: "", rows: &[ROWS] };
+pub(super) static CLASSIFIER: Naming =
+    Naming { encoder: "", rows: &[ROWS, &[row(FC1.0, FC1.1, LINEAR), row(FC2.0, FC2.1, LINEAR)]] };
+
+/// The same for the sizes below Tiny.
+pub(super) static SMALL_CLASSIFIER: Naming =
+    Naming { encoder: "", rows: &[ROWS, &[row(FC1.0, FC1.1, POINTWISE), row(FC2.0, FC2.1, POINTWISE)]] };
+
+/// Widths of the stages of the sizes below Tiny: Atto, Femto, Pico, Nano.
+const SMALL: [[usize; 4]; 4] = [[40, 80, 160, 320], [48, 96, 192, 384], [64, 128, 256, 512], [80, 160, 320, 640]];
+
+/// Whether `layout` has the widths of a size below Tiny.
+pub(super) fn is_small(layout: &Layout) -> bool {
+    let stem = layout.get("encoder.stem.norm.weight").map(|norm| norm.shape[0]);
+    let downsampled = (1..).map_while(|stage| {
+        let convolution = layout.get(&format!("encoder.stages.{stage}.downsample.conv.bias"))?;
+        Some(convolution.shape[0])
+    });
+    let widths: Vec<usize> = stem.into_iter().chain(downsampled).collect();
+    SMALL.iter().any(|small| small[..] == widths)
+}
