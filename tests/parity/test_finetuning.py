@@ -80,7 +80,7 @@ def test_ten_steps(model, mode, rate, ema_warmup, accumulation, generator, recor
     """Two steps an epoch, five epochs. The clip lies among the norms: some steps are clipped, and some are not.
 
     Compared are each tensor, and what the steps changed in it: a tensor in the wrong group could hide in its own length.
-    Of the change less can be asked, since values near 1 are rounded to 6e-8 each time and the slowest layers move by 1e-3.
+    Of the change less can be asked: values near 1 are rounded by up to 6e-8 ten times, and the slowest layers move by 3e-4.
     """
     steps, batch = 10, 2
     plan = plain.Plan.of(program.summary(model))
@@ -132,4 +132,4 @@ def test_ten_steps(model, mode, rate, ema_warmup, accumulation, generator, recor
         moved = {name: value.double() - weights[name].double() for name, value in found.items()}
         should = {name: value - weights[name].double() for name, value in wanted.items()}
         error, name = worst(moved, should)
-        record(f"ten steps: change of the {what}, each tensor", against, error, 1e-3, f"{model}, {name}")
+        record(f"ten steps: change of the {what}, each tensor", against, error, 2e-3, f"{model}, {name}")
