@@ -9,6 +9,7 @@
 //! is taken from the largest logit down, so that no logit overflows.
 
 mod cpu;
+pub mod cuda;
 pub mod reference;
 
 /// Loss of `logits [N, CLASSES]` against `targets [N, CLASSES]`, the mean over the samples.

@@ -1,0 +1,4 @@
+//! Kernels that several operations share, and their launchers.
+
+pub mod layer_norm;
+pub mod reduce;
