@@ -3,6 +3,8 @@
 
 mod cuda_cases;
 mod cuda_host;
+mod cuda_steps;
+mod cuda_traps;
 #[allow(dead_code, reason = "shared with the tests of the CPU's operations")]
 mod ops_cases;
 
@@ -10,13 +12,13 @@ use std::collections::BTreeMap;
 
 use convnext_core::cuda::schedule::Element;
 use cuda_cases::{Bench, Operation, blocks, downsamples, ends, heads, losses, stems};
-use cuda_host::ORDERS;
+use cuda_host::{ORDERS, decode};
 
 /// Of a tensor's Euclidean norm. f32: values are sums of some thousand products rounded to 6e-8 each, through six
 /// layers; errors of random sign grow with the root of the count. bf16: what is stored is rounded to 2e-3 on average,
 /// some six times in a row, and a normalisation after the rounding divides by deviations smaller than the values.
 fn tolerance(real: Element) -> f64 {
-    if real == Element::F32 { 5e-6 } else { 2e-2 }
+    if real == Element::F32 { 2e-6 } else { 1.5e-2 }
 }
 
 /// Distance of two tensors, of the norm of the second and of what was there before. One that should be zero must be.
@@ -84,4 +86,25 @@ fn densify_and_masked_mse_equal_the_reference() {
 #[test]
 fn cross_entropy_equals_the_reference() {
     check(losses());
+}
+
+/// The same operations on a device, in f32 and bf16. On a machine that has one:
+/// `cargo test --release -p convnext-core --test cuda -- --ignored`.
+#[test]
+#[ignore = "needs a GPU"]
+fn every_operation_equals_the_reference_on_a_device() {
+    for operation in [stems(), blocks(), downsamples(), heads(), ends(), losses()].into_iter().flatten() {
+        for real in [Element::F32, Element::Bf16] {
+            let mut bench = Bench::new(real, operation.parameters());
+            let expected = operation.reference(&mut bench);
+            let found = operation.schedule(&mut bench);
+            let executor = bench.run_on_device();
+            for (name, view) in bench.results(found) {
+                let values = decode(view.element, &executor.read(&view).unwrap());
+                let error = distance(&values, &expected[&name], bench.before(&view));
+                let what = operation.name();
+                assert!(error <= tolerance(real), "{what}, {real:?}: {name} is wrong by {error:.1e} of its norm");
+            }
+        }
+    }
 }

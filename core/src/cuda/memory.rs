@@ -4,7 +4,7 @@
 //! needed at the same time never overlap. [`check`] does not trust it: it walks through the steps, remembers which bytes
 //! hold what, and refuses a read of anything that was not written, or was overwritten since.
 
-use std::ops::Range;
+use std::{cmp::Reverse, ops::Range};
 
 use thiserror::Error;
 
@@ -45,7 +45,8 @@ struct Need {
     steps: Range<usize>,
 }
 
-/// Places every buffer: the largest first, each at the lowest offset that is free for as long as it is needed.
+/// Places every buffer, each at the lowest offset that is free for as long as it is needed; of several orders in which
+/// they can be placed, the one that takes the least memory.
 pub fn place(schedule: &Schedule) -> Placement {
     let mut offsets = vec![0; schedule.buffers().len()];
     let mut persistent = 0;
@@ -57,16 +58,35 @@ pub fn place(schedule: &Schedule) -> Placement {
     }
     let mut needs = needs(schedule);
     let floor = floor(&needs, schedule.steps().len());
-    needs.sort_by_key(|need| (std::cmp::Reverse(need.bytes), need.buffer));
-    let mut placed: Vec<(Range<usize>, Range<usize>)> = Vec::new();
-    let mut temporary = 0;
-    for need in needs {
-        let start = lowest(&placed, &need);
-        offsets[need.buffer] = persistent + start;
-        temporary = temporary.max(start + need.bytes);
-        placed.push((start..start + need.bytes, need.steps));
+    let orders: [fn(&Need) -> (Reverse<usize>, usize); 4] = [
+        |need| (Reverse(need.bytes), need.buffer),
+        |need| (Reverse(need.steps.len()), need.buffer),
+        |need| (Reverse(need.steps.len() * need.bytes), need.buffer),
+        |need| (Reverse(0), need.steps.start),
+    ];
+    let place = |order| {
+        needs.sort_by_key(order);
+        place_in_order(&needs)
+    };
+    let best = orders.into_iter().map(place).min_by_key(|(bytes, _)| *bytes);
+    let (temporary, places) = best.unwrap_or_default();
+    for (buffer, start) in places {
+        offsets[buffer] = persistent + start;
     }
     Placement { offsets, persistent, temporary, floor }
+}
+
+/// Bytes that are taken, and the start of each buffer.
+fn place_in_order(needs: &[Need]) -> (usize, Vec<(usize, usize)>) {
+    let mut placed: Vec<(Range<usize>, Range<usize>)> = Vec::new();
+    let (mut bytes, mut places) = (0, Vec::new());
+    for need in needs {
+        let start = lowest(&placed, need);
+        bytes = bytes.max(start + need.bytes);
+        places.push((need.buffer, start));
+        placed.push((start..start + need.bytes, need.steps.clone()));
+    }
+    (bytes, places)
 }
 
 fn padded(buffer: &Buffer) -> usize {

@@ -10,11 +10,13 @@
 
 pub mod compile;
 pub mod detect;
+pub mod executor;
 pub mod geometry;
 pub mod kernel;
 pub mod kernels;
 pub mod memory;
 pub mod network;
+mod products;
 pub mod schedule;
 pub mod tile;
 pub mod training;

@@ -17,12 +17,15 @@ pub enum Element {
     U32,
     /// Signed: tables.
     I32,
+    /// Bytes: pixels as they arrive.
+    U8,
 }
 
 impl Element {
     /// Bytes of a value.
     pub const fn bytes(self) -> usize {
         match self {
+            Self::U8 => 1,
             Self::Bf16 => 2,
             Self::F32 | Self::U32 | Self::I32 => 4,
             Self::F64 => 8,
@@ -37,6 +40,7 @@ impl Element {
             Self::F64 => "double",
             Self::U32 => "u32",
             Self::I32 => "int",
+            Self::U8 => "u8",
         }
     }
 }
@@ -155,6 +159,18 @@ pub struct Product {
     pub bias: Option<View>,
     /// Whether the product is added to what `out` holds.
     pub accumulate: bool,
+}
+
+impl Product {
+    /// Whether one of its sizes is 0.
+    pub fn is_empty(&self) -> bool {
+        self.rows * self.inner * self.columns == 0
+    }
+
+    /// Multiply-adds.
+    pub fn multiply_adds(&self) -> u64 {
+        self.rows as u64 * self.inner as u64 * self.columns as u64
+    }
 }
 
 /// One thing to do.

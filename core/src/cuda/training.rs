@@ -7,6 +7,7 @@ use std::{collections::HashMap, ops::Range};
 
 use super::{
     geometry::Tables,
+    kernels::images::{self, Bytes},
     network::{Decoder, Encoder, Get, Head, Sizes},
     schedule::{Element, Lifetime::Persistent, PARAMETER_ALIGNMENT, Parameter, Schedule, ScheduleError, Step, View},
 };
@@ -29,6 +30,8 @@ pub struct Options {
     pub ema: bool,
     /// Whether blocks with a drop-path rate get scales.
     pub drop_path: bool,
+    /// Whether images arrive as bytes, and are normalised, flipped and mixed by the step.
+    pub bytes: bool,
 }
 
 /// Where a model's parameters lie in the device's flat buffers: in the order of the network, each aligned.
@@ -145,8 +148,10 @@ impl Flat {
 pub struct TrainingStep {
     /// What is done.
     pub schedule: Schedule,
-    /// f32 `[N, H, W, C]`, filled before.
+    /// f32 `[N, H, W, C]`, filled before unless they arrive as bytes.
     pub images: View,
+    /// Where images arrive as bytes; filled before.
+    pub bytes: Option<Bytes>,
     /// Of a classifier: f32 `[N, CLASSES]`, filled before.
     pub targets: Option<View>,
     /// Of an autoencoder: the masks, filled before.
@@ -180,6 +185,21 @@ fn images(schedule: &mut Schedule, plan: &Plan, samples: usize) -> View {
     schedule.buffer("images", Element::F32, values, Persistent)
 }
 
+/// The images of a training step, and the bytes that they are made of.
+fn training_images(
+    schedule: &mut Schedule,
+    plan: &Plan,
+    options: &Options,
+) -> Result<(View, Option<Bytes>), ScheduleError> {
+    let images = images(schedule, plan, options.samples);
+    if !options.bytes {
+        return Ok((images, None));
+    }
+    let Plan { height, width, channels, .. } = *plan;
+    let shape = images::Shape { samples: options.samples, height, width, channels };
+    Ok((images, Some(images::prepare(schedule, &shape, images)?)))
+}
+
 /// Clipping and update.
 fn finish(schedule: &mut Schedule, flat: &Flat, options: &Options) -> Result<optim::cuda::State, ScheduleError> {
     let shape = optim::cuda::Shape {
@@ -206,7 +226,7 @@ pub fn classifier(plan: &Plan, options: &Options) -> Result<TrainingStep, Schedu
     let build = |get: &mut Get| (Encoder::new(plan, sizes, None, &drop_paths, get), Head::new(plan, sizes, get));
     let flat = Flat::new(&mut schedule, options.real, |get| drop(build(get)));
     let (encoder, head) = build(&mut flat.get());
-    let images = images(&mut schedule, plan, options.samples);
+    let (images, bytes) = training_images(&mut schedule, plan, options)?;
     let targets = schedule.buffer("targets", Element::F32, options.samples * plan.classes, Persistent);
     let loss = schedule.buffer("loss", Element::F32, 1, Persistent);
     schedule.push(Step::Zero(flat.gradients));
@@ -218,7 +238,7 @@ pub fn classifier(plan: &Plan, options: &Options) -> Result<TrainingStep, Schedu
     encoder.backward(&mut schedule, None, &encoder_saved, grad)?;
     let state = finish(&mut schedule, &flat, options)?;
     let (targets, layout) = (Some(targets), flat.layout);
-    Ok(TrainingStep { schedule, images, targets, tables: None, drop_paths, loss, layout, state })
+    Ok(TrainingStep { schedule, images, bytes, targets, tables: None, drop_paths, loss, layout, state })
 }
 
 /// A step of pre-training; `fcmae` is the plan's.
@@ -233,7 +253,7 @@ pub fn autoencoder(plan: &Plan, fcmae: &FcmaePlan, options: &Options) -> Result<
         |get: &mut Get| (Encoder::new(plan, sizes, Some(fcmae), &[], get), Decoder::new(plan, sizes, fcmae, get));
     let flat = Flat::new(&mut schedule, options.real, |get| drop(build(get)));
     let (encoder, decoder) = build(&mut flat.get());
-    let images = images(&mut schedule, plan, options.samples);
+    let (images, bytes) = training_images(&mut schedule, plan, options)?;
     let tables = Tables::new(&mut schedule, options.samples, fcmae.patches(), fcmae.visible);
     let loss = schedule.buffer("loss", Element::F32, 1, Persistent);
     schedule.push(Step::Zero(flat.gradients));
@@ -243,7 +263,7 @@ pub fn autoencoder(plan: &Plan, fcmae: &FcmaePlan, options: &Options) -> Result<
     encoder.backward(&mut schedule, Some(&tables), &encoder_saved, grad)?;
     let state = finish(&mut schedule, &flat, options)?;
     let (tables, layout) = (Some(tables), flat.layout);
-    Ok(TrainingStep { schedule, images, targets: None, tables, drop_paths: Vec::new(), loss, layout, state })
+    Ok(TrainingStep { schedule, images, bytes, targets: None, tables, drop_paths: Vec::new(), loss, layout, state })
 }
 
 /// A classifier's forward pass, and the buffers that are filled before it or read after it.

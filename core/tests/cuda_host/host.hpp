@@ -1,8 +1,9 @@
 // Runs CUDA kernels on the CPU: the kernel file is compiled as C++ after this header.
 //
 // The threads of a block are fibres. A barrier or a shuffle gives up the processor until every thread of the block or
-// warp has come to it. Blocks run one after another. The order of threads and blocks is a choice of the caller: a
-// kernel that lacks a barrier, or writes where another block writes, gives other bits in another order.
+// warp has come to it. Blocks run one after another, and a warp as far as it can before the next one starts. The order of
+// threads, warps and blocks is a choice of the caller: a kernel that lacks a barrier, or writes where another block
+// writes, gives other bits in another order.
 //
 // What would be undefined on a device ends the program with a message: a barrier that not all threads reach, or that
 // they reach on different lines; a shuffle without its whole warp. Global buffers end at a page that cannot be touched
@@ -152,21 +153,30 @@ static unsigned ordered(unsigned at, unsigned count, unsigned order) {
     }
 }
 
+// Runs a warp until all of it waits at a barrier or has ended; whether anything ran.
+static bool run_warp(unsigned first, unsigned order) {
+    bool any = false;
+    for (;;) {
+        for (unsigned at = 0; at < LANES; at++) {
+            const unsigned thread = first + ordered(at, LANES, order);
+            if (fibres[thread].state == READY) resume(thread), any = true;
+        }
+        if (!release(first, LANES, AT_SHUFFLE)) return any;
+    }
+}
+
+// A warp goes as far as it can before the next one starts: what another warp should have written before is not there.
 static void run_block(unsigned threads, unsigned order) {
     memset(__start_shared_memory, 0xff, __stop_shared_memory - __start_shared_memory);
     for (Fibre &fibre : fibres) fibre.state = READY, fibre.started = false;
+    const unsigned warps = threads / LANES;
     for (;;) {
-        unsigned done = 0;
         bool ran = false;
-        for (unsigned at = 0; at < threads; at++) {
-            const unsigned thread = ordered(at, threads, order);
-            if (fibres[thread].state == READY) resume(thread), ran = true;
-            done += fibres[thread].state == DONE;
-        }
+        for (unsigned at = 0; at < warps; at++) ran |= run_warp(ordered(at, warps, order) * LANES, order);
+        unsigned done = 0;
+        for (const Fibre &fibre : fibres) done += fibre.state == DONE;
         if (done == threads) return;
-        for (unsigned first = 0; first < threads; first += LANES) ran |= release(first, LANES, AT_SHUFFLE);
-        ran |= release(0, threads, AT_BARRIER);
-        if (!ran) fail("a barrier or a shuffle that not all threads reach");
+        if (!release(0, threads, AT_BARRIER) && !ran) fail("a barrier or a shuffle that not all threads reach");
     }
 }
 

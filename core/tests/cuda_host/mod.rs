@@ -38,6 +38,32 @@ const OPTIONS: [&str; 8] = [
 /// In which order the threads of a block run, and the blocks of a grid.
 pub(crate) const ORDERS: [u32; 3] = [0, 1, 2];
 
+/// Values as they lie in memory, rounded to the type.
+pub(crate) fn encode(element: Element, values: &[f64]) -> Vec<u8> {
+    let bytes = |&value: &f64| match element {
+        Element::F32 => (value as f32).to_le_bytes().to_vec(),
+        Element::Bf16 => bf16::from_f32(value as f32).to_le_bytes().to_vec(),
+        Element::F64 => value.to_le_bytes().to_vec(),
+        Element::U32 => (value as u32).to_le_bytes().to_vec(),
+        Element::I32 => (value as i32).to_le_bytes().to_vec(),
+        Element::U8 => vec![value as u8],
+    };
+    values.iter().flat_map(bytes).collect()
+}
+
+/// Values from memory.
+pub(crate) fn decode(element: Element, bytes: &[u8]) -> Vec<f64> {
+    let value = |bytes: &[u8]| match element {
+        Element::F32 => f32::from_le_bytes(bytes.try_into().unwrap()).into(),
+        Element::Bf16 => bf16::from_le_bytes(bytes.try_into().unwrap()).into(),
+        Element::F64 => f64::from_le_bytes(bytes.try_into().unwrap()),
+        Element::U32 => u32::from_le_bytes(bytes.try_into().unwrap()).into(),
+        Element::I32 => i32::from_le_bytes(bytes.try_into().unwrap()).into(),
+        Element::U8 => bytes[0].into(),
+    };
+    bytes.chunks_exact(element.bytes()).map(value).collect()
+}
+
 /// The memory of a schedule.
 #[derive(Clone)]
 pub(crate) struct Memory {
@@ -61,30 +87,14 @@ impl Memory {
         &mut self.bytes[self.placement.range(view)]
     }
 
-    /// Values of any type, rounded to that of the view.
+    /// Fills a view.
     pub(crate) fn set(&mut self, view: &View, values: &[f64]) {
         assert_eq!(view.length, values.len(), "values of another length than their buffer");
-        let bytes = self.slice_mut(view);
-        for (bytes, &value) in bytes.chunks_exact_mut(view.element.bytes()).zip(values) {
-            match view.element {
-                Element::F32 => bytes.copy_from_slice(&(value as f32).to_le_bytes()),
-                Element::Bf16 => bytes.copy_from_slice(&bf16::from_f32(value as f32).to_le_bytes()),
-                Element::F64 => bytes.copy_from_slice(&value.to_le_bytes()),
-                Element::U32 => bytes.copy_from_slice(&(value as u32).to_le_bytes()),
-                Element::I32 => bytes.copy_from_slice(&(value as i32).to_le_bytes()),
-            }
-        }
+        self.slice_mut(view).copy_from_slice(&encode(view.element, values));
     }
 
     pub(crate) fn get(&self, view: &View) -> Vec<f64> {
-        let value = |bytes: &[u8]| match view.element {
-            Element::F32 => f32::from_le_bytes(bytes.try_into().unwrap()).into(),
-            Element::Bf16 => bf16::from_le_bytes(bytes.try_into().unwrap()).into(),
-            Element::F64 => f64::from_le_bytes(bytes.try_into().unwrap()),
-            Element::U32 => u32::from_le_bytes(bytes.try_into().unwrap()).into(),
-            Element::I32 => i32::from_le_bytes(bytes.try_into().unwrap()).into(),
-        };
-        self.slice(view).chunks_exact(view.element.bytes()).map(value).collect()
+        decode(view.element, self.slice(view))
     }
 
     /// Runs all steps.
