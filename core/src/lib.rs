@@ -49,6 +49,7 @@ extern crate self as convnext_core;
 
 pub mod checkpoint;
 pub mod convert;
+pub mod cuda;
 pub mod nn;
 pub mod onnx;
 pub mod ops;

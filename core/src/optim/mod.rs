@@ -23,6 +23,7 @@
 
 mod adamw;
 mod clip;
+pub mod cuda;
 mod ema;
 mod groups;
 mod layout;

@@ -32,6 +32,7 @@
 //! `beta`. Only `y` and the norms `s` are saved; everything else is recomputed while it is in the cache.
 
 mod cpu;
+pub mod cuda;
 mod depthwise;
 pub mod reference;
 

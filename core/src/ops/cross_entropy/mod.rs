@@ -9,6 +9,7 @@
 //! is taken from the largest logit down, so that no logit overflows.
 
 mod cpu;
+pub mod cuda;
 pub mod reference;
 
 use crate::profile::timed;

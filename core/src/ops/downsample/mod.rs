@@ -8,6 +8,7 @@
 //! In sparse form a square never leaves its patch: patches of `P x P` cells become patches of `P/2 x P/2`.
 
 mod cpu;
+pub mod cuda;
 pub mod reference;
 
 use super::Cells;

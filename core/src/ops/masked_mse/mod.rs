@@ -13,6 +13,7 @@
 //! [`predict`] computes all of them. Visible patches are not trained: what is predicted there means nothing.
 
 mod cpu;
+pub mod cuda;
 mod patches;
 pub mod reference;
 

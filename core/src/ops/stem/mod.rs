@@ -11,6 +11,7 @@
 //! patches are computed, and no other pixel is read.
 
 mod cpu;
+pub mod cuda;
 pub mod reference;
 
 use super::{Cells, scratch::Buffer};

@@ -1,0 +1,156 @@
+//! What this machine has. That it has nothing is a value, not a panic.
+
+use cudarc::driver::{result, sys};
+use thiserror::Error;
+
+/// Why there is no CUDA here.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("no CUDA: {why}")]
+pub struct NoCuda {
+    /// What is missing, and what would help.
+    pub why: String,
+}
+
+impl NoCuda {
+    pub(crate) fn because(why: impl Into<String>) -> Self {
+        Self { why: why.into() }
+    }
+}
+
+/// A device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    /// Its number, as `--device cuda:N` takes it.
+    pub index: usize,
+    /// Its name.
+    pub name: String,
+    /// Compute capability, `(major, minor)`.
+    pub capability: (u32, u32),
+    /// Bytes of its memory.
+    pub memory: usize,
+}
+
+impl Device {
+    /// What NVRTC calls it, e.g. `sm_90`.
+    pub fn architecture(&self) -> String {
+        format!("sm_{}{}", self.capability.0, self.capability.1)
+    }
+
+    /// # Errors
+    /// [`NoCuda`] if the device is older than what the kernels are compiled and checked for.
+    pub fn supported(&self) -> Result<(), NoCuda> {
+        if self.capability >= OLDEST {
+            return Ok(());
+        }
+        let ((major, minor), (oldest, _)) = (self.capability, OLDEST);
+        Err(NoCuda::because(format!(
+            "{} has compute capability {major}.{minor}; the kernels need {oldest}.0 (A100, RTX 30) or newer",
+            self.name
+        )))
+    }
+}
+
+/// The oldest devices with bf16 arithmetic.
+const OLDEST: (u32, u32) = (8, 0);
+
+/// The devices of this machine, in the driver's order; at least one.
+///
+/// # Errors
+/// [`NoCuda`] if there is no driver, or it finds no device.
+pub fn devices() -> Result<Vec<Device>, NoCuda> {
+    if !driver_present() {
+        return Err(NoCuda::because("the driver's library, libcuda.so, is not on this machine"));
+    }
+    result::init().map_err(|error| driver("it does not start", error))?;
+    let count = result::device::get_count().map_err(|error| driver("it does not count its devices", error))?;
+    if count == 0 {
+        return Err(NoCuda::because("the driver finds no device; is CUDA_VISIBLE_DEVICES set?"));
+    }
+    (0..count).map(device).collect()
+}
+
+fn driver(what: &str, error: result::DriverError) -> NoCuda {
+    NoCuda::because(format!("the driver is there, but {what}: {:?}", error.0))
+}
+
+fn device(index: i32) -> Result<Device, NoCuda> {
+    let failed = |error| driver("a device does not answer", error);
+    let device = result::device::get(index).map_err(failed)?;
+    let name = result::device::get_name(device).map_err(failed)?;
+    let (memory, major, minor) = properties(device).map_err(failed)?;
+    Ok(Device { index: index as usize, name, capability: (major as u32, minor as u32), memory })
+}
+
+#[allow(unsafe_code)]
+fn properties(device: sys::CUdevice) -> Result<(usize, i32, i32), result::DriverError> {
+    use sys::CUdevice_attribute::{
+        CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR as MAJOR, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR as MINOR,
+    };
+    // SAFETY: `device` came from `cuDeviceGet` after `cuInit`; these calls only read what the driver knows of it.
+    unsafe {
+        Ok((
+            result::device::total_mem(device)?,
+            result::device::get_attribute(device, MAJOR)?,
+            result::device::get_attribute(device, MINOR)?,
+        ))
+    }
+}
+
+/// Whether the driver's library can be loaded; asked first, since cudarc panics without it.
+#[allow(unsafe_code)]
+fn driver_present() -> bool {
+    // SAFETY: loads libcuda.so, whose initialisers are NVIDIA's and have no preconditions, and lets it go.
+    unsafe { sys::is_culib_present() }
+}
+
+/// Whether NVRTC can be loaded.
+#[allow(unsafe_code)]
+pub(crate) fn compiler_present() -> bool {
+    // SAFETY: loads libnvrtc.so, whose initialisers have no preconditions, and lets it go.
+    unsafe { cudarc::nvrtc::sys::is_culib_present() }
+}
+
+/// Whether cuBLASLt can be loaded.
+#[allow(unsafe_code)]
+fn products_present() -> bool {
+    // SAFETY: loads libcublasLt.so, whose initialisers have no preconditions, and lets it go.
+    unsafe { cudarc::cublaslt::sys::is_culib_present() }
+}
+
+/// The device that a run should take: the first that will do.
+///
+/// # Errors
+/// [`NoCuda`] with what is missing: driver, device, NVRTC or cuBLASLt.
+pub fn usable() -> Result<Device, NoCuda> {
+    let device = devices()?.into_iter().next().ok_or_else(|| NoCuda::because("the driver finds no device"))?;
+    device.supported()?;
+    for (there, library) in [(compiler_present(), "libnvrtc.so"), (products_present(), "libcublasLt.so")] {
+        if !there {
+            return Err(NoCuda::because(format!(
+                "{library} is not on this machine; install the CUDA toolkit's libraries, or put their folder into LD_LIBRARY_PATH"
+            )));
+        }
+    }
+    Ok(device)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_without_cuda_says_why() {
+        match usable() {
+            Ok(device) => assert!(device.capability >= OLDEST),
+            Err(NoCuda { why }) => assert!(!why.is_empty()),
+        }
+    }
+
+    #[test]
+    fn old_devices_are_refused() {
+        let device = |capability| Device { index: 0, name: "a device".into(), capability, memory: 0 };
+        assert_eq!(device((9, 0)).architecture(), "sm_90");
+        assert_eq!(device((8, 0)).supported(), Ok(()));
+        assert!(device((7, 5)).supported().unwrap_err().to_string().contains("compute capability 7.5"));
+    }
+}

@@ -1,0 +1,346 @@
+//! Runs a schedule on a device. Written against the driver's documentation; it has not yet run on one.
+//!
+//! All buffers lie in one allocation, where the placement says. Modules are loaded and products prepared once; after
+//! that a run is a list of launches on one stream, which can be captured in a CUDA graph and replayed.
+
+use std::{
+    collections::{HashMap, HashSet},
+    ffi::c_void,
+    sync::Arc,
+};
+
+use cudarc::{
+    driver::{
+        CudaContext, CudaFunction, CudaGraph, CudaModule, CudaStream, DriverError, result,
+        sys::{CUdeviceptr, CUevent_flags, CUgraphInstantiate_flags, CUstreamCaptureMode},
+    },
+    nvrtc::Ptx,
+};
+use rayon::prelude::*;
+use thiserror::Error;
+
+use super::{
+    compile::{Cache, CompileError, Compiler},
+    detect::{Device, NoCuda},
+    kernel::Module,
+    memory::{self, MemoryError, Placement},
+    products::{Prepared, ProductError, Products},
+    schedule::{Argument, Launch, Schedule, Step, View},
+};
+
+/// Why a schedule does not run.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum ExecuteError {
+    /// The machine lacks something.
+    #[error(transparent)]
+    NoCuda(#[from] NoCuda),
+    /// A kernel does not compile.
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    /// A product cannot be computed.
+    #[error(transparent)]
+    Product(#[from] ProductError),
+    /// The schedule reads what is not there: a mistake in this program.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    /// There is too little memory.
+    #[error("{needed} bytes do not fit on the device, which has {free} free; use a smaller batch")]
+    OutOfMemory {
+        /// Bytes that the schedule needs.
+        needed: usize,
+        /// Bytes that are free.
+        free: usize,
+    },
+    /// The driver refuses.
+    #[error("the driver cannot {what}: {error}")]
+    Driver {
+        /// What was tried.
+        what: &'static str,
+        /// What the driver calls it.
+        error: String,
+    },
+}
+
+fn driver(what: &'static str) -> impl Fn(DriverError) -> ExecuteError {
+    move |error| ExecuteError::Driver { what, error: format!("{:?}", error.0) }
+}
+
+/// A step with everything looked up.
+enum Ready {
+    Launch(ReadyLaunch),
+    Product(Box<Prepared>),
+    Zero { start: CUdeviceptr, bytes: usize },
+}
+
+/// A launch whose arguments are words that the driver copies: addresses, or the low half for numbers.
+struct ReadyLaunch {
+    function: CudaFunction,
+    grid: (u32, u32, u32),
+    threads: u32,
+    arguments: Vec<u64>,
+}
+
+/// The memory of all buffers; freed when dropped.
+struct Memory {
+    start: CUdeviceptr,
+    bytes: usize,
+}
+
+#[allow(unsafe_code)]
+impl Memory {
+    fn new(context: &CudaContext, bytes: usize) -> Result<Self, ExecuteError> {
+        let (free, _) = context.mem_get_info().map_err(driver("say how much memory is free"))?;
+        if bytes > free {
+            return Err(ExecuteError::OutOfMemory { needed: bytes, free });
+        }
+        // SAFETY: the context is current on this thread; the memory is freed in `drop` and nowhere else.
+        let start = unsafe { result::malloc_sync(bytes.max(1)) }.map_err(driver("allocate memory"))?;
+        Ok(Self { start, bytes })
+    }
+}
+
+#[allow(unsafe_code)]
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // SAFETY: allocated by `new`; the executor drops it last, after its stream has finished.
+        let _ = unsafe { result::free_sync(self.start) };
+    }
+}
+
+/// A schedule on a device.
+///
+/// Fields are dropped in order: the graph and what is prepared before the memory that they refer to.
+pub struct Executor {
+    graph: Option<CudaGraph>,
+    ready: Vec<Ready>,
+    products: Products,
+    memory: Memory,
+    placement: Placement,
+    stream: Arc<CudaStream>,
+    context: Arc<CudaContext>,
+}
+
+impl Executor {
+    /// Places the buffers, compiles and loads the kernels, and chooses algorithms for the products.
+    ///
+    /// `tf32` allows f32 products to round their factors to 10 bits of mantissa.
+    ///
+    /// # Errors
+    /// [`ExecuteError`].
+    pub fn new(device: &Device, schedule: &Schedule, cache: Option<&Cache>, tf32: bool) -> Result<Self, ExecuteError> {
+        device.supported()?;
+        let placement = memory::place(schedule);
+        memory::check(schedule, &placement)?;
+        let context = CudaContext::new(device.index).map_err(driver("open the device"))?;
+        let stream = context.new_stream().map_err(driver("make a stream"))?;
+        let memory = Memory::new(&context, placement.bytes())?;
+        let products = Products::new(tf32)?;
+        let modules = Modules::load(schedule, &context, &device.architecture(), cache)?;
+        let address = |view: &View| memory.start + placement.range(view).start as u64;
+        let ready = |step: &Step| -> Result<Ready, ExecuteError> {
+            Ok(match step {
+                Step::Launch(launch) => Ready::Launch(ready_launch(launch, &modules, address)?),
+                Step::Product(product) => Ready::Product(Box::new(products.prepare(product, address)?)),
+                Step::Zero(view) => Ready::Zero { start: address(view), bytes: placement.range(view).len() },
+            })
+        };
+        let ready: Vec<Ready> = Self::steps(schedule).map(ready).collect::<Result<_, _>>()?;
+        Ok(Self { graph: None, ready, products, memory, placement, stream, context })
+    }
+
+    /// Copies values to the device, and returns when the copy has been made.
+    ///
+    /// # Errors
+    /// [`ExecuteError::Driver`].
+    ///
+    /// # Panics
+    /// If there are more or fewer bytes than the view has.
+    #[allow(unsafe_code)]
+    pub fn write(&mut self, view: &View, bytes: &[u8]) -> Result<(), ExecuteError> {
+        let range = self.range(view);
+        assert_eq!(range.len(), bytes.len(), "values of another length than their buffer");
+        self.context.bind_to_thread().map_err(driver("use the context"))?;
+        let start = self.memory.start + range.start as u64;
+        // SAFETY: the range lies inside of our allocation; `bytes` is borrowed until the stream has finished.
+        unsafe { result::memcpy_htod_async(start, bytes, self.stream.cu_stream()) }.map_err(driver("copy"))?;
+        self.finish()
+    }
+
+    /// Copies values from the device, when everything before has finished.
+    ///
+    /// # Errors
+    /// [`ExecuteError::Driver`].
+    #[allow(unsafe_code)]
+    pub fn read(&self, view: &View) -> Result<Vec<u8>, ExecuteError> {
+        let range = self.range(view);
+        let mut bytes = vec![0u8; range.len()];
+        self.context.bind_to_thread().map_err(driver("use the context"))?;
+        let start = self.memory.start + range.start as u64;
+        // SAFETY: the range lies inside of our allocation; `bytes` is borrowed until the stream has finished.
+        unsafe { result::memcpy_dtoh_async(&mut bytes, start, self.stream.cu_stream()) }.map_err(driver("copy"))?;
+        self.finish()?;
+        Ok(bytes)
+    }
+
+    /// Bytes of a view; every use of an address goes through here.
+    fn range(&self, view: &View) -> std::ops::Range<usize> {
+        let range = self.placement.range(view);
+        assert!(range.end <= self.memory.bytes, "a view of another schedule");
+        range
+    }
+
+    /// Waits until everything before has finished.
+    ///
+    /// # Errors
+    /// [`ExecuteError::Driver`], also of what ran before.
+    pub fn finish(&self) -> Result<(), ExecuteError> {
+        self.stream.synchronize().map_err(driver("finish"))
+    }
+
+    /// Starts the schedule: the graph, if it was captured, else step by step.
+    ///
+    /// # Errors
+    /// [`ExecuteError::Driver`] or [`ExecuteError::Product`].
+    pub fn run(&mut self) -> Result<(), ExecuteError> {
+        self.context.bind_to_thread().map_err(driver("use the context"))?;
+        match &self.graph {
+            Some(graph) => graph.launch().map_err(driver("replay the graph")),
+            None => self.run_steps(),
+        }
+    }
+
+    fn run_steps(&self) -> Result<(), ExecuteError> {
+        self.ready.iter().try_for_each(|step| self.run_step(step))
+    }
+
+    #[allow(unsafe_code)]
+    fn run_step(&self, step: &Ready) -> Result<(), ExecuteError> {
+        let stream = self.stream.cu_stream();
+        match step {
+            Ready::Launch(launch) => launch.run(&self.stream).map_err(driver("launch a kernel")),
+            Ready::Product(product) => self.products.run(product, stream).map_err(|error| {
+                let error = format!("{:?}", error.0);
+                ExecuteError::Driver { what: "multiply matrices", error }
+            }),
+            Ready::Zero { start, bytes } => {
+                // SAFETY: the range was worked out from the placement, and lies inside of our allocation.
+                unsafe { result::memset_d8_async(*start, 0, *bytes, stream) }.map_err(driver("set memory to zero"))
+            }
+        }
+    }
+
+    /// Milliseconds that each step takes, the least of `rounds` runs; steps that multiply nothing are left out, as
+    /// [`Executor::steps`] leaves them out.
+    ///
+    /// # Errors
+    /// [`ExecuteError::Driver`].
+    pub fn profile(&self, rounds: usize) -> Result<Vec<f32>, ExecuteError> {
+        self.context.bind_to_thread().map_err(driver("use the context"))?;
+        let timed = Some(CUevent_flags::CU_EVENT_DEFAULT);
+        let mut least = vec![f32::INFINITY; self.ready.len()];
+        for _ in 0..rounds {
+            let mut events = vec![self.stream.record_event(timed).map_err(driver("record an event"))?];
+            for step in &self.ready {
+                self.run_step(step)?;
+                events.push(self.stream.record_event(timed).map_err(driver("record an event"))?);
+            }
+            self.finish()?;
+            for (least, pair) in least.iter_mut().zip(events.windows(2)) {
+                *least = least.min(pair[0].elapsed_ms(&pair[1]).map_err(driver("read an event"))?);
+            }
+        }
+        Ok(least)
+    }
+
+    /// The steps of a schedule that are run: all but products of an empty matrix.
+    pub fn steps(schedule: &Schedule) -> impl Iterator<Item = &Step> {
+        schedule.steps().iter().filter(|step| !matches!(step, Step::Product(product) if product.is_empty()))
+    }
+
+    /// Captures the schedule in a CUDA graph; later runs replay it.
+    ///
+    /// # Errors
+    /// [`ExecuteError::Driver`].
+    pub fn capture(&mut self) -> Result<(), ExecuteError> {
+        self.context.bind_to_thread().map_err(driver("use the context"))?;
+        let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+        self.stream.begin_capture(mode).map_err(driver("begin a capture"))?;
+        let ran = self.run_steps();
+        // Ended even if a step failed: a stream that captures can do nothing else.
+        let graph = self.stream.end_capture(CUgraphInstantiate_flags(0)).map_err(driver("end a capture"));
+        ran?;
+        self.graph = graph?;
+        Ok(())
+    }
+}
+
+impl Drop for Executor {
+    fn drop(&mut self) {
+        // Memory must not be freed under a running kernel. An error here was one of `run` already.
+        let _ = self.context.bind_to_thread();
+        let _ = self.stream.synchronize();
+    }
+}
+
+/// The modules of a schedule, loaded.
+struct Modules<'a>(HashMap<&'a Module, Arc<CudaModule>>);
+
+impl<'a> Modules<'a> {
+    /// Compiles what is not in the cache, on all cores; loads everything.
+    fn load(
+        schedule: &'a Schedule,
+        context: &Arc<CudaContext>,
+        architecture: &str,
+        cache: Option<&Cache>,
+    ) -> Result<Self, ExecuteError> {
+        let compiler = Compiler::load()?;
+        let launched = schedule.steps().iter().filter_map(|step| match step {
+            Step::Launch(launch) => Some(&launch.module),
+            Step::Product(_) | Step::Zero(_) => None,
+        });
+        let modules: HashSet<&Module> = launched.collect();
+        let cubin = |module: &'a Module| match cache {
+            Some(cache) => Ok((module, cache.get(compiler, module, architecture)?)),
+            None => Ok((module, compiler.compile(module, architecture)?.cubin)),
+        };
+        let cubins: Vec<_> = modules.into_par_iter().map(cubin).collect::<Result<_, CompileError>>()?;
+        let load = |(module, cubin)| Ok((module, context.load_module(Ptx::from_binary(cubin))?));
+        cubins.into_iter().map(load).collect::<Result<_, _>>().map(Self).map_err(driver("load a module"))
+    }
+}
+
+fn ready_launch(
+    launch: &Launch,
+    modules: &Modules,
+    address: impl Fn(&View) -> u64,
+) -> Result<ReadyLaunch, ExecuteError> {
+    let function = modules.0[&launch.module].load_function(launch.kernel).map_err(driver("find a kernel"))?;
+    let word = |argument: &Argument| match argument {
+        Argument::Read(view) | Argument::Write(view) | Argument::Update(view) => address(view),
+        Argument::Null => 0,
+        Argument::Int(value) => u64::from(*value as u32),
+        Argument::Float(value) => u64::from(value.to_bits()),
+    };
+    let (grid, arguments) = (launch.grid.into(), launch.arguments.iter().map(word).collect());
+    Ok(ReadyLaunch { function, grid, threads: launch.threads, arguments })
+}
+
+impl ReadyLaunch {
+    #[allow(unsafe_code)]
+    fn run(&self, stream: &CudaStream) -> Result<(), DriverError> {
+        let mut launch = stream.launch_builder(&self.function);
+        for argument in &self.arguments {
+            cudarc::driver::PushKernelArg::arg(&mut launch, argument);
+        }
+        let config =
+            cudarc::driver::LaunchConfig { grid_dim: self.grid, block_dim: (self.threads, 1, 1), shared_mem_bytes: 0 };
+        // SAFETY: the driver copies as many bytes of each word as the kernel's parameter has: eight of an address, the
+        // first four of a number, which on a little-endian machine are its value. Number and types of the arguments, and
+        // that kernels stay inside of the views they are given, is what the tests that run every launch on the CPU
+        // prove; the views lie inside of an allocation that outlives the stream's work.
+        unsafe { launch.launch(config) }.map(|_| ())
+    }
+}
+
+// The driver copies arguments from words of eight bytes.
+const _: () = assert!(cfg!(target_endian = "little") && size_of::<*const c_void>() == 8);

@@ -1,0 +1,5 @@
+//! Kernels that several operations share, and their launchers.
+
+pub mod images;
+pub mod layer_norm;
+pub mod reduce;

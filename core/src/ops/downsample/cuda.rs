@@ -1,0 +1,119 @@
+//! Downsampling on CUDA: the normalisation writes its rows where the product wants them, four cells side by side.
+
+use crate::cuda::{
+    geometry::Geometry,
+    kernel::Module,
+    kernels::{
+        layer_norm::{LayerNorm, Statistics},
+        reduce::add_column_sums,
+    },
+    schedule::{Element, Parameter, Schedule, ScheduleError, View},
+};
+
+/// Sizes of a downsampling, and how its activations are stored.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Shape {
+    /// Samples `N`.
+    pub samples: usize,
+    /// Geometry of the input.
+    pub geometry: Geometry,
+    /// Channels of the input, `C`.
+    pub channels: usize,
+    /// Channels of the output, `D`.
+    pub dim: usize,
+    /// Type of the activations.
+    pub real: Element,
+}
+
+/// The parameters, as [`super::Weights`] has them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Parameters {
+    /// Scale of the normalisation, `[C]`.
+    pub norm: Parameter,
+    /// Shift of the normalisation, `[C]`.
+    pub norm_bias: Parameter,
+    /// Convolution, `[2, 2, C, D]`.
+    pub conv: Parameter,
+    /// Its bias, `[D]`.
+    pub conv_bias: Parameter,
+}
+
+impl Parameters {
+    /// The parameters by their names in checkpoints.
+    pub fn named(shape: &Shape, mut get: impl FnMut(&str, usize) -> Parameter) -> Self {
+        Self {
+            norm: get("norm.weight", shape.channels),
+            norm_bias: get("norm.bias", shape.channels),
+            conv: get("conv.weight", 4 * shape.channels * shape.dim),
+            conv_bias: get("conv.bias", shape.dim),
+        }
+    }
+}
+
+/// What the backward pass needs.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Saved {
+    x: View,
+    statistics: Statistics,
+}
+
+impl Shape {
+    /// Rows of the input, of the whole batch.
+    pub fn rows(&self) -> usize {
+        self.samples * self.geometry.rows()
+    }
+
+    fn norm(&self) -> LayerNorm {
+        LayerNorm { rows: self.rows(), channels: self.channels, line: self.geometry.line(), real: self.real }
+    }
+
+    /// The kernel files that the downsampling needs.
+    pub fn modules(&self) -> Vec<Module> {
+        vec![self.norm().module()]
+    }
+}
+
+/// `x [N, R, C]` to the output `[N, R/4, D]`.
+///
+/// # Errors
+/// [`ScheduleError`] if the grid, or a patch, has an odd side, or the batch too many rows.
+pub fn forward(
+    schedule: &mut Schedule,
+    shape: &Shape,
+    parameters: &Parameters,
+    x: View,
+) -> Result<(View, Saved), ScheduleError> {
+    shape.geometry.halved()?;
+    let squares = schedule.temporary("downsample.squares", shape.real, x.length);
+    let statistics = Statistics::new(schedule, shape.rows());
+    let weights = (parameters.norm.value, parameters.norm_bias.value);
+    shape.norm().forward(schedule, x, weights, squares, statistics)?;
+    let out = schedule.temporary("downsample.out", shape.real, shape.rows() / 4 * shape.dim);
+    schedule.multiply(shape.rows() / 4, squares, parameters.conv.mirror, Some(parameters.conv_bias.mirror), out);
+    Ok((out, Saved { x, statistics }))
+}
+
+/// The gradient of the input from that of the output; adds those of the parameters.
+///
+/// # Errors
+/// [`ScheduleError::TooLarge`].
+pub fn backward(
+    schedule: &mut Schedule,
+    shape: &Shape,
+    parameters: &Parameters,
+    saved: &Saved,
+    grad_out: View,
+) -> Result<View, ScheduleError> {
+    let Parameters { norm, norm_bias, conv, conv_bias } = parameters;
+    let rows = shape.rows() / 4;
+    add_column_sums(schedule, grad_out, rows, conv_bias.gradient)?;
+    let squares = schedule.temporary("downsample.squares", shape.real, saved.x.length);
+    shape.norm().apply(schedule, saved.x, saved.statistics, (norm.value, norm_bias.value), squares)?;
+    schedule.weight_gradient(rows, squares, grad_out, conv.gradient, true);
+    let grad_squares = schedule.temporary("downsample.grad_squares", shape.real, saved.x.length);
+    schedule.multiply_transposed(rows, grad_out, conv.mirror, grad_squares);
+    let grad_x = schedule.temporary("downsample.grad_x", shape.real, saved.x.length);
+    let gradients = (grad_squares, grad_x);
+    shape.norm().backward(schedule, gradients, saved.x, saved.statistics, (norm, norm_bias), None)?;
+    Ok(grad_x)
+}

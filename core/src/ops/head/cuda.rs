@@ -1,0 +1,128 @@
+//! The head on CUDA: pooling, normalisation, one product.
+
+use crate::cuda::{
+    kernel::{Module, Source},
+    kernels::{
+        layer_norm::{LayerNorm, Statistics},
+        reduce::add_column_sums,
+    },
+    schedule::{Argument::*, Element, Parameter, Schedule, ScheduleError, View},
+    tile::Columns,
+};
+
+/// Pooling and its gradient.
+pub static HEAD: Source = Source { name: "head.cu", text: include_str!("head.cu"), kernels: &["pool", "unpool"] };
+
+/// Sizes of a head, and how its activations are stored.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Shape {
+    /// Samples `N`.
+    pub samples: usize,
+    /// Rows `R` of a sample.
+    pub rows: usize,
+    /// Channels `D`.
+    pub dim: usize,
+    /// Classes.
+    pub classes: usize,
+    /// Type of the activations.
+    pub real: Element,
+}
+
+/// The parameters, as [`super::Weights`] has them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Parameters {
+    /// Scale of the normalisation, `[D]`.
+    pub norm: Parameter,
+    /// Shift of the normalisation, `[D]`.
+    pub norm_bias: Parameter,
+    /// Linear layer, `[D, CLASSES]`.
+    pub linear: Parameter,
+    /// Its bias, `[CLASSES]`.
+    pub linear_bias: Parameter,
+}
+
+impl Parameters {
+    /// The parameters by their names in checkpoints.
+    pub fn named(shape: &Shape, mut get: impl FnMut(&str, usize) -> Parameter) -> Self {
+        Self {
+            norm: get("norm.weight", shape.dim),
+            norm_bias: get("norm.bias", shape.dim),
+            linear: get("linear.weight", shape.dim * shape.classes),
+            linear_bias: get("linear.bias", shape.classes),
+        }
+    }
+}
+
+/// What the backward pass needs.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Saved {
+    pooled: View,
+    statistics: Statistics,
+    z: View,
+}
+
+impl Shape {
+    fn tile(&self) -> Columns {
+        Columns::new(self.dim, self.real)
+    }
+
+    fn norm(&self) -> LayerNorm {
+        LayerNorm { rows: self.samples, channels: self.dim, line: 0, real: self.real }
+    }
+
+    fn module(&self) -> Module {
+        self.tile().define(Module::new(&HEAD, self.real).with("CHANNELS", self.dim).with("ROWS", self.rows))
+    }
+
+    /// The kernel files that the head needs.
+    pub fn modules(&self) -> Vec<Module> {
+        vec![self.module(), self.norm().module()]
+    }
+}
+
+/// `x [N, R, D]` to logits `[N, CLASSES]`.
+///
+/// # Errors
+/// [`ScheduleError::TooLarge`].
+pub fn forward(
+    schedule: &mut Schedule,
+    shape: &Shape,
+    parameters: &Parameters,
+    x: View,
+) -> Result<(View, Saved), ScheduleError> {
+    let (samples, tile) = (shape.samples, shape.tile());
+    let pooled = schedule.temporary("head.pooled", shape.real, samples * shape.dim);
+    let grid = [samples, tile.chunks, 1];
+    schedule.launch(&shape.module(), "pool", grid, tile.threads(), [Read(x), Write(pooled)])?;
+    let z = schedule.temporary("head.z", shape.real, pooled.length);
+    let statistics = Statistics::new(schedule, samples);
+    let weights = (parameters.norm.value, parameters.norm_bias.value);
+    shape.norm().forward(schedule, pooled, weights, z, statistics)?;
+    let logits = schedule.temporary("head.logits", shape.real, samples * shape.classes);
+    schedule.multiply(samples, z, parameters.linear.mirror, Some(parameters.linear_bias.mirror), logits);
+    Ok((logits, Saved { pooled, statistics, z }))
+}
+
+/// The gradient of the input from that of the logits; adds those of the parameters.
+///
+/// # Errors
+/// [`ScheduleError::TooLarge`].
+pub fn backward(
+    schedule: &mut Schedule,
+    shape: &Shape,
+    parameters: &Parameters,
+    saved: &Saved,
+    grad_logits: View,
+) -> Result<View, ScheduleError> {
+    let Parameters { norm, norm_bias, linear, linear_bias } = parameters;
+    let (samples, tile) = (shape.samples, shape.tile());
+    add_column_sums(schedule, grad_logits, samples, linear_bias.gradient)?;
+    schedule.weight_gradient(samples, saved.z, grad_logits, linear.gradient, true);
+    let grad = schedule.temporary("head.grad_pooled", shape.real, saved.z.length);
+    schedule.multiply_transposed(samples, grad_logits, linear.mirror, grad);
+    shape.norm().backward(schedule, (grad, grad), saved.pooled, saved.statistics, (norm, norm_bias), None)?;
+    let grad_x = schedule.temporary("head.grad_x", shape.real, samples * shape.rows * shape.dim);
+    let grid = [samples, tile.chunks, 1];
+    schedule.launch(&shape.module(), "unpool", grid, tile.threads(), [Read(grad), Write(grad_x)])?;
+    Ok(grad_x)
+}

@@ -1,0 +1,177 @@
+//! Prediction and loss on CUDA: the removed cells' features gathered for one product, its error turned into a gradient
+//! in place.
+
+use crate::cuda::{
+    geometry::{Geometry, Tables},
+    kernel::{Module, Source},
+    kernels::reduce::{add_column_sums, sum_all},
+    schedule::{Argument::*, Element, Parameter, Schedule, ScheduleError, View, count},
+    tile::Columns,
+};
+
+/// Gather, loss, scatter.
+pub static MASKED_MSE: Source = Source {
+    name: "masked_mse.cu",
+    text: include_str!("masked_mse.cu"),
+    kernels: &["removed_gather", "removed_scatter", "masked_mse"],
+};
+
+/// Sizes of a prediction and its loss, and how activations are stored.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Shape {
+    /// Samples `N`.
+    pub samples: usize,
+    /// Patches from top to bottom.
+    pub patches_high: usize,
+    /// Patches from left to right.
+    pub patches_wide: usize,
+    /// Visible patches of a sample.
+    pub visible: usize,
+    /// Side of a cell in pixels, `S`.
+    pub stride: usize,
+    /// Cells a side of a patch, `M`.
+    pub side: usize,
+    /// Channels of the image.
+    pub channels: usize,
+    /// Channels of the decoder, `D`.
+    pub dim: usize,
+    /// Whether targets are normalised.
+    pub normalised: bool,
+    /// Type of the activations.
+    pub real: Element,
+}
+
+/// The parameters, as [`super::Weights`] has them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Parameters {
+    /// Linear layer, `[D, S * S * C]`.
+    pub prediction: Parameter,
+    /// Its bias, `[S * S * C]`.
+    pub prediction_bias: Parameter,
+}
+
+impl Parameters {
+    /// The parameters by their names in checkpoints.
+    pub fn named(shape: &Shape, mut get: impl FnMut(&str, usize) -> Parameter) -> Self {
+        Self { prediction: get("weight", shape.dim * shape.pixels()), prediction_bias: get("bias", shape.pixels()) }
+    }
+}
+
+/// What the backward pass needs: the removed cells' features, and the gradient of their predictions.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Saved {
+    rows: View,
+    grad: View,
+}
+
+impl Shape {
+    fn pixels(&self) -> usize {
+        self.stride * self.stride * self.channels
+    }
+
+    fn removed(&self) -> usize {
+        self.patches_high * self.patches_wide - self.visible
+    }
+
+    /// Removed cells of the batch.
+    fn rows(&self) -> usize {
+        self.samples * self.removed() * self.side * self.side
+    }
+
+    fn cells(&self) -> usize {
+        self.samples * self.patches_high * self.patches_wide * self.side * self.side
+    }
+
+    /// What each squared error weighs in the loss.
+    fn weight(&self) -> f64 {
+        1.0 / (self.rows() * self.pixels()).max(1) as f64
+    }
+
+    fn tile(&self) -> Columns {
+        Columns::new(self.dim, self.real)
+    }
+
+    fn module(&self) -> Module {
+        let Self { side, patches_high, patches_wide, visible, .. } = *self;
+        let geometry = Geometry::Sparse { side, patches_high, patches_wide, visible };
+        let module = Module::new(&MASKED_MSE, self.real)
+            .with("CHANNELS", self.dim)
+            .with("STRIDE", self.stride)
+            .with("IMAGE_CHANNELS", self.channels)
+            .with("REMOVED", self.removed())
+            .with_flag("NORMALISED", self.normalised);
+        self.tile().define(geometry.define(module))
+    }
+
+    /// The kernel files that the loss needs.
+    pub fn modules(&self) -> Vec<Module> {
+        vec![self.module()]
+    }
+}
+
+/// The loss of `features [N, H, W, D]` against `images`, f32, written to `loss [1]`, f32. The gradient that the
+/// backward pass starts from is that of `grad_loss * loss`.
+///
+/// # Errors
+/// [`ScheduleError::TooLarge`].
+#[expect(clippy::too_many_arguments, reason = "two inputs, their masks, and the loss with its gradient")]
+pub fn forward(
+    schedule: &mut Schedule,
+    shape: &Shape,
+    parameters: &Parameters,
+    tables: &Tables,
+    features: View,
+    images: View,
+    grad_loss: f32,
+    loss: View,
+) -> Result<Saved, ScheduleError> {
+    let (tile, module, total) = (shape.tile(), shape.module(), shape.rows());
+    let rows = schedule.temporary("prediction.rows", shape.real, total * shape.dim);
+    let grad = schedule.temporary("prediction", shape.real, total * shape.pixels());
+    let saved = Saved { rows, grad };
+    schedule.push(crate::cuda::schedule::Step::Zero(loss));
+    if total == 0 {
+        return Ok(saved);
+    }
+    count("cells", shape.cells())?;
+    let samples = Int(count("samples", shape.samples)?);
+    let arguments = [Read(features), Read(tables.removed), Write(rows), samples];
+    schedule.launch(&module, "removed_gather", [tile.blocks(total), tile.chunks, 1], tile.threads(), arguments)?;
+    schedule.multiply(total, rows, parameters.prediction.mirror, Some(parameters.prediction_bias.mirror), grad);
+    let patches = shape.samples * shape.removed();
+    let losses = schedule.temporary("prediction.losses", Element::F32, patches);
+    let weight = Float((shape.weight() * f64::from(grad_loss)) as f32);
+    let arguments = [Update(grad), Read(images), Read(tables.removed), Write(losses), weight];
+    schedule.launch(&module, "masked_mse", [patches, 1, 1], tile.threads(), arguments)?;
+    sum_all(schedule, losses, shape.weight() as f32, loss)?;
+    Ok(saved)
+}
+
+/// The gradient of the features; adds those of the parameters.
+///
+/// # Errors
+/// [`ScheduleError::TooLarge`].
+pub fn backward(
+    schedule: &mut Schedule,
+    shape: &Shape,
+    parameters: &Parameters,
+    tables: &Tables,
+    saved: &Saved,
+) -> Result<View, ScheduleError> {
+    let Parameters { prediction, prediction_bias } = parameters;
+    let (tile, total, cells) = (shape.tile(), shape.rows(), shape.cells());
+    let grad_features = schedule.temporary("prediction.grad_features", shape.real, cells * shape.dim);
+    if total == 0 {
+        schedule.push(crate::cuda::schedule::Step::Zero(grad_features));
+        return Ok(grad_features);
+    }
+    add_column_sums(schedule, saved.grad, total, prediction_bias.gradient)?;
+    schedule.weight_gradient(total, saved.rows, saved.grad, prediction.gradient, true);
+    let grad_rows = schedule.temporary("prediction.grad_rows", shape.real, saved.rows.length);
+    schedule.multiply_transposed(total, saved.grad, prediction.mirror, grad_rows);
+    let samples = Int(count("samples", shape.samples)?);
+    let arguments = [Read(grad_rows), Read(tables.slots), Write(grad_features), samples];
+    let grid = [tile.blocks(cells), tile.chunks, 1];
+    schedule.launch(&shape.module(), "removed_scatter", grid, tile.threads(), arguments)?;
+    Ok(grad_features)
+}

@@ -1,0 +1,91 @@
+// The optimiser on flat buffers: norm of the gradient, clipping, AdamW with the moving average. THREADS; EMA; MIRROR:
+// whether a copy of the parameters in REAL is kept for the products.
+
+// partial [gridDim.x]: sums of squares. In double: squares of floats cannot overflow it.
+extern "C" __global__ void __launch_bounds__(THREADS)
+    sum_squares(const float *__restrict__ values, double *__restrict__ partial, int length) {
+    __shared__ double shared[THREADS];
+    double sum = 0.0;
+    for (int at = (int)blockIdx.x * THREADS + (int)threadIdx.x; at < length; at += (int)gridDim.x * THREADS) {
+        sum += (double)values[at] * (double)values[at];
+    }
+    shared[threadIdx.x] = sum;
+    for (int step = THREADS / 2; step > 0; step /= 2) {
+        __syncthreads();
+        if ((int)threadIdx.x < step) shared[threadIdx.x] += shared[threadIdx.x + step];
+    }
+    if (threadIdx.x == 0) partial[blockIdx.x] = shared[0];
+}
+
+// From the partial sums of squares of the gradients' sum: status = {norm of scale * gradients, factor on the gradients,
+// 1 if the norm is finite}. The factor is scale, and brings the norm down to `max_norm` if that is positive. One block.
+extern "C" __global__ void __launch_bounds__(THREADS)
+    clip(const double *__restrict__ partial, float *__restrict__ status, int count, float scale, float max_norm) {
+    __shared__ double shared[THREADS];
+    double sum = 0.0;
+    for (int at = (int)threadIdx.x; at < count; at += THREADS) sum += partial[at];
+    shared[threadIdx.x] = sum;
+    for (int step = THREADS / 2; step > 0; step /= 2) {
+        __syncthreads();
+        if ((int)threadIdx.x < step) shared[threadIdx.x] += shared[threadIdx.x + step];
+    }
+    if (threadIdx.x != 0) return;
+    const double norm = sqrt(shared[0]) * (double)scale;
+    const bool finite = norm - norm == 0.0; // of NaN and infinity it is NaN
+    const double shrink = finite && max_norm > 0.0f ? (double)max_norm / (norm + 1e-6) : 1.0;
+    status[0] = (float)norm;
+    status[1] = scale * (float)(shrink < 1.0 ? shrink : 1.0);
+    status[2] = finite ? 1.0f : 0.0f;
+}
+
+// The numbers of one update of one tensor; optim::Coefficients in Rust.
+struct Coefficients {
+    float keep, rate1, beta2, rate2, step, root_scale, eps;
+};
+
+// One update of parameters, moments and average, all `length` long. ends [rules]: where each rule's elements end,
+// ascending; coefficients [rules]; ema_rate [1]: the weight of the new parameters in the average.
+// Without a finite norm nothing is touched.
+extern "C" __global__ void __launch_bounds__(THREADS)
+    adamw(float *__restrict__ parameters, const float *__restrict__ gradients, float *__restrict__ m,
+          float *__restrict__ v, float *__restrict__ average, REAL *__restrict__ mirror, const int *__restrict__ ends,
+          const Coefficients *__restrict__ coefficients, const float *__restrict__ status,
+          const float *__restrict__ ema_rate, int rules, int length) {
+    if (status[2] == 0.0f) return;
+    const float scale = status[1];
+    const int first = (int)blockIdx.x * CHUNK;
+    // The rule of the chunk's first element, then forward from there.
+    int low = 0, high = rules - 1;
+    while (low < high) {
+        const int middle = (low + high) / 2;
+        if (ends[middle] > first) {
+            high = middle;
+        } else {
+            low = middle + 1;
+        }
+    }
+    for (int at = first + (int)threadIdx.x; at < min(length - first, CHUNK) + first; at += THREADS) {
+        while (ends[low] <= at) low++;
+        const Coefficients c = coefficients[low];
+        const float g = gradients[at] * scale;
+        const float m1 = m[at] + c.rate1 * (g - m[at]);
+        const float v1 = c.beta2 * v[at] + c.rate2 * g * g;
+        const float p = parameters[at] * c.keep - c.step * m1 / (sqrtf(v1) * c.root_scale + c.eps);
+        m[at] = m1;
+        v[at] = v1;
+        parameters[at] = p;
+#if EMA
+        average[at] += *ema_rate * (p - average[at]);
+#endif
+#if MIRROR
+        mirror[at] = narrow<REAL>(p);
+#endif
+    }
+}
+
+// mirror = parameters in REAL, for the first step.
+extern "C" __global__ void __launch_bounds__(THREADS)
+    copy_parameters(const float *__restrict__ parameters, REAL *__restrict__ mirror, int length) {
+    const int at = (int)blockIdx.x * THREADS + (int)threadIdx.x;
+    if (at < length) mirror[at] = narrow<REAL>(parameters[at]);
+}
