@@ -90,8 +90,9 @@ fn the_largest_batch_can_be_counted() {
     assert!(classifier(&huge, &options(1, Element::I32)).is_err());
 }
 
-/// A kernel with its constants and architecture that may spill, and why. There is none.
-const MAY_SPILL: [(&str, &str); 0] = [];
+/// Kernel and architecture that may spill, and why: over patches of one cell, for 2816 channels, the weight gradient is
+/// given 128 registers and spills 16 bytes of its 98 sums at most, once a run of cells.
+const MAY_SPILL: [(&str, &str); 2] = [("depthwise_weight_gradient", "sm_80"), ("depthwise_weight_gradient", "sm_100")];
 
 /// Architectures: A100, H100, B200.
 const ARCHITECTURES: [&str; 3] = ["sm_80", "sm_90", "sm_100"];
