@@ -45,6 +45,9 @@ struct Need {
     steps: Range<usize>,
 }
 
+/// What buffers are sorted by before they are placed.
+type Order = fn(&Need) -> (Reverse<usize>, usize);
+
 /// Places every buffer, each at the lowest offset that is free for as long as it is needed; of several orders in which
 /// they can be placed, the one that takes the least memory.
 pub fn place(schedule: &Schedule) -> Placement {
@@ -58,7 +61,7 @@ pub fn place(schedule: &Schedule) -> Placement {
     }
     let mut needs = needs(schedule);
     let floor = floor(&needs, schedule.steps().len());
-    let orders: [fn(&Need) -> (Reverse<usize>, usize); 4] = [
+    let orders: [Order; 4] = [
         |need| (Reverse(need.bytes), need.buffer),
         |need| (Reverse(need.steps.len()), need.buffer),
         |need| (Reverse(need.steps.len() * need.bytes), need.buffer),
