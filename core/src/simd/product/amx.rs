@@ -53,23 +53,10 @@ fn usable() -> bool {
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code)]
 fn granted() -> bool {
-    const ARCH_PRCTL: isize = 158;
-    const ARCH_REQ_XCOMP_PERM: usize = 0x1023;
-    const XFEATURE_XTILEDATA: usize = 18;
-    let result: isize;
-    // SAFETY: a system call that takes two numbers, reads and writes no memory of ours, and can only fail. It clobbers rax,
-    // rcx and r11.
-    unsafe {
-        asm!(
-            "syscall",
-            inlateout("rax") ARCH_PRCTL => result,
-            in("rdi") ARCH_REQ_XCOMP_PERM,
-            in("rsi") XFEATURE_XTILEDATA,
-            lateout("rcx") _,
-            lateout("r11") _,
-            options(nostack),
-        );
-    }
+    const ARCH_REQ_XCOMP_PERM: libc::c_ulong = 0x1023;
+    const XFEATURE_XTILEDATA: libc::c_ulong = 18;
+    // SAFETY: a system call that takes two numbers, touches no memory of ours, and can only fail.
+    let result = unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) };
     result == 0
 }
 

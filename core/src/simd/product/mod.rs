@@ -67,7 +67,7 @@ pub(crate) struct Rounded {
 
 impl Rounded {
     fn new(matrix: Matrix) -> Self {
-        timed!(Kernel, "operands of products");
+        timed!(Kernel, "operands of products rounded");
         let mut values = Buffer::new(matrix.values.len());
         for (rounded, &value) in values.iter_mut().zip(matrix.values) {
             *rounded = bf16::from_f32(value).to_f32();
@@ -87,7 +87,7 @@ impl<'a> Factor<'a> {
             Precision::F32 => Self::Plain(matrix),
             #[cfg(target_arch = "x86_64")]
             Precision::Bf16 if let Some(amx) = amx::Amx::at(compute.level) => {
-                timed!(Kernel, "operands of products");
+                timed!(Kernel, "right operands of products");
                 Self::Tiles(amx, amx::Tiles::right(amx, matrix), (matrix.rows, matrix.columns))
             }
             Precision::Bf16 => Self::Rounded(Rounded::new(matrix)),
@@ -121,7 +121,7 @@ pub(crate) fn multiply(lhs: Matrix, rhs: &Factor, accumulate: bool, out: &mut [f
         #[cfg(target_arch = "x86_64")]
         Factor::Tiles(amx, rhs, _) => {
             let lhs = {
-                timed!(Kernel, "operands of products");
+                timed!(Kernel, "left operands of products");
                 amx::Tiles::left(*amx, lhs)
             };
             let _span = SITE.span();

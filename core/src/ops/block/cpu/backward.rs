@@ -50,11 +50,11 @@ pub(in crate::ops::block) fn backward(
                 &mut grad_y,
                 &mut gradients,
             );
-            simd::add_columns(call.level, &grad_y, gradients.depthwise_bias);
+            simd::add_columns(call.compute.level, &grad_y, gradients.depthwise_bias);
             call.convolve(&mut map, &group, &grad_y, &turned, grad_x);
             let each = x[here].chunks_exact(values).zip(grad_y.chunks_exact(values));
             for (sample, (x, grad)) in group.zip(each) {
-                call.depthwise(&mut map, sample).add_weight_gradient(call.level, x, grad, gradients.depthwise);
+                call.depthwise(&mut map, sample).add_weight_gradient(call.compute.level, x, grad, gradients.depthwise);
             }
         }
         finish(&call, &mut gradients);
@@ -65,7 +65,7 @@ pub(in crate::ops::block) fn backward(
 /// What is the same for all samples of a chunk: until here `project` holds `a^T g` (V2: of the scaled `a`) and
 /// `project_bias` holds `sum g`, with `g` the gradient of the branch before V1's scale.
 fn finish(call: &Call, gradients: &mut Gradients) {
-    let (level, weights, channels) = (call.level, call.weights, call.shape.channels);
+    let (level, weights, channels) = (call.compute.level, call.weights, call.shape.channels);
     let sum = &mut *gradients.project_bias;
     match call.shape.flavour {
         Flavour::V2 => {
@@ -140,14 +140,14 @@ impl<'a> Part<'a> {
             call.norm(&self.y[narrow], z);
             let (h, a) = (&mut self.slope[wide.clone()], &mut self.a[wide]);
             multiply(Matrix::new(z, tile.len(), channels), expand, false, h);
-            simd::bias_gelu_with_derivative(call.level, h, call.weights.expand_bias, a);
+            simd::bias_gelu_with_derivative(call.compute.level, h, call.weights.expand_bias, a);
         }
     }
 
     /// From the gradient of the branch to that of `y`.
     fn pointwise(mut self, turned: &Factors, grad_y: &mut [f32], gradients: &mut Gradients) {
         let (call, hidden) = (self.call, self.call.shape.hidden);
-        simd::add_columns(call.level, self.grad, gradients.project_bias);
+        simd::add_columns(call.compute.level, self.grad, gradients.project_bias);
         let mut response = Response::none(self.group.len() * hidden);
         let whole = call.grn() && call.large();
         if whole {
@@ -188,10 +188,10 @@ impl<'a> Part<'a> {
             product(call.compute, self.a(&tile).t(), self.grad(&tile), true, &mut grad_project);
         }
         let mut t = Buffer::new(hidden);
-        simd::row_products(call.level, &grad_project, call.weights.project, channels, &mut t);
+        simd::row_products(call.compute.level, &grad_project, call.weights.project, channels, &mut t);
         response_backward(call, self.s, &t, gradients.gamma, &mut response.pull);
         scale_of_response(call, self.s, &mut response.scale);
-        simd::add_scaled_rows(call.level, &response.scale, &grad_project, channels, gradients.project);
+        simd::add_scaled_rows(call.compute.level, &response.scale, &grad_project, channels, gradients.project);
     }
 
     /// GRN of small samples, from `du`.
@@ -204,7 +204,7 @@ impl<'a> Part<'a> {
             let features = sample * hidden..(sample + 1) * hidden;
             let s = &self.s[features.clone()];
             t.fill(0.0);
-            simd::add_column_products(call.level, &grad_u[values.clone()], &a[values], &mut t);
+            simd::add_column_products(call.compute.level, &grad_u[values.clone()], &a[values], &mut t);
             response_backward(call, s, &t, gradients.gamma, &mut response.pull[features.clone()]);
             scale_of_response(call, s, &mut response.scale[features]);
         }
@@ -217,7 +217,7 @@ impl<'a> Part<'a> {
             let values = (tile.start + rows.start) * hidden..(tile.start + rows.end) * hidden;
             let features = sample * hidden..(sample + 1) * hidden;
             simd::activation_backward(
-                call.level,
+                call.compute.level,
                 &self.a[values.clone()],
                 &self.slope[values],
                 &response.scale[features.clone()],
@@ -235,7 +235,7 @@ impl<'a> Part<'a> {
             for (sample, rows) in call.samples_of(tile) {
                 let values = (tile.start + rows.start) * hidden..(tile.start + rows.end) * hidden;
                 let scale = &response.scale[sample * hidden..][..hidden];
-                simd::scale_columns(call.level, &mut self.a[values], scale);
+                simd::scale_columns(call.compute.level, &mut self.a[values], scale);
             }
         }
         product(call.compute, self.a(tile).t(), self.grad(tile), true, gradients.project);
@@ -257,7 +257,7 @@ impl<'a> Part<'a> {
         product(call.compute, Matrix::new(z, tile.len(), channels).t(), grad_h, true, gradients.expand);
         multiply(grad_h, &turned.expand, false, grad_y);
         let (norm, norm_bias) = (&mut *gradients.norm, &mut *gradients.norm_bias);
-        simd::layer_norm_backward(call.level, y, call.weights.norm, grad_y, norm, norm_bias);
+        simd::layer_norm_backward(call.compute.level, y, call.weights.norm, grad_y, norm, norm_bias);
     }
 }
 

@@ -90,7 +90,7 @@ fn hidden_features(call: &Call, expand: &Factor, group: &Range<usize>, y: &[f32]
         for (sample, rows) in call.samples_of(&tile) {
             squares.fill(0.0);
             let a = &mut a[rows.start * hidden..rows.end * hidden];
-            simd::bias_gelu(call.level, a, call.weights.expand_bias, &mut squares);
+            simd::bias_gelu(call.compute.level, a, call.weights.expand_bias, &mut squares);
             simd::add(&mut s[sample * hidden..][..hidden], &squares);
         }
     }
@@ -101,7 +101,7 @@ fn hidden_features(call: &Call, expand: &Factor, group: &Range<usize>, y: &[f32]
 
 /// The second pointwise layer and the residual: `a` to `out`. Leaves small samples' `a` scaled.
 fn project(call: &Call, weight: &Factor, group: &Range<usize>, x: &[f32], a: &mut [f32], s: &[f32], out: &mut [f32]) {
-    let (level, channels, hidden) = (call.level, call.shape.channels, call.shape.hidden);
+    let (level, channels, hidden) = (call.compute.level, call.shape.channels, call.shape.hidden);
     let folded = fold(call, s);
     let folded = folded.as_ref().map(|folded| call.factor(call.project(folded)));
     let weight = folded.as_ref().unwrap_or(weight);

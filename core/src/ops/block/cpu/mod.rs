@@ -15,7 +15,7 @@ use crate::{
         parallel::{LARGE, Plan, TILE, ranges},
         scratch::Buffer,
     },
-    simd::{self, Compute, Factor, Level, Matrix, product},
+    simd::{self, Compute, Factor, Matrix, product},
 };
 
 mod backward;
@@ -27,8 +27,6 @@ pub(super) use forward::forward;
 /// What every group of a call needs.
 struct Call<'a> {
     compute: Compute,
-    /// That of `compute`.
-    level: Level,
     shape: &'a Shape<'a>,
     weights: &'a Weights<'a>,
     drop: Option<&'a [f32]>,
@@ -58,7 +56,7 @@ impl<'a> Call<'a> {
             }
         }
         let plan = Plan::new(shape.samples, shape.cells.rows(), shape.parameters());
-        Self { compute, level, shape, weights, drop, plan, project, project_bias }
+        Self { compute, shape, weights, drop, plan, project, project_bias }
     }
 
     fn rows(&self) -> usize {
@@ -116,14 +114,14 @@ impl<'a> Call<'a> {
     }
 
     fn norm(&self, y: &[f32], z: &mut [f32]) {
-        simd::layer_norm(self.level, y, self.weights.norm, self.weights.norm_bias, z);
+        simd::layer_norm(self.compute.level, y, self.weights.norm, self.weights.norm_bias, z);
     }
 
     /// Depthwise convolution of a group, `out += conv(x)`.
     fn convolve(&self, map: &mut Map, group: &Range<usize>, x: &[f32], weight: &[f32], out: &mut [f32]) {
         let values = self.rows() * self.shape.channels;
         for ((sample, x), out) in group.clone().zip(x.chunks_exact(values)).zip(out.chunks_exact_mut(values)) {
-            self.depthwise(map, sample).add(self.level, x, weight, out);
+            self.depthwise(map, sample).add(self.compute.level, x, weight, out);
         }
     }
 
