@@ -50,6 +50,7 @@ extern crate self as convnext_core;
 pub mod checkpoint;
 pub mod convert;
 pub mod cuda;
+mod durable;
 pub mod nn;
 pub mod onnx;
 pub mod ops;

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::error::{CheckpointError, at};
+use crate::durable;
 
 pub(super) const MANIFEST: &str = "manifest.json";
 pub(super) const WEIGHTS: &str = "weights.safetensors";
@@ -183,9 +184,5 @@ pub(super) fn read_json(path: &Path) -> Result<Vec<u8>, CheckpointError> {
 
 /// Makes names in a directory survive a power cut.
 pub(super) fn sync_directory(path: &Path) -> Result<(), CheckpointError> {
-    // Only Unix lets a directory be opened and synced; elsewhere the rename is as durable as it gets.
-    if cfg!(unix) {
-        File::open(path).and_then(|directory| directory.sync_all()).map_err(at("sync", path))?;
-    }
-    Ok(())
+    durable::sync_directory(path).map_err(at("sync", path))
 }

@@ -43,7 +43,7 @@ use error::at;
 use manifest::{EMA, MANIFEST, Manifest, OPTIMIZER, STATE, WEIGHTS, read_json, sync_directory};
 use tensors::{Part, TensorFile};
 
-use crate::optim::Layout;
+use crate::{durable::directory_of, optim::Layout};
 
 /// Where a run stands, beside its tensors.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -231,10 +231,7 @@ pub fn save_weights(path: impl AsRef<Path>, layout: &Layout, values: &[f32]) -> 
         let _ = fs::remove_file(&unfinished);
         return Err(at("write", path)(error));
     }
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => sync_directory(parent),
-        _ => sync_directory(Path::new(".")),
-    }
+    sync_directory(directory_of(path))
 }
 
 /// What a file of weights holds, and where it is.

@@ -8,6 +8,7 @@ use std::{
 };
 
 use super::error::{OnnxError, at};
+use crate::durable::{directory_of, sync_directory};
 
 /// A file that is written beside its place. Unless it is put there, it is removed.
 #[derive(Debug)]
@@ -114,11 +115,6 @@ fn beside(path: &Path, prefix: &str) -> PathBuf {
 
 /// Makes the new names in the folder of `path` survive a power cut.
 pub(super) fn sync_folder(path: &Path) -> Result<(), OnnxError> {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    // Only Unix lets a directory be opened and synced; elsewhere the rename is as durable as it gets.
-    if cfg!(unix) {
-        let synced = File::open(parent).and_then(|folder| folder.sync_all());
-        synced.map_err(|source| OnnxError::Sync { path: parent.into(), source })?;
-    }
-    Ok(())
+    let parent = directory_of(path);
+    sync_directory(parent).map_err(|source| OnnxError::Sync { path: parent.into(), source })
 }
