@@ -14,6 +14,8 @@ use std::{
 
 static ON: AtomicBool = AtomicBool::new(false);
 static SITES: Mutex<Vec<&'static Site>> = Mutex::new(Vec::new());
+/// Time in kernels, of all threads together.
+static KERNELS: AtomicU64 = AtomicU64::new(0);
 /// The operation that runs now. There is one at a time.
 static OPERATION: Mutex<Option<&Site>> = Mutex::new(None);
 
@@ -37,6 +39,8 @@ pub struct Measured {
     pub calls: u64,
     /// Time in them.
     pub time: Duration,
+    /// Of an operation: time in the kernels inside it, of all threads together.
+    pub kernels: Duration,
     /// Multiply-adds of the matrix products in them.
     pub multiply_adds: u64,
 }
@@ -78,14 +82,15 @@ pub(crate) struct Site {
     kind: Kind,
     calls: AtomicU64,
     nanoseconds: AtomicU64,
+    kernels: AtomicU64,
     multiply_adds: AtomicU64,
     listed: AtomicBool,
 }
 
 impl Site {
     pub(crate) const fn new(name: &'static str, kind: Kind) -> Self {
-        let [calls, nanoseconds, multiply_adds] = [const { AtomicU64::new(0) }; 3];
-        Self { name, kind, calls, nanoseconds, multiply_adds, listed: AtomicBool::new(false) }
+        let [calls, nanoseconds, kernels, multiply_adds] = [const { AtomicU64::new(0) }; 4];
+        Self { name, kind, calls, nanoseconds, kernels, multiply_adds, listed: AtomicBool::new(false) }
     }
 
     /// Times until the span is dropped.
@@ -102,32 +107,39 @@ impl Site {
         if self.kind == Kind::Operation {
             *lock(&OPERATION) = Some(self);
         }
-        Span { site: self, start: Instant::now() }
+        Span { site: self, kernels: KERNELS.load(Relaxed), start: Instant::now() }
     }
 
     fn clear(&self) {
-        for counter in [&self.calls, &self.nanoseconds, &self.multiply_adds] {
+        for counter in [&self.calls, &self.nanoseconds, &self.kernels, &self.multiply_adds] {
             counter.store(0, Relaxed);
         }
     }
 
     fn measured(&self) -> Measured {
-        let time = Duration::from_nanos(self.nanoseconds.load(Relaxed));
+        let [time, kernels] = [&self.nanoseconds, &self.kernels].map(|sum| Duration::from_nanos(sum.load(Relaxed)));
         let (calls, multiply_adds) = (self.calls.load(Relaxed), self.multiply_adds.load(Relaxed));
-        Measured { name: self.name, kind: self.kind, calls, time, multiply_adds }
+        Measured { name: self.name, kind: self.kind, calls, time, kernels, multiply_adds }
     }
 }
 
 /// Adds the time of its life to its site.
 pub(crate) struct Span {
     site: &'static Site,
+    /// [`KERNELS`] when it began.
+    kernels: u64,
     start: Instant,
 }
 
 impl Drop for Span {
     fn drop(&mut self) {
+        let time = self.start.elapsed().as_nanos() as u64;
         self.site.calls.fetch_add(1, Relaxed);
-        self.site.nanoseconds.fetch_add(self.start.elapsed().as_nanos() as u64, Relaxed);
+        self.site.nanoseconds.fetch_add(time, Relaxed);
+        match self.site.kind {
+            Kind::Operation => self.site.kernels.fetch_add(KERNELS.load(Relaxed) - self.kernels, Relaxed),
+            Kind::Kernel => KERNELS.fetch_add(time, Relaxed),
+        };
     }
 }
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::scratch::Buffer;
-use crate::simd;
+use crate::{profile::timed, simd};
 
 /// Rows that a matrix product should have: enough to pay for packing, few enough for the cache.
 pub(crate) const TILE: usize = 256;
@@ -61,24 +61,29 @@ impl Plan {
     }
 
     /// Runs `work(chunk, its part of values, gradients)` on every chunk, each with its own gradients that begin at
-    /// zero, and returns their sum, taken in order. `values` has `each` values a sample.
+    /// zero, and returns them in order, to be added up. `values` has `each` values a sample.
     pub(crate) fn accumulate(
         &self,
         parameters: usize,
         values: &mut [f32],
         each: usize,
         work: impl Fn(Range<usize>, &mut [f32], &mut [f32]) + Sync,
-    ) -> Buffer {
+    ) -> Vec<Buffer> {
         let chunks = self.chunks();
         let mut gradients: Vec<_> = chunks.iter().map(|_| Buffer::new(parameters)).collect();
         let parts = split(values, &chunks, each);
         let jobs: Vec<_> = chunks.into_iter().zip(parts).zip(&mut gradients).collect();
         jobs.into_par_iter().with_max_len(1).for_each(|((chunk, part), gradients)| {
-            gradients.fill(0.0);
+            zero(gradients);
             work(chunk, part, gradients);
         });
-        sum(gradients, parameters)
+        gradients
     }
+}
+
+fn zero(gradients: &mut [f32]) {
+    timed!(Kernel, "gradients zeroed");
+    gradients.fill(0.0);
 }
 
 /// Cuts a range into pieces of `length`, the last one shorter.
@@ -99,21 +104,19 @@ pub(crate) fn split<'a>(mut values: &'a mut [f32], samples: &[Range<usize>], eac
 /// Values that are worth a thread of their own.
 const PIECE: usize = 1 << 14;
 
-/// `into += from`, on all threads if it is long.
-pub(crate) fn add(into: &mut [f32], from: &[f32]) {
-    assert_eq!(into.len(), from.len(), "lengths of a sum");
-    into.par_chunks_mut(PIECE).zip(from.par_chunks(PIECE)).for_each(|(into, from)| simd::add(into, from));
-}
-
-/// Adds the buffers element by element, first to last.
-fn sum(mut buffers: Vec<Buffer>, length: usize) -> Buffer {
-    let mut total = if buffers.is_empty() { Buffer::zeros(length) } else { buffers.remove(0) };
-    total.par_chunks_mut(PIECE).enumerate().for_each(|(index, total)| {
-        for buffer in &buffers {
-            simd::add(total, &buffer[index * PIECE..][..total.len()]);
+/// `into += buffer[start..]` for every buffer, first to last; on all threads if it is long.
+pub(crate) fn add_all(into: &mut [f32], buffers: &[Buffer], start: usize) {
+    let add = |(index, into): (usize, &mut [f32])| {
+        timed!(Kernel, "gradients added up");
+        for buffer in buffers {
+            simd::add(into, &buffer[start + index * PIECE..][..into.len()]);
         }
-    });
-    total
+    };
+    // To wake a thread takes longer than a short sum.
+    match into.len() {
+        ..=PIECE => add((0, into)),
+        _ => into.par_chunks_mut(PIECE).enumerate().for_each(add),
+    }
 }
 
 #[cfg(test)]

@@ -58,15 +58,14 @@ macro_rules! parameters {
         }
 
         impl Gradients<'_, f32> {
-            /// Adds a buffer of [`Shape::parameters`] values, the fields in order.
-            fn add(&mut self, flat: &[f32]) {
-                let mut rest = flat;
+            /// Adds buffers of [`Shape::parameters`] values, the fields in order.
+            fn add(&mut self, buffers: &[$crate::ops::scratch::Buffer]) {
+                let mut start = 0;
                 $(
-                    let (head, tail) = rest.split_at(self.$name.len());
-                    $crate::ops::parallel::add(self.$name, head);
-                    rest = tail;
+                    $crate::ops::parallel::add_all(self.$name, buffers, start);
+                    start += self.$name.len();
                 )+
-                debug_assert!(rest.is_empty());
+                debug_assert!(buffers.iter().all(|buffer| buffer.len() == start));
             }
         }
 

@@ -103,6 +103,18 @@ impl Level {
         })
     }
 
+    /// This level, or if its vectors do not fill rows of `channels` the one of half as wide vectors.
+    pub(crate) fn filled_by(self, channels: usize) -> Self {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::V4(simd) if !channels.is_multiple_of(16) => Self::V3(*simd),
+            _ => {
+                let _ = channels;
+                self
+            }
+        }
+    }
+
     /// Runs an operation written with explicit vectors, at this level's width.
     #[inline]
     pub(crate) fn run<O: WithSimd>(self, operation: O) -> O::Output {

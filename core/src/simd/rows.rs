@@ -1,13 +1,10 @@
-//! Kernels over rows of channels: sums, layer normalisation, GELU and what surrounds it.
+//! Kernels over rows of channels: sums, GELU and what surrounds it.
 
 use super::{Arithmetic, Level, dispatch, math};
 use crate::profile::timed;
 
 /// Lanes of the reductions over a row.
 const LANES: usize = 8;
-
-/// The epsilon of layer normalisation.
-const EPSILON: f32 = crate::ops::LAYER_NORM_EPSILON as f32;
 
 /// `into += from`.
 ///
@@ -99,110 +96,6 @@ pub(crate) fn dot<A: Arithmetic>(a: &[f32], b: &[f32]) -> f32 {
 fn fold(lanes: [f32; LANES]) -> f32 {
     let half: [f32; 4] = std::array::from_fn(|i| lanes[i] + lanes[i + 4]);
     (half[0] + half[2]) + (half[1] + half[3])
-}
-
-#[inline(always)]
-fn sum<A: Arithmetic>(row: &[f32]) -> f32 {
-    let mut sums = [0.0f32; LANES];
-    let (blocks, rest) = row.as_chunks::<LANES>();
-    for block in blocks {
-        for lane in 0..LANES {
-            sums[lane] += block[lane];
-        }
-    }
-    fold(sums) + rest.iter().sum::<f32>()
-}
-
-/// Mean and `1 / sqrt(variance + epsilon)` of a row; the variance is taken around the mean, in a second pass.
-#[inline(always)]
-fn moments<A: Arithmetic>(row: &[f32]) -> (f32, f32) {
-    let mean = sum::<A>(row) / row.len() as f32;
-    let mut squares = [0.0f32; LANES];
-    let (blocks, rest) = row.as_chunks::<LANES>();
-    for block in blocks {
-        for lane in 0..LANES {
-            let centred = block[lane] - mean;
-            squares[lane] = A::multiply_add(centred, centred, squares[lane]);
-        }
-    }
-    let mut total = fold(squares);
-    for value in rest {
-        total += (value - mean) * (value - mean);
-    }
-    (mean, 1.0 / (total / row.len() as f32 + EPSILON).sqrt())
-}
-
-/// Layer normalisation of every row of `x`: `out = (x - mean) / sqrt(variance + 1e-6) * weight + bias`.
-pub(crate) fn layer_norm(level: Level, x: &[f32], weight: &[f32], bias: &[f32], out: &mut [f32]) {
-    dispatch!(level, layer_norm_body(x, weight, bias, out));
-}
-
-#[inline(always)]
-fn layer_norm_body<A: Arithmetic>(x: &[f32], weight: &[f32], bias: &[f32], out: &mut [f32]) {
-    let channels = weight.len();
-    let bias = &bias[..channels];
-    for (x, out) in x.chunks_exact(channels).zip(out.chunks_exact_mut(channels)) {
-        let (mean, rate) = moments::<A>(x);
-        for c in 0..channels {
-            out[c] = A::multiply_add((x[c] - mean) * rate, weight[c], bias[c]);
-        }
-    }
-}
-
-/// Gradients of [`layer_norm`]: turns `grad`, that of its output, into that of `x`, in place; adds those of weight
-/// and bias.
-pub(crate) fn layer_norm_backward(
-    level: Level,
-    x: &[f32],
-    weight: &[f32],
-    grad: &mut [f32],
-    grad_weight: &mut [f32],
-    grad_bias: &mut [f32],
-) {
-    dispatch!(level, layer_norm_backward_body(x, weight, grad, grad_weight, grad_bias));
-}
-
-#[inline(always)]
-fn layer_norm_backward_body<A: Arithmetic>(
-    x: &[f32],
-    weight: &[f32],
-    grad: &mut [f32],
-    grad_weight: &mut [f32],
-    grad_bias: &mut [f32],
-) {
-    let channels = weight.len();
-    let (grad_weight, grad_bias) = (&mut grad_weight[..channels], &mut grad_bias[..channels]);
-    let scale = 1.0 / channels as f32;
-    for (x, grad) in x.chunks_exact(channels).zip(grad.chunks_exact_mut(channels)) {
-        let (mean, rate) = moments::<A>(x);
-        for c in 0..channels {
-            grad_weight[c] = A::multiply_add(grad[c], (x[c] - mean) * rate, grad_weight[c]);
-            grad_bias[c] += grad[c];
-            grad[c] *= weight[c];
-        }
-        let offset = sum::<A>(grad) * scale;
-        let slope = centred_dot::<A>(grad, x, mean) * rate * rate * scale;
-        for c in 0..channels {
-            grad[c] = rate * (grad[c] - offset - (x[c] - mean) * slope);
-        }
-    }
-}
-
-#[inline(always)]
-fn centred_dot<A: Arithmetic>(a: &[f32], b: &[f32], mean: f32) -> f32 {
-    let mut sums = [0.0f32; LANES];
-    let (a_blocks, a_rest) = a.as_chunks::<LANES>();
-    let (b_blocks, b_rest) = b.as_chunks::<LANES>();
-    for (a, b) in a_blocks.iter().zip(b_blocks) {
-        for lane in 0..LANES {
-            sums[lane] = A::multiply_add(a[lane], b[lane] - mean, sums[lane]);
-        }
-    }
-    let mut total = fold(sums);
-    for (a, b) in a_rest.iter().zip(b_rest) {
-        total += a * (b - mean);
-    }
-    total
 }
 
 /// `a = gelu(h + bias)`, and `h` becomes its derivative, `gelu'(h + bias)`.

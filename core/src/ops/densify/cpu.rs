@@ -77,7 +77,7 @@ pub(super) fn backward(
     let plan = shape.plan();
     let (rows, channels, dim) = (shape.cells().rows(), shape.channels, shape.dim);
     let projection = Factor::new(compute, Matrix::new(weights.projection, channels, dim).t());
-    let total = plan.accumulate(shape.parameters(), grad_x, rows * channels, |chunk, grad_x, flat| {
+    let parts = plan.accumulate(shape.parameters(), grad_x, rows * channels, |chunk, grad_x, flat| {
         let gradients = Gradients::split(flat, shape);
         let begin = chunk.start;
         for group in plan.groups(chunk) {
@@ -96,5 +96,5 @@ pub(super) fn backward(
             multiply(grad, &projection, true, grad_x);
         }
     });
-    gradients.add(&total);
+    gradients.add(&parts);
 }

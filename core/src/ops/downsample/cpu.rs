@@ -84,7 +84,7 @@ pub(super) fn backward(
     let plan = shape.plan();
     let (rows, channels, dim) = (shape.cells.rows() / 4, shape.channels, shape.dim);
     let conv = Factor::new(compute, shape.conv(weights).t());
-    let total = plan.accumulate(shape.parameters(), grad_x, 4 * rows * channels, |chunk, grad_x, flat| {
+    let parts = plan.accumulate(shape.parameters(), grad_x, 4 * rows * channels, |chunk, grad_x, flat| {
         let gradients = Gradients::split(flat, shape);
         let mut scratch = [(); 3].map(|()| Buffer::new(TILE * 4 * channels));
         let begin = chunk.start * 4 * rows * channels;
@@ -105,5 +105,5 @@ pub(super) fn backward(
             });
         }
     });
-    gradients.add(&total);
+    gradients.add(&parts);
 }

@@ -66,7 +66,7 @@ pub(super) fn backward(
 ) {
     let plan = shape.plan();
     let (dim, classes, each) = (shape.dim, shape.classes, shape.rows * shape.dim);
-    let total = plan.accumulate(shape.parameters(), grad_x, each, |chunk, grad_x, flat| {
+    let parts = plan.accumulate(shape.parameters(), grad_x, each, |chunk, grad_x, flat| {
         let gradients = Gradients::split(flat, shape);
         let begin = chunk.start;
         for group in plan.groups(chunk) {
@@ -88,5 +88,5 @@ pub(super) fn backward(
             }
         }
     });
-    gradients.add(&total);
+    gradients.add(&parts);
 }

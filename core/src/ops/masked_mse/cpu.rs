@@ -143,7 +143,7 @@ pub(super) fn backward(
     let scale = (2.0 * shape.weight() * f64::from(grad_loss)) as f32;
     let each = shape.grid() * dim;
     let prediction = Factor::new(compute, shape.weights_matrix(weights).t());
-    let total = plan.accumulate(shape.parameters(), grad_features, each, |chunk, grad_features, flat| {
+    let parts = plan.accumulate(shape.parameters(), grad_features, each, |chunk, grad_features, flat| {
         let gradients = Gradients::split(flat, shape);
         let begin = chunk.start * shape.grid();
         for group in plan.groups(chunk) {
@@ -161,5 +161,5 @@ pub(super) fn backward(
             });
         }
     });
-    gradients.add(&total);
+    gradients.add(&parts);
 }

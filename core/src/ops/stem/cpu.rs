@@ -111,7 +111,7 @@ pub(super) fn backward(
     let (rows, dim, square) = (shape.cells.rows(), shape.dim, shape.square());
     let image = shape.cells.height() * shape.cells.width() * square;
     let grad_images = grad_images.unwrap_or(&mut []);
-    let total = plan.accumulate(shape.parameters(), grad_images, image, |chunk, grad_images, flat| {
+    let parts = plan.accumulate(shape.parameters(), grad_images, image, |chunk, grad_images, flat| {
         let gradients = Gradients::split(flat, shape);
         let mut squares = Buffer::new(TILE * square);
         let mut grad = Buffer::new(TILE * dim);
@@ -138,5 +138,5 @@ pub(super) fn backward(
             }
         }
     });
-    gradients.add(&total);
+    gradients.add(&parts);
 }

@@ -1,15 +1,15 @@
 //! Matrix products, checked.
 //!
-//! In f32 they are gemm's. In bf16 they are the matrix unit's where there is one; elsewhere operands are rounded to bf16
-//! and multiplied in f32, which is exact but for the order of the sums.
+//! In f32 they are gemm's. In bf16 they are [`bf16`]'s where the processor has instructions for them that are faster;
+//! elsewhere operands are rounded to bf16 and multiplied in f32, which is exact but for the order of the sums.
 
 #[cfg(target_arch = "x86_64")]
-mod amx;
+mod bf16;
 
 use std::time::Instant;
 
 use gemm::Parallelism;
-use half::bf16;
+use half::bf16 as Half;
 
 use super::{Compute, Precision};
 use crate::{
@@ -55,7 +55,7 @@ pub(crate) enum Factor<'a> {
     Rounded(Rounded),
     /// In bf16 tiles.
     #[cfg(target_arch = "x86_64")]
-    Tiles(amx::Amx, amx::Tiles, (usize, usize)),
+    Tiles(bf16::Bf16, bf16::Tiles, (usize, usize)),
 }
 
 /// A matrix of f32 that are bf16 in value.
@@ -70,7 +70,7 @@ impl Rounded {
         timed!(Kernel, "operands of products rounded");
         let mut values = Buffer::new(matrix.values.len());
         for (rounded, &value) in values.iter_mut().zip(matrix.values) {
-            *rounded = bf16::from_f32(value).to_f32();
+            *rounded = Half::from_f32(value).to_f32();
         }
         Self { values, like: (matrix.rows, matrix.columns, matrix.row_stride, matrix.column_stride) }
     }
@@ -86,9 +86,9 @@ impl<'a> Factor<'a> {
         match compute.precision {
             Precision::F32 => Self::Plain(matrix),
             #[cfg(target_arch = "x86_64")]
-            Precision::Bf16 if let Some(amx) = amx::Amx::at(compute.level) => {
+            Precision::Bf16 if let Some(unit) = bf16::Bf16::at(compute.level) => {
                 timed!(Kernel, "right operands of products");
-                Self::Tiles(amx, amx::Tiles::right(amx, matrix), (matrix.rows, matrix.columns))
+                Self::Tiles(unit, bf16::Tiles::right(unit, matrix), (matrix.rows, matrix.columns))
             }
             Precision::Bf16 => Self::Rounded(Rounded::new(matrix)),
         }
@@ -119,14 +119,14 @@ pub(crate) fn multiply(lhs: Matrix, rhs: &Factor, accumulate: bool, out: &mut [f
         Factor::Plain(rhs) => multiply_f32(lhs, *rhs, accumulate, out),
         Factor::Rounded(rhs) => multiply_f32(Rounded::new(lhs).matrix(), rhs.matrix(), accumulate, out),
         #[cfg(target_arch = "x86_64")]
-        Factor::Tiles(amx, rhs, _) => {
+        Factor::Tiles(unit, rhs, _) => {
             let lhs = {
                 timed!(Kernel, "left operands of products");
-                amx::Tiles::left(*amx, lhs)
+                bf16::Tiles::left(*unit, lhs)
             };
             let _span = SITE.span();
             profile::count(&SITE, m * n * k);
-            amx::multiply(*amx, &lhs, rhs, accumulate, out);
+            bf16::multiply(*unit, &lhs, rhs, accumulate, out);
         }
     }
 }

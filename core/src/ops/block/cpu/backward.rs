@@ -32,7 +32,7 @@ pub(in crate::ops::block) fn backward(
     let expand = call.factor(call.expand());
     let factors =
         Factors { expand: call.factor(call.expand().t()), project: call.factor(call.project(&call.project).t()) };
-    let total = call.plan.accumulate(shape.parameters(), grad_x, values, |chunk, grad_x, flat| {
+    let parts = call.plan.accumulate(shape.parameters(), grad_x, values, |chunk, grad_x, flat| {
         let mut map = Map::new(&shape.cells, shape.kernel);
         let mut gradients = Gradients::split(flat, shape);
         let begin = chunk.start;
@@ -59,7 +59,7 @@ pub(in crate::ops::block) fn backward(
         }
         finish(&call, &mut gradients);
     });
-    gradients.add(&total);
+    gradients.add(&parts);
 }
 
 /// What is the same for all samples of a chunk: until here `project` holds `a^T g` (V2: of the scaled `a`) and

@@ -1,17 +1,17 @@
-//! Products of bf16 on Intel's matrix unit (AMX), sums in f32.
+//! Products of bf16, sums in f32, on processors with AVX-512 BF16.
 //!
-//! A tile register holds 16 rows of 64 bytes. `TDPBF16PS` adds the product of a 16 x 32 tile, row by row, and a 32 x 16
-//! tile, pairs of rows interleaved, to a 16 x 16 tile of f32. Operands are laid out here as whole tiles of 1 KiB, outer
-//! index first, so that every load reads consecutive memory; what a matrix lacks to whole tiles is zero. Four tiles of sums
-//! are held at once: each tile loaded is used twice.
+//! Operands are laid out as whole tiles of 1 KiB, outer index first, so that every load reads consecutive memory: a left
+//! tile holds 16 rows of 32 values, a right one 16 pairs of rows, interleaved, of 16 columns. What a matrix lacks to whole
+//! tiles is zero. The products of tiles are the matrix unit's where there is one ([`amx`]), or `VDPBF16PS`'s ([`dot`]), whose
+//! rate is twice that of f32 on AMD's processors and half of it on Intel's: there f32 is the better choice.
 
-use std::{
-    arch::{asm, x86_64::*},
-    sync::OnceLock,
-};
+use std::{arch::x86_64::*, sync::OnceLock};
 
 use super::Matrix;
 use crate::{ops::scratch::Buffer, simd::Level};
+
+mod amx;
+mod dot;
 
 /// Rows of a tile, and pairs of columns.
 const SIDE: usize = 16;
@@ -25,44 +25,34 @@ const TILE: usize = SIDE * SIDE;
 /// Rows and columns of the sums that are held at once.
 const BLOCK: usize = 2 * SIDE;
 
-/// Proof that this machine and its system let this process use the matrix unit.
+/// Proof that this machine and its system let this process use AVX-512 BF16, and the unit that multiplies.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Amx(());
+pub(crate) struct Bf16(Unit);
 
-impl Amx {
-    /// The proof, if there is one and the level allows it.
+/// What multiplies tiles.
+#[derive(Clone, Copy, Debug)]
+enum Unit {
+    Matrix,
+    Vector,
+}
+
+impl Bf16 {
+    /// The proof, with the fastest unit, if one is faster than f32 and the level allows it.
     pub(super) fn at(level: Level) -> Option<Self> {
-        static USABLE: OnceLock<bool> = OnceLock::new();
-        (matches!(level, Level::V4(_)) && *USABLE.get_or_init(usable)).then_some(Self(()))
+        static BEST: OnceLock<Option<Bf16>> = OnceLock::new();
+        let fast = |unit: &Self| matches!(unit.0, Unit::Matrix) || dot::fast();
+        let best = BEST.get_or_init(|| Self::units().into_iter().find(fast));
+        best.filter(|_| matches!(level, Level::V4(_)))
     }
-}
 
-/// Whether the processor has the instructions, and the system grants the registers.
-#[allow(unsafe_code)]
-fn usable() -> bool {
-    const MATRIX_BF16: u32 = 1 << 22;
-    const MATRIX_TILE: u32 = 1 << 24;
-    if cfg!(miri) || !is_x86_feature_detected!("avx512bf16") || !is_x86_feature_detected!("avx512bw") {
-        return false;
+    /// All units of this machine, fastest first.
+    pub(super) fn units() -> Vec<Self> {
+        if cfg!(miri) || !is_x86_feature_detected!("avx512bf16") || !is_x86_feature_detected!("avx512bw") {
+            return Vec::new();
+        }
+        let matrix = amx::usable().then_some(Unit::Matrix);
+        matrix.into_iter().chain([Unit::Vector]).map(Self).collect()
     }
-    let leaf = __cpuid_count(7, 0);
-    leaf.edx & MATRIX_BF16 != 0 && leaf.edx & MATRIX_TILE != 0 && granted()
-}
-
-/// Asks Linux for the tile registers: their state is large, and a process has it only if it asks.
-#[cfg(target_os = "linux")]
-#[allow(unsafe_code)]
-fn granted() -> bool {
-    const ARCH_REQ_XCOMP_PERM: libc::c_ulong = 0x1023;
-    const XFEATURE_XTILEDATA: libc::c_ulong = 18;
-    // SAFETY: a system call that takes two numbers, touches no memory of ours, and can only fail.
-    let result = unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) };
-    result == 0
-}
-
-#[cfg(not(target_os = "linux"))]
-fn granted() -> bool {
-    false
 }
 
 /// A matrix as tiles of bf16, `[outer / 16, depth / 32]` of them, the outer ones in pairs.
@@ -94,24 +84,24 @@ struct View<'a> {
 
 impl Tiles {
     /// For `lhs` of products: outer is the row.
-    pub(super) fn left(amx: Amx, matrix: Matrix) -> Self {
+    pub(super) fn left(unit: Bf16, matrix: Matrix) -> Self {
         let Matrix { values, rows, columns, row_stride, column_stride } = matrix;
         let view = View { values, outer: rows, depth: columns, outer_stride: row_stride, depth_stride: column_stride };
-        Self::new(amx, view, Side::Left)
+        Self::new(unit, view, Side::Left)
     }
 
     /// For `rhs` of products: outer is the column.
-    pub(super) fn right(amx: Amx, matrix: Matrix) -> Self {
+    pub(super) fn right(unit: Bf16, matrix: Matrix) -> Self {
         let Matrix { values, rows, columns, row_stride, column_stride } = matrix;
         let view = View { values, outer: columns, depth: rows, outer_stride: column_stride, depth_stride: row_stride };
-        Self::new(amx, view, Side::Right)
+        Self::new(unit, view, Side::Right)
     }
 
     #[allow(unsafe_code)]
-    fn new(_: Amx, view: View, side: Side) -> Self {
+    fn new(_: Bf16, view: View, side: Side) -> Self {
         let (outer, depth) = (view.outer.div_ceil(BLOCK) * 2, view.depth.div_ceil(DEPTH));
         let mut values = Buffer::new(outer * depth * TILE);
-        // SAFETY: the `Amx` is proof that the processor has AVX-512 with BF16 and BW.
+        // SAFETY: the `Bf16` is proof that the processor has AVX-512 with BF16 and BW.
         unsafe { fill(view, side, &mut values) };
         Self { values, outer: view.outer, depth: view.depth }
     }
@@ -261,99 +251,56 @@ fn store(lines: &[__m512i; SIDE], tile: &mut [f32; TILE]) {
 #[repr(C, align(64))]
 struct Sums([[f32; BLOCK]; BLOCK]);
 
-/// The shapes of the eight tile registers: all of them whole.
-#[repr(C, align(64))]
-struct Shapes([u8; 64]);
-
-static SHAPES: Shapes = {
-    let mut bytes = [0; 64];
-    bytes[0] = 1; // the palette
-    let mut tile = 0;
-    while tile < 8 {
-        bytes[16 + 2 * tile] = 64; // bytes of a row
-        bytes[48 + tile] = SIDE as u8;
-        tile += 1;
-    }
-    Shapes(bytes)
-};
-
 /// `out = lhs rhs`, or `out += lhs rhs`; `out` is row-major.
 #[allow(unsafe_code)]
-pub(super) fn multiply(_: Amx, lhs: &Tiles, rhs: &Tiles, accumulate: bool, out: &mut [f32]) {
+pub(super) fn multiply(unit: Bf16, lhs: &Tiles, rhs: &Tiles, accumulate: bool, out: &mut [f32]) {
     assert_eq!(lhs.depth, rhs.depth, "inner sizes of a product");
     assert_eq!(out.len(), lhs.outer * rhs.outer, "length of a product");
+    if lhs.depth == 0 {
+        if !accumulate {
+            out.fill(0.0);
+        }
+        return;
+    }
     let steps = lhs.steps();
+    match unit.0 {
+        Unit::Matrix => {
+            let work = || {
+                // SAFETY: `with_tiles` configures the registers, and a block is `2 * steps` tiles.
+                each_block(lhs, rhs, accumulate, out, |left, right, _, sums| unsafe {
+                    amx::multiply_block(left, right, steps, sums);
+                });
+            };
+            // SAFETY: the `Bf16` is proof of the matrix unit.
+            unsafe { amx::with_tiles(work) };
+        }
+        // SAFETY: the `Bf16` is proof of AVX-512 BF16.
+        Unit::Vector => each_block(lhs, rhs, accumulate, out, |left, right, (height, width), sums| unsafe {
+            dot::multiply_block(left, right, [height, lhs.depth, width], sums);
+        }),
+    }
+}
+
+/// Calls `block` for the tiles of every 32 rows and 32 columns, with how many of them there are, and puts its sums where
+/// they belong.
+#[allow(unsafe_code)]
+fn each_block(
+    lhs: &Tiles,
+    rhs: &Tiles,
+    accumulate: bool,
+    out: &mut [f32],
+    block: impl Fn(&[f32], &[f32], (usize, usize), &mut Sums),
+) {
     let mut sums = Sums([[0.0; BLOCK]; BLOCK]);
-    // SAFETY: the `Amx` is proof of the tile registers; they are configured here, on the thread that uses them, and given
-    // back below. `SHAPES` is the 64 bytes that the instruction reads.
-    unsafe { asm!("ldtilecfg [{}]", in(reg) &SHAPES, options(nostack, readonly)) };
     for column in (0..rhs.outer).step_by(BLOCK) {
         let right = rhs.block(column / BLOCK);
         for row in (0..lhs.outer).step_by(BLOCK) {
-            let left = lhs.block(row / BLOCK);
-            if steps == 0 {
-                sums = Sums([[0.0; BLOCK]; BLOCK]);
-            } else {
-                // SAFETY: a block is `2 * steps` tiles, and the registers are configured.
-                unsafe { multiply_block(left, right, steps, &mut sums) };
-            }
             let (height, width) = ((lhs.outer - row).min(BLOCK), (rhs.outer - column).min(BLOCK));
+            block(lhs.block(row / BLOCK), right, (height, width), &mut sums);
             let first = row * rhs.outer + column;
-            // SAFETY: the `Amx` is proof of AVX-512.
+            // SAFETY: `Tiles` are made only where there is AVX-512.
             unsafe { write(&sums, height, width, rhs.outer, accumulate, &mut out[first..]) };
         }
-    }
-    // SAFETY: gives the registers' state up; nothing of it is used any more.
-    unsafe { asm!("tilerelease", options(nostack, nomem)) };
-}
-
-/// The sums of one block: two rows of tiles from the left, two columns of tiles from the right.
-///
-/// # Safety
-///
-/// The tile registers are configured as [`SHAPES`] says, `steps` is at least 1, and each operand has `2 * steps` tiles.
-#[allow(unsafe_code)]
-unsafe fn multiply_block(left: &[f32], right: &[f32], steps: usize, sums: &mut Sums) {
-    let half = steps * TILE;
-    assert!(left.len() == 2 * half && right.len() == 2 * half, "tiles of a block");
-    // SAFETY: in step s of `steps`, each of the four pointers is s tiles (1024 bytes each) into its half of an operand, and a
-    // load reads 16 rows of 64 bytes from there: inside the half. The stores write rows of 64 bytes, 128 apart, into the
-    // four quarters of `sums`. The compiler uses no tile registers of its own.
-    unsafe {
-        asm!(
-            "tilezero tmm0",
-            "tilezero tmm1",
-            "tilezero tmm2",
-            "tilezero tmm3",
-            "2:",
-            "tileloadd tmm4, [{upper} + {row}]",
-            "tileloadd tmm6, [{first} + {row}]",
-            "tdpbf16ps tmm0, tmm4, tmm6",
-            "tileloadd tmm7, [{second} + {row}]",
-            "tdpbf16ps tmm1, tmm4, tmm7",
-            "tileloadd tmm5, [{lower} + {row}]",
-            "tdpbf16ps tmm2, tmm5, tmm6",
-            "tdpbf16ps tmm3, tmm5, tmm7",
-            "add {upper}, 1024",
-            "add {lower}, 1024",
-            "add {first}, 1024",
-            "add {second}, 1024",
-            "dec {steps}",
-            "jnz 2b",
-            "tilestored [{sums} + {line}], tmm0",
-            "tilestored [{sums} + {line} + 64], tmm1",
-            "tilestored [{sums} + {line} + 2048], tmm2",
-            "tilestored [{sums} + {line} + 2112], tmm3",
-            upper = inout(reg) left.as_ptr() => _,
-            lower = inout(reg) left[half..].as_ptr() => _,
-            first = inout(reg) right.as_ptr() => _,
-            second = inout(reg) right[half..].as_ptr() => _,
-            steps = inout(reg) steps => _,
-            row = in(reg) 64_usize,
-            sums = in(reg) sums.0.as_mut_ptr(),
-            line = in(reg) 128_usize,
-            options(nostack),
-        );
     }
 }
 
@@ -372,6 +319,37 @@ fn write(sums: &Sums, height: usize, width: usize, stride: usize, accumulate: bo
                     value = _mm512_add_ps(value, _mm512_maskz_loadu_ps(mask, out.as_ptr()));
                 }
                 _mm512_mask_storeu_ps(out.as_mut_ptr(), mask, value);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Small integers, which bf16 and every sum of them hold exactly: all units agree with sums of integers.
+    #[test]
+    fn every_unit_multiplies() {
+        let integers = |count: usize, period: usize| -> Vec<i32> {
+            (0..count).map(|i| (i * 7 % period) as i32 - (period / 2) as i32).collect()
+        };
+        let floats = |integers: &[i32]| -> Vec<f32> { integers.iter().map(|&i| i as f32).collect() };
+        for (m, k, n) in [(1, 1, 1), (3, 5, 7), (8, 2, 16), (9, 33, 17), (32, 64, 32), (33, 31, 49), (70, 40, 160)] {
+            let (a, b, start) = (integers(m * k, 13), integers(k * n, 11), integers(m * n, 5));
+            let product = |row: usize, column: usize| (0..k).map(|d| a[row * k + d] * b[d * n + column]).sum::<i32>();
+            for unit in Bf16::units() {
+                let (a, b) = (floats(&a), floats(&b));
+                let lhs = Tiles::left(unit, Matrix::new(&a, m, k));
+                let rhs = Tiles::right(unit, Matrix::new(&b, k, n));
+                for accumulate in [false, true] {
+                    let mut out = floats(&start);
+                    multiply(unit, &lhs, &rhs, accumulate, &mut out);
+                    for (at, out) in out.into_iter().enumerate() {
+                        let before = if accumulate { start[at] } else { 0 };
+                        assert_eq!(out, (before + product(at / n, at % n)) as f32, "{m} {k} {n} at {at} by {unit:?}");
+                    }
+                }
             }
         }
     }
