@@ -3,7 +3,7 @@
 //! A group is one large sample, or several small ones whose products are then large enough. Its rows pass through
 //! the pointwise layers in tiles that fit the cache. Large samples fold GRN's scale into `W2`, small ones scale `a`.
 
-use std::ops::Range;
+use std::{borrow::Cow, ops::Range};
 
 use super::{
     Flavour, Gradients, Saved, Shape, Weights,
@@ -32,7 +32,7 @@ struct Call<'a> {
     drop: Option<&'a [f32]>,
     plan: Plan,
     /// `W2`, for V1 with its columns scaled.
-    project: Buffer,
+    project: Cow<'a, [f32]>,
     /// `b2`, for V2 with `beta W2` added, for V1 scaled.
     project_bias: Buffer,
 }
@@ -40,13 +40,12 @@ struct Call<'a> {
 impl<'a> Call<'a> {
     fn new(compute: Compute, shape: &'a Shape, weights: &'a Weights, drop: Option<&'a [f32]>) -> Self {
         let level = compute.level;
-        let mut project = Buffer::new(weights.project.len());
+        let mut project = Cow::Borrowed(weights.project);
         let mut project_bias = Buffer::new(weights.project_bias.len());
-        project.copy_from_slice(weights.project);
         project_bias.copy_from_slice(weights.project_bias);
         match shape.flavour {
             Flavour::V1 => {
-                simd::scale_columns(level, &mut project, weights.gamma);
+                simd::scale_columns(level, project.to_mut(), weights.gamma);
                 simd::scale_columns(level, &mut project_bias, weights.gamma);
             }
             Flavour::V2 => {
