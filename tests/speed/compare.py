@@ -42,6 +42,8 @@ class Measurement:
     ms_min: float
     ms_max: float
     peak_mb: float
+    # Multiply-adds a second that large f32 products reached; 0 if that was not measured.
+    ceiling: float = 0.0
 
     @property
     def rate(self) -> float:
@@ -58,6 +60,8 @@ class Case:
     dtype: str
     summary: dict
     ours: list[Measurement] = field(default_factory=list)
+    # Ours with one thread.
+    alone: list[Measurement] = field(default_factory=list)
     modes: dict[str, dict[int, Measurement]] = field(default_factory=lambda: {mode: {} for mode in MODES})
     environments: dict[str, dict[str, str]] = field(default_factory=lambda: {mode: {} for mode in MODES})
     deaths: dict[str, list[str]] = field(default_factory=lambda: {mode: [] for mode in MODES})
@@ -137,27 +141,28 @@ def processor() -> str:
 def fill(case: Case, arguments: argparse.Namespace) -> None:
     for number in range(arguments.rounds):
         print(f"{case.model} {case.dtype} {case.job}: round {number + 1}", file=sys.stderr)
-        case.ours.append(measure_ours(case, arguments))
+        case.ours.append(measure_ours(case, arguments, arguments.threads))
+        case.alone.append(measure_ours(case, arguments, 1))
         # Nobody is always the last.
         first = number % len(MODES)
         for mode in MODES[first:] + MODES[:first]:
             measure_mode(case, mode, number, arguments)
 
 
-def measure_ours(case: Case, arguments: argparse.Namespace) -> Measurement:
+def measure_ours(case: Case, arguments: argparse.Namespace, threads: int) -> Measurement:
     flags = {
         "job": case.job,
         "model": case.model,
         "batch": case.batch,
         "dtype": case.dtype,
-        "threads": arguments.threads,
+        "threads": threads,
         "steps": arguments.steps,
         "warmup": WARMUP,
     }
     words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
-    report = json.loads(ran([PROGRAM, "bench", "--json", *words]))
+    report = json.loads(ran([PROGRAM, "bench", "--json", "--breakdown", *words]))
     times = (report[name] for name in ("ms_median", "ms_min", "ms_max", "peak_rss_mb"))
-    return Measurement(case.batch, *times)
+    return Measurement(case.batch, *times, report["breakdown"]["ceiling"])
 
 
 def measure_mode(case: Case, mode: str, number: int, arguments: argparse.Namespace) -> None:
@@ -219,8 +224,9 @@ def table(cases: list[Case]) -> str:
     lines = [
         f"**{first.model}, batch {first.batch}, {first.dtype}**",
         "",
-        "| job | best PyTorch, img/s | ours, img/s | ours / PyTorch | peak memory: PyTorch, ours | ours / PyTorch |",
-        "|---|---|---|---|---|---|",
+        "| job | best PyTorch, img/s | ours, img/s | ours / PyTorch | of the f32 ceiling | threads over one "
+        "| peak memory: PyTorch, ours | ours / PyTorch |",
+        "|---|---|---|---|---|---|---|---|",
         *map(row, cases),
         "",
         *map(modes_note, cases),
@@ -233,7 +239,7 @@ def table(cases: list[Case]) -> str:
 def row(case: Case) -> str:
     ours, ours_mb = rate(case.ours), memory(case.ours)
     if not case.alive:
-        return f"| {case.job} | none ran | {span(case.ours)} | | {ours_mb:.0f} MiB of ours | |"
+        return f"| {case.job} | none ran | {span(case.ours)} | | | | {ours_mb:.0f} MiB of ours | |"
     best = case.modes[case.best]
     pytorch, pytorch_mb = rate(best.values()), memory(best.values())
     ratios = [case.ours[number].rate / other.rate for number, other in best.items()]
@@ -242,10 +248,19 @@ def row(case: Case) -> str:
         f"{shown(pytorch)} ({case.best})",
         span(case.ours),
         f"{ours / pytorch:.2f} ({min(ratios):.2f} to {max(ratios):.2f})",
+        f"{share(case):.0%}",
+        f"{ours / rate(case.alone):.2f}",
         f"{pytorch_mb:.0f}, {ours_mb:.0f} MiB",
         f"{ours_mb / pytorch_mb:.2f}",
     ]
     return "| " + " | ".join(cells) + " |"
+
+
+def share(case: Case) -> float:
+    """The model's arithmetic - three times the forward pass for a training step - over the time, of what f32 products reach."""
+    part = case.summary["fcmae"] if case.job == "pretrain" else case.summary
+    passes = 1 if case.job == "infer" else 3
+    return rate(case.ours) * passes * part["multiply_adds"] / median(one.ceiling for one in case.ours)
 
 
 def rate(rounds: Iterable[Measurement]) -> float:

@@ -124,6 +124,7 @@ fn run<S: Shape, T: Tape<f32, Cpu>>(
     let (kept, kept_drop) = (geometry.clone(), drop.clone());
     record(
         x,
+        true,
         out,
         parameters,
         |x, parameters, out, keep| {

@@ -15,6 +15,7 @@ pub fn soft_cross_entropy<B: Dim, const CLASSES: usize, T: Tape<f32, Cpu>>(
     let kept = targets.clone();
     record(
         logits,
+        true,
         (),
         Parameters::new(),
         |logits, _, out, _| out[0] = cross_entropy::forward(CLASSES, logits, &targets),

@@ -51,6 +51,7 @@ impl<
         let kept = visible.clone();
         record(
             tensor,
+            true,
             (batch, Const, Const, Const),
             self.parameters(),
             |x, parameters, out, _| {

@@ -57,6 +57,7 @@ impl<const H: usize, const W: usize, const DIM: usize, const H_OUT: usize, const
         let kept = geometry.clone();
         record(
             x,
+            true,
             out,
             self.parameters(),
             |x, parameters, out, _| downsample::forward(&Self::sizes(samples, &geometry), &weights(parameters), x, out),

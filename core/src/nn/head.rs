@@ -44,6 +44,7 @@ impl<const H: usize, const W: usize, const DIM: usize, const CLASSES: usize, B: 
         let sizes = move || head::Shape { samples, rows: H * W, dim: DIM, classes: CLASSES };
         record(
             x,
+            true,
             (batch, Const),
             self.parameters(),
             |x, parameters, out, keep| {

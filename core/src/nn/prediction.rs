@@ -73,6 +73,7 @@ impl<const H: usize, const W: usize, const DEC: usize, const OUT: usize> Predict
         let kept = target.clone();
         record(
             features,
+            true,
             (),
             self.parameters(),
             |features, parameters, out, keep| {

@@ -7,7 +7,7 @@ use dfdx::prelude::*;
 use super::{
     initialise::normal,
     sparse::{Geometry, Patches, Sparse},
-    tape::{Error, Parameters, record_input},
+    tape::{Error, Parameters, record},
 };
 use crate::{
     ops::{
@@ -82,7 +82,7 @@ impl<
     ) -> Result<Tensor<Out, f32, Cpu, T>, Error> {
         let samples = images.shape().0.size();
         let kept = geometry.clone();
-        record_input(
+        record(
             images,
             !CONSTANT_IMAGES.get(),
             out,

@@ -100,27 +100,9 @@ pub(crate) struct Backward<'a, Saved> {
 
 /// Runs `forward(input, parameters, output, keep)` and records `backward` if the input carries a tape.
 ///
-/// `keep` says whether a backward pass can follow. The output has shape `shape` and starts as zeros.
+/// `keep` says whether a backward pass can follow, `wanted` whether the input's gradient is. The output has shape `shape`
+/// and starts as zeros.
 pub(crate) fn record<In, Out, T, Saved, Forward, Back>(
-    input: Tensor<In, f32, Cpu, T>,
-    shape: Out,
-    parameters: Parameters,
-    forward: Forward,
-    backward: Back,
-) -> Result<Tensor<Out, f32, Cpu, T>, Error>
-where
-    In: Shape,
-    Out: Shape,
-    T: Tape<f32, Cpu>,
-    Saved: 'static,
-    Forward: FnOnce(&[f32], &[Buffer], &mut [f32], bool) -> Saved,
-    Back: 'static + FnOnce(Backward<'_, Saved>),
-{
-    record_input(input, true, shape, parameters, forward, backward)
-}
-
-/// The same, for an input whose gradient may not be wanted.
-pub(crate) fn record_input<In, Out, T, Saved, Forward, Back>(
     input: Tensor<In, f32, Cpu, T>,
     wanted: bool,
     shape: Out,
