@@ -60,8 +60,9 @@ impl Plan {
         self.group
     }
 
-    /// Runs `work(chunk, its part of values, gradients)` on every chunk, each with its own gradients that begin at
-    /// zero, and returns them in order, to be added up. `values` has `each` values a sample.
+    /// Runs `work(chunk, its part of values, gradients)` on every chunk, each with its own gradients, and returns these in
+    /// order, to be added up. They begin as whatever was left there: `work` sets all of them, or calls [`zero`] first.
+    /// `values` has `each` values a sample.
     pub(crate) fn accumulate(
         &self,
         parameters: usize,
@@ -74,14 +75,14 @@ impl Plan {
         let parts = split(values, &chunks, each);
         let jobs: Vec<_> = chunks.into_iter().zip(parts).zip(&mut gradients).collect();
         jobs.into_par_iter().with_max_len(1).for_each(|((chunk, part), gradients)| {
-            zero(gradients);
             work(chunk, part, gradients);
         });
         gradients
     }
 }
 
-fn zero(gradients: &mut [f32]) {
+/// Gradients to be added to.
+pub(crate) fn zero(gradients: &mut [f32]) {
     timed!(Kernel, "gradients zeroed");
     gradients.fill(0.0);
 }

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::{Gradients, Shape, Weights};
 use crate::{
     ops::{
-        parallel::{Plan, split},
+        parallel::{Plan, split, zero},
         scratch::Buffer,
     },
     simd::{self, Compute, Factor, Matrix, multiply, product},
@@ -78,6 +78,7 @@ pub(super) fn backward(
     let (rows, channels, dim) = (shape.cells().rows(), shape.channels, shape.dim);
     let projection = Factor::new(compute, Matrix::new(weights.projection, channels, dim).t());
     let parts = plan.accumulate(shape.parameters(), grad_x, rows * channels, |chunk, grad_x, flat| {
+        zero(flat);
         let gradients = Gradients::split(flat, shape);
         let begin = chunk.start;
         for group in plan.groups(chunk) {

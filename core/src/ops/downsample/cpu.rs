@@ -8,7 +8,7 @@ use super::{Gradients, Shape, Weights};
 use crate::{
     ops::{
         Cells,
-        parallel::{Plan, TILE, ranges, split},
+        parallel::{Plan, TILE, ranges, split, zero},
         scratch::Buffer,
     },
     simd::{self, Compute, Factor, Matrix, multiply, product},
@@ -85,6 +85,7 @@ pub(super) fn backward(
     let (rows, channels, dim) = (shape.cells.rows() / 4, shape.channels, shape.dim);
     let conv = Factor::new(compute, shape.conv(weights).t());
     let parts = plan.accumulate(shape.parameters(), grad_x, 4 * rows * channels, |chunk, grad_x, flat| {
+        zero(flat);
         let gradients = Gradients::split(flat, shape);
         let mut scratch = [(); 3].map(|()| Buffer::new(TILE * 4 * channels));
         let begin = chunk.start * 4 * rows * channels;

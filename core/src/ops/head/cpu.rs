@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use super::{Gradients, Saved, Shape, Weights};
 use crate::{
     ops::{
-        parallel::{Plan, split},
+        parallel::{Plan, split, zero},
         scratch::Buffer,
     },
     simd::{self, Compute, Level, Matrix, product},
@@ -67,6 +67,7 @@ pub(super) fn backward(
     let plan = shape.plan();
     let (dim, classes, each) = (shape.dim, shape.classes, shape.rows * shape.dim);
     let parts = plan.accumulate(shape.parameters(), grad_x, each, |chunk, grad_x, flat| {
+        zero(flat);
         let gradients = Gradients::split(flat, shape);
         let begin = chunk.start;
         for group in plan.groups(chunk) {

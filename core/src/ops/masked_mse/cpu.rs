@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::{Gradients, Saved, Shape, Weights};
 use crate::{
     ops::{
-        parallel::{Plan, TILE, split},
+        parallel::{Plan, TILE, split, zero},
         scratch::Buffer,
     },
     simd::{self, Compute, Factor, Matrix, multiply, product},
@@ -144,6 +144,7 @@ pub(super) fn backward(
     let each = shape.grid() * dim;
     let prediction = Factor::new(compute, shape.weights_matrix(weights).t());
     let parts = plan.accumulate(shape.parameters(), grad_features, each, |chunk, grad_features, flat| {
+        zero(flat);
         let gradients = Gradients::split(flat, shape);
         let begin = chunk.start * shape.grid();
         for group in plan.groups(chunk) {

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::{Gradients, Saved, Shape, Weights};
 use crate::{
     ops::{
-        parallel::{Plan, TILE, ranges, split},
+        parallel::{Plan, TILE, ranges, split, zero},
         scratch::Buffer,
     },
     simd::{self, Compute, Factor, Level, Matrix, multiply, product},
@@ -112,6 +112,7 @@ pub(super) fn backward(
     let image = shape.cells.height() * shape.cells.width() * square;
     let grad_images = grad_images.unwrap_or(&mut []);
     let parts = plan.accumulate(shape.parameters(), grad_images, image, |chunk, grad_images, flat| {
+        zero(flat);
         let gradients = Gradients::split(flat, shape);
         let mut squares = Buffer::new(TILE * square);
         let mut grad = Buffer::new(TILE * dim);

@@ -9,6 +9,7 @@ use super::{Call, Factors, Flavour, Gradients, Saved, Shape, Weights, mean_norm,
 use crate::{
     ops::{
         block::depthwise::{Map, turned},
+        parallel::zero,
         scratch::Buffer,
     },
     simd::{self, Compute, Factor, Matrix, multiply, product},
@@ -35,6 +36,7 @@ pub(in crate::ops::block) fn backward(
     let parts = call.plan.accumulate(shape.parameters(), grad_x, values, |chunk, grad_x, flat| {
         let mut map = Map::new(&shape.cells, shape.kernel);
         let mut gradients = Gradients::split(flat, shape);
+        let mut first = true;
         let begin = chunk.start;
         for group in call.plan.groups(chunk) {
             let here = group.start * values..group.end * values;
@@ -49,6 +51,7 @@ pub(in crate::ops::block) fn backward(
                 &factors,
                 &mut grad_y,
                 &mut gradients,
+                std::mem::take(&mut first),
             );
             simd::add_columns(call.compute.level, &grad_y, gradients.depthwise_bias);
             call.convolve(&mut map, &group, &grad_y, &turned, grad_x);
@@ -57,7 +60,11 @@ pub(in crate::ops::block) fn backward(
                 call.depthwise(&mut map, sample).add_weight_gradient(call.compute.level, x, grad, gradients.depthwise);
             }
         }
-        finish(&call, &mut gradients);
+        if first || values == 0 {
+            zero(flat);
+        } else {
+            finish(&call, &mut gradients);
+        }
     });
     gradients.add(&parts);
 }
@@ -144,9 +151,12 @@ impl<'a> Part<'a> {
         }
     }
 
-    /// From the gradient of the branch to that of `y`.
-    fn pointwise(mut self, turned: &Factors, grad_y: &mut [f32], gradients: &mut Gradients) {
+    /// From the gradient of the branch to that of `y`. The `first` part sets the gradients, others add to them.
+    fn pointwise(mut self, turned: &Factors, grad_y: &mut [f32], gradients: &mut Gradients, first: bool) {
         let (call, hidden) = (self.call, self.call.shape.hidden);
+        if first {
+            self.begin(gradients);
+        }
         simd::add_columns(call.compute.level, self.grad, gradients.project_bias);
         let mut response = Response::none(self.group.len() * hidden);
         let whole = call.grn() && call.large();
@@ -161,10 +171,23 @@ impl<'a> Part<'a> {
                 self.small(&tile, grad_h, gradients, &mut response);
             }
             self.activation(&tile, &response, grad_h, gradients);
+            let accumulate = !first || tile.start > 0;
             if !whole {
-                self.second_layer(&tile, &response, gradients);
+                self.second_layer(&tile, &response, gradients, accumulate);
             }
-            self.first_layer(&tile, turned, grad_h, grad_y, gradients);
+            self.first_layer(&tile, turned, grad_h, grad_y, gradients, accumulate);
+        }
+    }
+
+    /// Zeros, but for what the first tile's products set: large matrices, of which a chunk may have few rows.
+    fn begin(&self, gradients: &mut Gradients) {
+        let Gradients { depthwise, depthwise_bias, norm, norm_bias, expand_bias, gamma, beta, project_bias, .. } =
+            gradients;
+        for gradient in [depthwise, depthwise_bias, norm, norm_bias, expand_bias, gamma, beta, project_bias] {
+            zero(gradient);
+        }
+        if self.call.grn() && self.call.large() {
+            zero(gradients.project);
         }
     }
 
@@ -183,9 +206,9 @@ impl<'a> Part<'a> {
     /// GRN of a large sample, and the gradient of `W2`: all of it from `a^T g`, without the gradient of any row.
     fn large(&self, gradients: &mut Gradients, response: &mut Response) {
         let (call, channels, hidden) = (self.call, self.call.shape.channels, self.call.shape.hidden);
-        let mut grad_project = Buffer::zeros(hidden * channels);
+        let mut grad_project = Buffer::new(hidden * channels);
         for tile in call.tiles(&self.group) {
-            product(call.compute, self.a(&tile).t(), self.grad(&tile), true, &mut grad_project);
+            product(call.compute, self.a(&tile).t(), self.grad(&tile), tile.start > 0, &mut grad_project);
         }
         let mut t = Buffer::new(hidden);
         simd::row_products(call.compute.level, &grad_project, call.weights.project, channels, &mut t);
@@ -229,7 +252,7 @@ impl<'a> Part<'a> {
     }
 
     /// The gradient of `W2` from small samples, or without GRN. Scales `a`, which nobody reads after it.
-    fn second_layer(&mut self, tile: &Range<usize>, response: &Response, gradients: &mut Gradients) {
+    fn second_layer(&mut self, tile: &Range<usize>, response: &Response, gradients: &mut Gradients, accumulate: bool) {
         let (call, hidden) = (self.call, self.call.shape.hidden);
         if call.grn() {
             for (sample, rows) in call.samples_of(tile) {
@@ -238,7 +261,7 @@ impl<'a> Part<'a> {
                 simd::scale_columns(call.compute.level, &mut self.a[values], scale);
             }
         }
-        product(call.compute, self.a(tile).t(), self.grad(tile), true, gradients.project);
+        product(call.compute, self.a(tile).t(), self.grad(tile), accumulate, gradients.project);
     }
 
     /// From the gradient of `h` to that of `y`.
@@ -249,12 +272,13 @@ impl<'a> Part<'a> {
         grad_h: &[f32],
         grad_y: &mut [f32],
         gradients: &mut Gradients,
+        accumulate: bool,
     ) {
         let (call, channels, hidden) = (self.call, self.call.shape.channels, self.call.shape.hidden);
         let values = tile.start * channels..tile.end * channels;
         let (y, z, grad_y) = (&self.y[values.clone()], &self.z[values.clone()], &mut grad_y[values]);
         let grad_h = Matrix::new(grad_h, tile.len(), hidden);
-        product(call.compute, Matrix::new(z, tile.len(), channels).t(), grad_h, true, gradients.expand);
+        product(call.compute, Matrix::new(z, tile.len(), channels).t(), grad_h, accumulate, gradients.expand);
         multiply(grad_h, &turned.expand, false, grad_y);
         let (norm, norm_bias) = (&mut *gradients.norm, &mut *gradients.norm_bias);
         simd::layer_norm_backward(call.compute.level, y, call.weights.norm, grad_y, norm, norm_bias);

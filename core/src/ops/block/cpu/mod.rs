@@ -71,8 +71,9 @@ impl<'a> Call<'a> {
         group.clone().all(|sample| self.drop(sample) == 0.0)
     }
 
+    /// Whether a sample is worked on in tiles, and has more rows than `W2` has columns: then it is `W2` that is scaled.
     fn large(&self) -> bool {
-        self.rows() >= LARGE
+        self.rows() >= LARGE.max(self.shape.channels)
     }
 
     fn grn(&self) -> bool {

@@ -2,8 +2,8 @@
 //!
 //! Operands are laid out as whole tiles of 1 KiB, outer index first, so that every load reads consecutive memory: a left
 //! tile holds 16 rows of 32 values, a right one 16 pairs of rows, interleaved, of 16 columns. What a matrix lacks to whole
-//! tiles is zero. The products of tiles are the matrix unit's where there is one ([`amx`]), or `VDPBF16PS`'s ([`dot`]), whose
-//! rate is twice that of f32 on AMD's processors and half of it on Intel's: there f32 is the better choice.
+//! tiles is zero. The products of tiles are the matrix unit's where there is one ([`amx`]), or `VDPBF16PS`'s ([`dot`])
+//! where that is faster than f32.
 
 use std::{arch::x86_64::*, sync::OnceLock};
 
