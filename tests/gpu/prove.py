@@ -157,7 +157,7 @@ Words = tuple[str, ...]
 
 def tests(options: argparse.Namespace, seconds: float, before: Words = (), after: Words = ()) -> str:
     """What the tests say; in a rehearsal they run on the CPU, and are few."""
-    which = [options.filter or "cross_entropy"] if options.rehearse else [options.filter] if options.filter else []
+    which = [options.filter or "cross_entropy"] if options.rehearse else [*options.filter.split(), "--include-ignored"]
     command = [*before, str(program.FOLDER / "kernels"), *which, "--nocapture", *after]
     where = {} if options.rehearse else {"CONVNEXT_CUDA_TESTS": "device"}
     said = program.ran(command, seconds, settings=program.environment() | where)

@@ -77,7 +77,7 @@ pub(crate) fn run(order: &Order) -> Outcome<Value> {
     let steps = order.part.steps(&schedule)?;
     let repeated = only(&schedule, steps, order.repeats);
     let mut executor = executor(&repeated)?;
-    for (index, buffer) in repeated.buffers().iter().enumerate() {
+    for (index, buffer) in repeated.buffers().iter().enumerate().filter(|(_, buffer)| buffer.length > 0) {
         let view = View { buffer: index, element: buffer.element, offset: 0, length: buffer.length };
         write_noise(&mut executor, &view, 1.0)?;
     }
