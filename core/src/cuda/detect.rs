@@ -127,7 +127,8 @@ pub fn usable() -> Result<Device, NoCuda> {
     for (there, library) in [(compiler_present(), "libnvrtc.so"), (products_present(), "libcublasLt.so")] {
         if !there {
             return Err(NoCuda::because(format!(
-                "{library} is not on this machine; install the CUDA toolkit's libraries, or put their folder into LD_LIBRARY_PATH"
+                "{library} of CUDA 12 or 13 is not on this machine; install the CUDA toolkit's libraries, or put the folder \
+                 that has it (of pip's nvidia-* wheels, say) into LD_LIBRARY_PATH"
             )));
         }
     }

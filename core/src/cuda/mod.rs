@@ -20,3 +20,5 @@ mod products;
 pub mod schedule;
 pub mod tile;
 pub mod training;
+
+pub use products::WORKSPACE;

@@ -14,7 +14,7 @@ use thiserror::Error;
 use super::schedule::{Element, Product, View};
 
 /// Bytes of scratch memory that an algorithm may use. What NVIDIA recommends for Hopper; older devices need less.
-const WORKSPACE: usize = 32 << 20;
+pub const WORKSPACE: usize = 32 << 20;
 
 /// Alignments beyond this make no difference.
 const LARGEST_ALIGNMENT: u64 = 256;
@@ -41,13 +41,62 @@ pub(super) struct Products {
 
 /// A product with everything that the library wants to know about it.
 pub(super) struct Prepared {
+    described: Described,
+    algorithm: sys::cublasLtMatmulAlgo_t,
+    pointers: Pointers,
+    accumulate: bool,
+}
+
+/// A product in the library's words.
+struct Described {
     description: Description,
     right: Layout,
     left: Layout,
     out: Layout,
-    algorithm: sys::cublasLtMatmulAlgo_t,
-    pointers: Pointers,
-    accumulate: bool,
+}
+
+/// A column-major matrix, without what lies in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Matrix {
+    element: Element,
+    rows: u64,
+    columns: u64,
+    /// Values from the start of a column to the start of the next.
+    leading: i64,
+}
+
+/// A product as the library computes it, column-major: `out = op(right) op(left)`, where `op` transposes or does nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Request {
+    right: Matrix,
+    right_transposed: bool,
+    left: Matrix,
+    left_transposed: bool,
+    out: Matrix,
+}
+
+impl Matrix {
+    /// What a row-major matrix of `rows` rows of `columns` values is.
+    fn of_rows(element: Element, rows: usize, columns: usize) -> Self {
+        Self { element, rows: columns as u64, columns: rows as u64, leading: columns as i64 }
+    }
+}
+
+impl Request {
+    fn new(product: &Product) -> Self {
+        let Product { left, left_transposed, right, right_transposed, out, rows, inner, columns, .. } = *product;
+        let matrix = |view: View, transposed: bool, rows, columns| {
+            let (rows, columns) = if transposed { (columns, rows) } else { (rows, columns) };
+            Matrix::of_rows(view.element, rows, columns)
+        };
+        Self {
+            right: matrix(right, right_transposed, inner, columns),
+            right_transposed,
+            left: matrix(left, left_transposed, rows, inner),
+            left_transposed,
+            out: matrix(out, false, rows, columns),
+        }
+    }
 }
 
 /// Where the matrices lie.
@@ -99,25 +148,35 @@ fn data_type(element: Element) -> sys::cudaDataType {
 }
 
 impl Layout {
-    /// A row-major matrix of `rows` rows of `columns` values.
-    fn new(view: &View, rows: usize, columns: usize) -> Result<Self, result::CublasError> {
-        let (rows, columns) = (rows as u64, columns as u64);
-        Ok(Self(result::create_matrix_layout(data_type(view.element), columns, rows, columns as i64)?))
+    fn new(Matrix { element, rows, columns, leading }: Matrix) -> Result<Self, result::CublasError> {
+        Ok(Self(result::create_matrix_layout(data_type(element), rows, columns, leading)?))
+    }
+}
+
+impl Described {
+    /// With the address of the bias, if one is added.
+    fn new(request: &Request, bias: Option<u64>, tf32: bool) -> Result<Self, result::CublasError> {
+        Ok(Self {
+            description: Description::new(request, bias, tf32)?,
+            right: Layout::new(request.right)?,
+            left: Layout::new(request.left)?,
+            out: Layout::new(request.out)?,
+        })
     }
 }
 
 #[allow(unsafe_code)]
 impl Description {
-    fn new(product: &Product, bias: Option<u64>, tf32: bool) -> Result<Self, result::CublasError> {
+    fn new(request: &Request, bias: Option<u64>, tf32: bool) -> Result<Self, result::CublasError> {
         use sys::cublasLtMatmulDescAttributes_t as Attribute;
-        let compute = if tf32 {
+        let compute = if tf32 && request.left.element == Element::F32 {
             sys::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32
         } else {
             sys::cublasComputeType_t::CUBLAS_COMPUTE_32F
         };
         let this = Self(result::create_matmul_desc(compute, sys::cudaDataType::CUDA_R_32F)?);
         // The library's numbers for "as it is" and "transposed".
-        let (first, second) = (i32::from(product.right_transposed), i32::from(product.left_transposed));
+        let (first, second) = (i32::from(request.right_transposed), i32::from(request.left_transposed));
         this.set(Attribute::CUBLASLT_MATMUL_DESC_TRANSA, &first)?;
         this.set(Attribute::CUBLASLT_MATMUL_DESC_TRANSB, &second)?;
         if let Some(bias) = bias {
@@ -201,26 +260,20 @@ impl Products {
                 product: format!("{product:?}"),
             }
         };
-        let Product { rows, inner, columns, .. } = *product;
         let pointers =
             Pointers { right: address(&product.right), left: address(&product.left), out: address(&product.out) };
-        let side = |transposed: bool, high, wide| if transposed { (wide, high) } else { (high, wide) };
-        let (right_rows, right_columns) = side(product.right_transposed, inner, columns);
-        let (left_rows, left_columns) = side(product.left_transposed, rows, inner);
-        let tf32 = self.tf32 && product.left.element == Element::F32;
+        let (request, bias) = (Request::new(product), product.bias.as_ref().map(&address));
         let describe = failed("describe a product");
-        let description = Description::new(product, product.bias.as_ref().map(&address), tf32).map_err(&describe)?;
-        let right = Layout::new(&product.right, right_rows, right_columns).map_err(&describe)?;
-        let left = Layout::new(&product.left, left_rows, left_columns).map_err(&describe)?;
-        let out = Layout::new(&product.out, rows, columns).map_err(&describe)?;
+        let described = Described::new(&request, bias, self.tf32).map_err(&describe)?;
         let preference = Preference::new(&pointers).map_err(&describe)?;
+        let Described { description, right, left, out } = &described;
         // SAFETY: handle, descriptions and preference are alive, and describe matrices as long as their views: the
         // schedule checked the lengths.
         let found = unsafe {
             result::get_matmul_algo_heuristic(self.handle, description.0, right.0, left.0, out.0, out.0, preference.0)
         };
         let algorithm = found.map_err(failed("find an algorithm"))?.algo;
-        Ok(Prepared { description, right, left, out, algorithm, pointers, accumulate: product.accumulate })
+        Ok(Prepared { described, algorithm, pointers, accumulate: product.accumulate })
     }
 
     /// Puts a product onto a stream.
@@ -228,23 +281,24 @@ impl Products {
         let (one, beta) = (1.0f32, if prepared.accumulate { 1.0f32 } else { 0.0 });
         let [alpha, beta]: [*const f32; 2] = [&one, &beta];
         let Pointers { right, left, out } = prepared.pointers;
+        let described = &prepared.described;
         // SAFETY: the addresses are those of the executor's memory, which outlives what it has prepared; the descriptions
         // are alive and of matrices that lie inside; alpha and beta are floats on the host, as the scale type says, read
         // before the call returns; the workspace is ours, of the size given to the heuristic, and one stream uses it.
         unsafe {
             result::matmul(
                 self.handle,
-                prepared.description.0,
+                described.description.0,
                 alpha.cast(),
                 beta.cast(),
                 right as *const c_void,
-                prepared.right.0,
+                described.right.0,
                 left as *const c_void,
-                prepared.left.0,
+                described.left.0,
                 out as *const c_void,
-                prepared.out.0,
+                described.out.0,
                 out as *mut c_void,
-                prepared.out.0,
+                described.out.0,
                 &prepared.algorithm,
                 self.workspace as *mut c_void,
                 WORKSPACE,
@@ -268,9 +322,116 @@ impl Drop for Products {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cuda::schedule::{Lifetime, Schedule, Step};
 
     #[test]
     fn alignments_are_powers_of_two() {
         assert_eq!([0, 1, 2, 48, 128, 768, 1 << 40].map(alignment), [256, 1, 2, 16, 128, 256, 256]);
+    }
+
+    const ROWS: usize = 3;
+    const INNER: usize = 5;
+    const COLUMNS: usize = 7;
+
+    /// Every kind of product there is: both factors as they are, or one of them transposed.
+    fn products() -> Vec<Product> {
+        let mut schedule = Schedule::new();
+        let mut buffer = |element, length| schedule.buffer("matrix", element, length, Lifetime::Persistent);
+        let [left, right] = [ROWS * INNER, INNER * COLUMNS].map(|length| buffer(Element::Bf16, length));
+        let (out, sum) = (buffer(Element::Bf16, ROWS * COLUMNS), buffer(Element::F32, ROWS * COLUMNS));
+        let bias = buffer(Element::Bf16, COLUMNS);
+        schedule.multiply(ROWS, left, right, None, out);
+        schedule.multiply(ROWS, left, right, Some(bias), out);
+        schedule.multiply_transposed(ROWS, left, right, out);
+        schedule.weight_gradient(INNER, left, right, sum, true);
+        let product = |step: &Step| match step {
+            Step::Product(product) => *product,
+            _ => unreachable!("only products"),
+        };
+        schedule.steps().iter().map(product).collect()
+    }
+
+    /// `op(matrix)` at a row and a column, as the library's documentation says where it lies.
+    fn at(matrix: Matrix, transposed: bool, values: &[f64], row: u64, column: u64) -> f64 {
+        let (row, column) = if transposed { (column, row) } else { (row, column) };
+        assert!(row < matrix.rows && column < matrix.columns && matrix.leading >= matrix.rows as i64);
+        values[row as usize + column as usize * matrix.leading as usize]
+    }
+
+    #[test]
+    fn what_the_library_is_asked_for_is_the_row_major_product() {
+        let left: Vec<f64> = (0..ROWS * INNER).map(|at| (at * at % 11) as f64).collect();
+        let right: Vec<f64> = (0..INNER * COLUMNS).map(|at| (at * at % 13) as f64).collect();
+        for product in products() {
+            let request = Request::new(&product);
+            let Request { right: a, left: b, out: d, .. } = request;
+            let mut found = [f64::NAN; ROWS * COLUMNS];
+            for (row, column) in (0..d.rows).flat_map(|row| (0..d.columns).map(move |column| (row, column))) {
+                let inner = if request.right_transposed { a.rows } else { a.columns };
+                found[row as usize + column as usize * d.leading as usize] = (0..inner)
+                    .map(|k| {
+                        at(a, request.right_transposed, &right, row, k)
+                            * at(b, request.left_transposed, &left, k, column)
+                    })
+                    .sum();
+            }
+            for (row, column) in (0..ROWS).flat_map(|row| (0..COLUMNS).map(move |column| (row, column))) {
+                let expected: f64 = (0..INNER)
+                    .map(|k| {
+                        let l = if product.left_transposed { k * ROWS + row } else { row * INNER + k };
+                        let r = if product.right_transposed { column * INNER + k } else { k * COLUMNS + column };
+                        left[l] * right[r]
+                    })
+                    .sum();
+                assert_eq!(found[row * COLUMNS + column], expected, "{product:?}");
+            }
+        }
+    }
+
+    /// What the library remembers of a matrix, and of a product.
+    #[allow(unsafe_code)]
+    fn recalled(described: &Described) -> ([u64; 3], [i32; 3]) {
+        use sys::{cublasLtMatmulDescAttributes_t as Of, cublasLtMatrixLayoutAttribute_t as In};
+        let mut written = 0;
+        let sizes = [In::CUBLASLT_MATRIX_LAYOUT_ROWS, In::CUBLASLT_MATRIX_LAYOUT_COLS, In::CUBLASLT_MATRIX_LAYOUT_LD];
+        let sizes = sizes.map(|attribute| {
+            let mut value = 0u64;
+            let to = (&raw mut value).cast();
+            // SAFETY: the description is alive, and the value as long as the attribute: eight bytes.
+            let got = unsafe {
+                sys::cublasLtMatrixLayoutGetAttribute(described.right.0, attribute, to, 8, &mut written).result()
+            };
+            got.map(|()| value).unwrap()
+        });
+        let kinds =
+            [Of::CUBLASLT_MATMUL_DESC_TRANSA, Of::CUBLASLT_MATMUL_DESC_TRANSB, Of::CUBLASLT_MATMUL_DESC_EPILOGUE];
+        let kinds = kinds.map(|attribute| {
+            let mut value = 0i32;
+            let to = (&raw mut value).cast();
+            // SAFETY: the description is alive, and the value as long as the attribute: four bytes.
+            let got = unsafe {
+                sys::cublasLtMatmulDescGetAttribute(described.description.0, attribute, to, 4, &mut written).result()
+            };
+            got.map(|()| value).unwrap()
+        });
+        (sizes, kinds)
+    }
+
+    /// The library takes every description: attributes have the sizes that it wants, which it checks without a device.
+    #[test]
+    #[ignore = "needs cuBLASLt: see ARCHITECTURE.md, CUDA"]
+    fn the_library_takes_what_it_is_told() {
+        for product in products() {
+            let request = Request::new(&product);
+            for tf32 in [false, true] {
+                let described = Described::new(&request, product.bias.map(|_| 1 << 20), tf32).unwrap();
+                let Matrix { rows, columns, leading, .. } = request.right;
+                let epilogue = if product.bias.is_some() { 4 } else { 1 };
+                let transposed = [request.right_transposed, request.left_transposed].map(i32::from);
+                let kinds = [transposed[0], transposed[1], epilogue];
+                assert_eq!(recalled(&described), ([rows, columns, leading as u64], kinds), "{product:?}");
+            }
+            Preference::new(&Pointers { right: 256, left: 512, out: 16 }).unwrap();
+        }
     }
 }

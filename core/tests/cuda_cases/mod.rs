@@ -4,9 +4,6 @@ use std::collections::BTreeMap;
 
 use convnext_core::{
     cuda::{
-        compile::Cache,
-        detect::usable,
-        executor::Executor,
         geometry::{Geometry, TableValues, Tables},
         schedule::{Element, Lifetime, Parameter, Schedule, View},
     },
@@ -20,7 +17,7 @@ use convnext_core::{
 use half::bf16;
 
 use crate::{
-    cuda_host::{Memory, encode},
+    cuda_host::Memory,
     ops_cases::{Grid, random, visibility},
 };
 
@@ -116,18 +113,6 @@ impl Bench {
     pub(crate) fn results(&self, found: Vec<(&'static str, View)>) -> Vec<(String, View)> {
         let found = found.into_iter().map(|(name, view)| (name.to_owned(), view));
         found.chain(self.gradients.clone()).collect()
-    }
-
-    /// Runs it on the device that there is.
-    pub(crate) fn run_on_device(&self) -> Executor {
-        let device = usable().unwrap();
-        let mut executor = Executor::new(&device, &self.schedule, Cache::of_user().as_ref(), false).unwrap();
-        for (view, values) in &self.values {
-            executor.write(view, &encode(view.element, values)).unwrap();
-        }
-        executor.run().unwrap();
-        executor.finish().unwrap();
-        executor
     }
 
     pub(crate) fn run(&mut self, order: u32) -> Memory {

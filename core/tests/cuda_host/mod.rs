@@ -2,6 +2,8 @@
 //!
 //! All buffers lie in one block of memory, where [`memory::place`] puts them, so that a schedule whose buffers overlap
 //! gives wrong results. What a launch is to write holds NaNs before.
+//!
+//! With `CONVNEXT_CUDA_TESTS=device` in the environment schedules run on a device in its place.
 
 use std::{
     collections::HashMap,
@@ -13,9 +15,12 @@ use std::{
 };
 
 use convnext_core::cuda::{
+    compile::Cache,
+    detect::{Device, usable},
+    executor::Executor,
     kernel::Module,
     memory::{self, Placement},
-    schedule::{Access, Argument, Element, Launch, Product, Schedule, Step, View},
+    schedule::{Access, Argument, Element, Launch, Lifetime, Product, Schedule, Step, View},
 };
 use half::bf16;
 use sha2::{Digest, Sha256};
@@ -35,7 +40,8 @@ const OPTIONS: [&str; 8] = [
     "-ffp-contract=off",
 ];
 
-/// In which order the threads of a block run, and the blocks of a grid.
+/// In which order the threads of a block run, and the blocks of a grid. On a device nobody chooses: the second time it
+/// replays a graph.
 pub(crate) const ORDERS: [u32; 3] = [0, 1, 2];
 
 /// Values as they lie in memory, rounded to the type.
@@ -99,6 +105,37 @@ impl Memory {
 
     /// Runs all steps.
     pub(crate) fn run(&mut self, schedule: &Schedule, order: u32) {
+        match device() {
+            None => self.run_on_host(schedule, order),
+            Some(device) => self.run_on_device(schedule, device, order == ORDERS[1]),
+        }
+    }
+
+    /// Persistent buffers go there and come back; everything else holds NaNs before.
+    fn run_on_device(&mut self, schedule: &Schedule, device: &Device, replay: bool) {
+        let mut executor = Executor::new(device, schedule, Cache::of_user().as_ref(), false).unwrap();
+        let views = |lifetime: Lifetime| {
+            let buffers = schedule.buffers().iter().enumerate().filter(move |(_, buffer)| buffer.lifetime == lifetime);
+            buffers.map(|(at, buffer)| View { buffer: at, element: buffer.element, offset: 0, length: buffer.length })
+        };
+        let fill = |executor: &mut Executor| {
+            for view in views(Lifetime::Temporary).chain(views(Lifetime::Persistent)).filter(|view| view.length > 0) {
+                executor.write(&view, self.slice(&view)).unwrap();
+            }
+        };
+        fill(&mut executor);
+        if replay {
+            executor.run().unwrap();
+            executor.capture().unwrap();
+            fill(&mut executor);
+        }
+        executor.run().unwrap();
+        for view in views(Lifetime::Persistent).filter(|view| view.length > 0) {
+            self.slice_mut(&view).copy_from_slice(&executor.read(&view).unwrap());
+        }
+    }
+
+    fn run_on_host(&mut self, schedule: &Schedule, order: u32) {
         for step in schedule.steps() {
             match step {
                 Step::Launch(launch) => self.launch(launch, order),
@@ -177,6 +214,17 @@ impl Memory {
         }
         request
     }
+}
+
+/// The device that schedules run on, if that is asked for.
+fn device() -> Option<&'static Device> {
+    static DEVICE: OnceLock<Option<Device>> = OnceLock::new();
+    let asked = || match env::var("CONVNEXT_CUDA_TESTS").as_deref() {
+        Err(_) => None,
+        Ok("device") => Some(usable().unwrap()),
+        Ok(other) => panic!("CONVNEXT_CUDA_TESTS is {other}, and can be device"),
+    };
+    DEVICE.get_or_init(asked).as_ref()
 }
 
 /// The views of a launch, each once: one that is both read and written is updated.

@@ -193,12 +193,17 @@ impl Shape {
 
     fn residual_module(&self, drop: bool) -> Module {
         let source = if self.v2() { &RESIDUAL_V2 } else { &RESIDUAL_V1 };
-        let module = Module::new(source, self.real)
+        let mut module = Module::new(source, self.real)
             .with("CHANNELS", self.channels)
-            .with("FEATURES", self.hidden)
-            .with("ROWS", self.geometry.rows())
             .with_flag("SCALE", !self.v2())
             .with_flag("DROP", drop);
+        // Nothing that is not needed: blocks that differ in it only share a module.
+        if drop {
+            module = module.with("ROWS", self.geometry.rows());
+        }
+        if !self.v2() {
+            module = module.with("FEATURES", self.hidden);
+        }
         Columns::new(self.channels, self.real).define(module)
     }
 

@@ -43,8 +43,9 @@ struct Run {
 #endif
     }
 
+    // Rows of a batch fit into an int, values do not.
     __device__ __forceinline__ size_t offset(int row, int column) const {
-        return ((size_t)sample * ROWS + row) * CHANNELS + column;
+        return (size_t)(sample * ROWS + row) * CHANNELS + column;
     }
 
     // A line of input under the run, zeros where there is none; false if there is none at all.

@@ -1,7 +1,7 @@
 // The two ends of the residual branch: what is added to x, and what comes back.
 //
-// CHANNELS, ROWS a sample, VECTOR, LANES x GROUPS threads at work, THREADS; DROP and SCALE say whether there are drop
-// path scales [N] and a LayerScale [CHANNELS].
+// CHANNELS, VECTOR, LANES x GROUPS threads at work, THREADS; DROP and SCALE say whether there are drop path scales [N] and
+// a LayerScale [CHANNELS]. With DROP there are ROWS a sample, with SCALE FEATURES hidden ones.
 
 using Columns = Place<CHANNELS, LANES, GROUPS, VECTOR>;
 

@@ -1,0 +1,177 @@
+//! How long whole steps take, and the memory they need.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    time::Instant,
+};
+
+use convnext_core::{
+    cuda::{
+        WORKSPACE,
+        executor::Executor,
+        geometry::TableValues,
+        memory,
+        network::Sizes,
+        schedule::{Element, Schedule, Step},
+        training::{self, Options, TrainingStep},
+    },
+    plan::{Flavour, Plan},
+};
+use convnext_data::{Purpose, Random};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::{
+    Dtype, Job, On, Outcome,
+    data::{self, fcmae, random_masks},
+    find,
+    side::{OnCpu, Side, Start, executor, write, write_noise, write_tables},
+};
+
+/// Small enough that nothing diverges on noise.
+const LEARNING_RATE: f32 = 1e-5;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Order {
+    on: On,
+    job: Job,
+    model: String,
+    /// Whether the variant gets the blocks of the first ConvNeXt.
+    #[serde(default)]
+    v1: bool,
+    dtype: Dtype,
+    batch: usize,
+    warmup: usize,
+    steps: usize,
+}
+
+pub(crate) fn run(order: &Order) -> Outcome<Value> {
+    match order.on {
+        On::Cpu => on_cpu(order),
+        On::Cuda => on_device(order),
+    }
+}
+
+/// A rehearsal of what runs on the device.
+fn on_cpu(order: &Order) -> Outcome<Value> {
+    let entry = find(&order.model)?;
+    let job = if order.job == Job::Infer { Job::Finetune } else { order.job };
+    let batches = data::batches(&entry.plan, job, order.batch)?;
+    let mut side = OnCpu::new(&entry, job, order.dtype, Start::Noise)?;
+    let mut update = 0;
+    let times = measure(order, || {
+        update += 1;
+        side.step(&batches[0], update).map(drop)
+    })?;
+    Ok(json!({ "ms": times, "peak_mb": 0.0 }))
+}
+
+/// The order's schedule on a device, with something in every buffer.
+fn prepare(order: &Order) -> Outcome<(Schedule, Executor)> {
+    let mut plan = find(&order.model)?.plan;
+    if order.v1 {
+        plan.flavour = Flavour::V1;
+    }
+    if order.job == Job::Infer { inference(&plan, order) } else { training(&plan, order) }
+}
+
+fn on_device(order: &Order) -> Outcome<Value> {
+    let (schedule, mut executor) = prepare(order)?;
+    // The first run loads what is loaded when it is first used, which a capture does not allow.
+    executor.run()?;
+    executor.finish()?;
+    executor.capture()?;
+    let times = measure(order, || {
+        executor.run()?;
+        Ok(executor.finish()?)
+    })?;
+    let bytes = memory::place(&schedule).bytes() + WORKSPACE;
+    Ok(json!({ "ms": times, "peak_mb": bytes as f64 / f64::from(1 << 20) }))
+}
+
+/// Where the time of a step goes: kernels in the order of their names, with what their launches take together.
+///
+/// Bytes are those of the views that a launch touches, each once: what it has to move at least.
+pub(crate) fn profile(order: &Order) -> Outcome<Value> {
+    let (schedule, mut executor) = prepare(order)?;
+    executor.run()?;
+    let times = executor.profile(order.steps)?;
+    let mut kernels: BTreeMap<&str, [f64; 4]> = BTreeMap::new();
+    for (step, time) in Executor::steps(&schedule).zip(times) {
+        let (name, work) = match step {
+            Step::Launch(launch) => (launch.kernel, 0.0),
+            Step::Product(product) => ("(product)", product.multiply_adds() as f64),
+            Step::Zero(_) => ("(zero)", 0.0),
+        };
+        let views: HashSet<_> = step.accesses().into_iter().map(|(view, _)| view).collect();
+        let bytes: usize = views.iter().map(|view| view.length * view.element.bytes()).sum();
+        let sums = kernels.entry(name).or_default();
+        sums.iter_mut().zip([1.0, f64::from(time), bytes as f64, work]).for_each(|(sum, value)| *sum += value);
+    }
+    let row = |(kernel, [count, ms, bytes, multiply_adds]): (&str, [f64; 4])| json!({ "kernel": kernel, "count": count, "ms": ms, "bytes": bytes, "multiply_adds": multiply_adds });
+    Ok(kernels.into_iter().map(row).collect())
+}
+
+/// Milliseconds of every step after the warm-up.
+fn measure(order: &Order, mut step: impl FnMut() -> Outcome<()>) -> Outcome<Vec<f64>> {
+    let mut times = Vec::new();
+    for _ in 0..order.warmup + order.steps {
+        let start = Instant::now();
+        step()?;
+        times.push(start.elapsed().as_secs_f64() * 1e3);
+    }
+    Ok(times.split_off(order.warmup))
+}
+
+fn training(plan: &Plan, order: &Order) -> Outcome<(Schedule, Executor)> {
+    let (samples, real) = (order.batch, order.dtype.into());
+    let pretrain = order.job == Job::Pretrain;
+    let options = Options { samples, real, max_norm: 0.0, ema: !pretrain, drop_path: true, bytes: false };
+    let step = match order.job {
+        Job::Pretrain => training::autoencoder(plan, &fcmae(plan)?, &options)?,
+        Job::Finetune | Job::Infer => training::classifier(plan, &options)?,
+    };
+    let mut executor = executor(&step.schedule)?;
+    fill(&mut executor, &step, plan, samples)?;
+    Ok((step.schedule, executor))
+}
+
+fn fill(executor: &mut Executor, step: &TrainingStep, plan: &Plan, samples: usize) -> Outcome<()> {
+    let state = step.state;
+    for view in [Some(state.parameters), state.mirror, state.average].into_iter().flatten() {
+        write_noise(executor, &view, 0.02)?;
+    }
+    for view in [state.m, state.v] {
+        executor.write(&view, &vec![0; view.length * view.element.bytes()])?;
+    }
+    executor.write(&state.ends, &step.layout.ends().into_iter().flat_map(i32::to_le_bytes).collect::<Vec<u8>>())?;
+    // What AdamW does long after its first update.
+    let coefficients = [1.0, 0.1, 0.999, 0.001, LEARNING_RATE, 1.0, 1e-8];
+    let repeated: Vec<f32> = coefficients.into_iter().cycle().take(state.coefficients.length).collect();
+    write(executor, &state.coefficients, &repeated)?;
+    write(executor, &state.ema_rate, &[1e-4])?;
+    write_noise(executor, &step.images, 1.0)?;
+    for view in step.drop_paths.iter().flatten() {
+        write(executor, view, &vec![1.0; view.length])?;
+    }
+    if let Some(targets) = &step.targets {
+        write(executor, targets, &vec![1.0 / plan.classes as f32; targets.length])?;
+    }
+    if let Some(tables) = &step.tables {
+        let masks = random_masks(&fcmae(plan)?, samples, &mut Random::new(6, 0, 0, Purpose::Mask))?;
+        write_tables(executor, tables, &TableValues::from(&masks))?;
+    }
+    Ok(())
+}
+
+fn inference(plan: &Plan, order: &Order) -> Outcome<(Schedule, Executor)> {
+    let sizes = Sizes { samples: order.batch, real: Element::from(order.dtype) };
+    let inference = training::inference(plan, sizes)?;
+    let mut executor = executor(&inference.schedule)?;
+    for view in [Some(inference.parameters), inference.mirror].iter().flatten() {
+        write_noise(&mut executor, view, 0.02)?;
+    }
+    write_noise(&mut executor, &inference.images, 1.0)?;
+    Ok((inference.schedule, executor))
+}
