@@ -167,15 +167,14 @@ mod tests {
 
     #[test]
     fn the_first_that_will_do_is_picked_or_the_one_asked_for() {
-        let device = |(index, &capability)| Device { index, name: "a device".into(), capability, memory: 0 };
-        let devices = |list: &[(u32, u32)]| list.iter().enumerate().map(device).collect::<Vec<_>>();
+        let device = |index, capability| Device { index, name: "a device".into(), capability, memory: 0 };
+        let two = || vec![device(0, (7, 5)), device(1, (9, 0))];
         let index = |found: Result<Device, NoCuda>| found.map(|device| device.index).map_err(|error| error.why);
-        let two = [(7, 5), (9, 0)];
-        assert_eq!(index(pick(devices(&two), None)), Ok(1));
-        assert_eq!(index(pick(devices(&two), Some(1))), Ok(1));
-        assert!(index(pick(devices(&two), Some(0))).unwrap_err().contains("7.5"));
-        assert!(index(pick(devices(&two), Some(2))).unwrap_err().contains("no device 2; the driver finds 2"));
-        assert!(index(pick(devices(&[(7, 5)]), None)).unwrap_err().contains("7.5"));
+        assert_eq!(index(pick(two(), None)), Ok(1));
+        assert_eq!(index(pick(two(), Some(1))), Ok(1));
+        assert!(index(pick(two(), Some(0))).unwrap_err().contains("7.5"));
+        assert!(index(pick(two(), Some(2))).unwrap_err().contains("no device 2; the driver finds 2"));
+        assert!(index(pick(vec![device(0, (7, 5))], None)).unwrap_err().contains("7.5"));
     }
 
     #[test]

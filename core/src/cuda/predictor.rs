@@ -59,11 +59,6 @@ impl Predictor {
         }
     }
 
-    /// Images of a batch, at most.
-    pub fn samples(&self) -> usize {
-        self.samples
-    }
-
     /// Starts a pass over the images that are on the device.
     ///
     /// # Errors
@@ -86,7 +81,7 @@ impl Predictor {
     /// [`ExecuteError::Driver`].
     ///
     /// # Panics
-    /// If there are more images than [`Self::samples`], or they are of another size.
+    /// If there are more images than the sizes said, or they are of another size.
     pub fn logits(&mut self, images: &[f32]) -> Result<Vec<f32>, ExecuteError> {
         let (view, logits) = (self.inference.images, self.inference.logits);
         let (pixels, classes) = (view.length / self.samples, logits.length / self.samples);

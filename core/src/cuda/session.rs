@@ -204,11 +204,6 @@ impl<B: Backend> Session<B> {
     }
 
     /// The device, between two updates.
-    pub fn backend(&self) -> &B {
-        &self.backend
-    }
-
-    /// The device, between two updates.
     pub fn backend_mut(&mut self) -> &mut B {
         &mut self.backend
     }

@@ -10,7 +10,6 @@ use super::{
     detect::Device,
     executor::{ExecuteError, Executor},
     geometry::TableValues,
-    kernels::images,
     memory::Placement,
     schedule::View,
     session::{Backend, Report, Session},
@@ -60,7 +59,7 @@ pub enum Images<'a> {
         pixels: &'a [u8],
         /// `[N]`: 1 mirrors a sample left to right.
         flips: &'a [u8],
-        /// What [`images::mix`] returns.
+        /// What [`mix`](super::kernels::images::mix) returns.
         mix: [f32; 5],
     },
 }
@@ -319,11 +318,6 @@ impl Inbox<'_> {
             _ => panic!("a batch of another kind than the step was built for"),
         }
     }
-}
-
-/// No mixing: what [`Images::Bytes`] has if samples stay as they are.
-pub fn unmixed() -> [f32; 5] {
-    images::mix(1.0, [0; 4])
 }
 
 /// Values in bf16, rounded to nearest, as the device has them in memory.

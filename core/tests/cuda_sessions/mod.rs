@@ -11,10 +11,11 @@ use convnext_core::{
     Entry, Variant,
     cuda::{
         detect::usable,
+        kernels::images::mix,
         memory::{self, Placement},
         schedule::{Element, View},
         session::{Backend, Command, Event, REPORTS, Report, SLOTS, Stream},
-        trainer::{Aim, Batch, Images, Settings, State, Trainer, unmixed},
+        trainer::{Aim, Batch, Images, Settings, State, Trainer},
         training::{Options, TrainingStep, accumulating_autoencoder, accumulating_classifier},
     },
     dfdx::{prelude::Gradients, tensor::Cpu},
@@ -537,7 +538,7 @@ fn bytes_are_the_images_that_they_stand_for() {
         let Ok(state) = trainer.state();
         state
     };
-    let from_bytes = run(true, Images::Bytes { pixels: &pixels, flips: &[0, 1], mix: unmixed() });
+    let from_bytes = run(true, Images::Bytes { pixels: &pixels, flips: &[0, 1], mix: mix(1.0, [0; 4]) });
     assert!(from_bytes == run(false, Images::Values(&values)));
     assert!(from_bytes.parameters != start.parameters);
 }
