@@ -1,4 +1,4 @@
-//! What this machine is: cores, memory, libraries. Nothing is loaded to find out.
+//! What this machine is: cores, memory, libraries. Nothing is loaded to find out; what CUDA itself says is in `core`.
 
 use std::{
     env, fs,

@@ -28,6 +28,7 @@
 pub mod commands;
 pub mod models;
 
+mod device;
 mod failure;
 mod host;
 mod memory;

@@ -78,17 +78,44 @@ fn a_reader_that_goes_away_is_no_panic() {
     assert_eq!((child.wait().unwrap().code(), error.as_str()), (Some(0), ""));
 }
 
+/// Every command that computes refuses a GPU that is not there, with what is missing and what to do instead.
+#[test]
+fn a_gpu_that_is_not_there_is_refused() {
+    if line("doctor --json").json()["cuda"]["usable"] == true {
+        return;
+    }
+    let folder = common::Folder::new();
+    for command in [
+        "pretrain --model micro --data none-*.tar --recipe @recipe.toml --out @run",
+        "finetune --model micro --data none-*.tar --recipe @recipe.toml --out @run",
+        "quickstart --out @run",
+        "bench --job infer --model micro",
+        "bench --job pretrain --model micro --dtype bf16",
+    ] {
+        std::fs::write(folder.path("recipe.toml"), "[pretrain]\nepochs = 1\nbatch = 1\nbase_lr = 1.0\n").unwrap();
+        for device in ["cuda", "cuda:0"] {
+            let said = folder.run(&format!("{command} --device {device}"));
+            said.failed(1, &[&format!("--device {device}"), "--device cpu", "convnext doctor", "because: no CUDA: "]);
+            assert!(!folder.path("run").exists());
+        }
+    }
+    line("bench --job infer --model micro --device gpu").failed(2, &["no device `gpu`", "cuda:N"]);
+    line("bench --job infer --model micro --dtype fp16").failed(2, &["sum of squares", "bf16"]);
+}
+
 #[test]
 fn the_doctor_says_what_is_missing_and_why() {
     let report = line("doctor --json --threads 1").json();
     assert_eq!(report["threads"], 1);
     assert!(report["simd"]["available"].as_array().unwrap().contains(&report["simd"]["level"]));
-    assert_eq!(report["cuda"]["executor"], false);
-    for library in [&report["nccl"], &report["mpi"], &report["cuda"]["driver"]] {
+    let cuda = &report["cuda"];
+    assert_eq!(cuda["usable"].as_bool().unwrap(), cuda["why"].is_null(), "{cuda}");
+    for library in [&report["nccl"], &report["mpi"], &cuda["driver"], &cuda["products"]] {
         assert_eq!(library["found"].as_bool().unwrap(), library["why"].is_null(), "{library}");
     }
     assert!(report["versions"]["decoder"].as_str().unwrap().contains("zune-jpeg"));
-    assert!(line("doctor").out.contains("no CUDA executor yet"));
+    let said = line("doctor").out;
+    assert!(said.contains(cuda["why"].as_str().unwrap_or("usable")), "{said}");
     let forced = command().args(["doctor", "--json"]).env("CONVNEXT_LEVEL", "v9").output().unwrap();
     assert!(String::from_utf8(forced.stdout).unwrap().contains("no SIMD level `v9` here"));
 }

@@ -1,9 +1,10 @@
 //! Every CUDA kernel, compiled as C++ and run on the CPU, against the references: forward and backward, dense and sparse,
-//! in f32 and bf16, with the threads and blocks in three orders. With `CONVNEXT_CUDA_TESTS=device` the same tests run on a
-//! GPU.
+//! in f32 and bf16, with the threads and blocks in three orders. Whole steps and whole runs are held to the CPU executor's.
+//! With `CONVNEXT_CUDA_TESTS=device` the same tests run on a GPU.
 
 mod cuda_cases;
 mod cuda_host;
+mod cuda_sessions;
 mod cuda_steps;
 mod cuda_traps;
 #[allow(dead_code, reason = "shared with the tests of the CPU's operations")]

@@ -62,6 +62,8 @@ pub struct Course {
     pub seed: u64,
     /// Where bad samples are listed.
     pub quarantine: PathBuf,
+    /// Whether batches hold bytes, for a device that normalises them, and mirrors them if that comes last.
+    pub bytes: bool,
 }
 
 impl Input<'_> {
@@ -73,8 +75,8 @@ impl Input<'_> {
         masked: bool,
         course: Course,
     ) -> Result<Stream, InputError> {
-        let steps = self.training_steps(augment);
-        let mut stages = self.stages(steps, !masked)?;
+        let (steps, flip) = self.training_steps(augment, course.bytes);
+        let mut stages = self.stages(steps, flip, !masked, course.bytes)?;
         if let Some(fcmae) = self.plan.fcmae.filter(|_| masked) {
             stages.push(Box::new(Mask { patch: fcmae.patch, visible: fcmae.visible }));
         }
@@ -93,7 +95,7 @@ impl Input<'_> {
 
     /// All samples once, in the order of the shards, as evaluation sees them.
     pub fn evaluation(&self, shards: Arc<ShardSet>, batch: usize, view: View) -> Result<Stream, InputError> {
-        let stages = self.stages(vec![self.evaluation_step(view)], true)?;
+        let stages = self.stages(vec![self.evaluation_step(view)], None, true, false)?;
         let (order, len) = (Order::sequential(shards.len()), shards.len());
         let settings =
             Settings { batch, epoch: len, start: 0, end: len, seed: 0, workers: self.workers(), policy: Policy::Fail };
@@ -117,18 +119,28 @@ impl Input<'_> {
         Channels::of_count(channels).ok_or(InputError::Channels { model: self.plan.name, channels })
     }
 
-    fn stages(&self, steps: Vec<Box<dyn Step>>, labelled: bool) -> Result<Vec<Box<dyn Stage>>, InputError> {
+    fn stages(
+        &self,
+        steps: Vec<Box<dyn Step>>,
+        flip: Option<Flip>,
+        labelled: bool,
+        bytes: bool,
+    ) -> Result<Vec<Box<dyn Stage>>, InputError> {
         let channels = self.plan.channels;
         let chain = Arc::new(Chain::new(steps, Geometry::decoded(channels))?);
         let size = (self.plan.height, self.plan.width, channels);
-        Ok(vec![
+        let mut stages: Vec<Box<dyn Stage>> = vec![
             Box::new(Decode { channels: self.channels()?, labelled }),
-            Box::new(Augmented { chain, channels }),
-            Box::new(Normalise { table: Arc::new(self.table()?), size }),
-        ])
+            Box::new(Augmented { chain, channels, flip }),
+        ];
+        if !bytes {
+            stages.push(Box::new(Normalise { table: Arc::new(self.table()?), size }));
+        }
+        Ok(stages)
     }
 
-    fn training_steps(&self, augment: &Augment) -> Vec<Box<dyn Step>> {
+    /// The steps, and a flip that is left to who takes the bytes: one that would be the last step.
+    fn training_steps(&self, augment: &Augment, bytes: bool) -> (Vec<Box<dyn Step>>, Option<Flip>) {
         let (height, width) = (self.plan.height, self.plan.width);
         let mut steps: Vec<Box<dyn Step>> = Vec::new();
         match augment.pad {
@@ -139,7 +151,9 @@ impl Input<'_> {
             })),
             shift => steps.push(Box::new(Pad { height, width, shift: shift as usize, fill: 0 })),
         }
-        if augment.flip {
+        let last = augment.rand_augment.is_none() && augment.erasing == 0.0;
+        let left = (augment.flip && bytes && last).then(Flip::default);
+        if augment.flip && left.is_none() {
             steps.push(Box::new(Flip::default()));
         }
         if let Some(rand_augment) = augment.rand_augment {
@@ -152,7 +166,7 @@ impl Input<'_> {
         if augment.erasing > 0.0 {
             steps.push(Box::new(Erase { probability: augment.erasing, ..Erase::default() }));
         }
-        steps
+        (steps, left)
     }
 
     fn evaluation_step(&self, view: View) -> Box<dyn Step> {

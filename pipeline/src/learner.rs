@@ -1,14 +1,15 @@
 //! Weights in training: the flat buffers, and the optimiser's step on them.
 
+use std::borrow::Cow;
+
 use convnext_core::{
-    checkpoint::Loaded,
     dfdx::tensor::{Cpu, Gradients},
     nn::{Error, Flat},
     optim::{self, AdamW, Ema, GroupError, Layout, NonFinite, Optimizer},
     plan::Plan,
 };
 
-use crate::recipe::Run;
+use crate::{recipe::Run, trainer::State};
 
 /// A model's parameters, gradients and optimiser state, each one flat buffer.
 #[derive(Debug)]
@@ -85,24 +86,12 @@ impl Learner {
         Ok(Outcome::Updated { norm })
     }
 
-    /// Puts back what a checkpoint held, into the model too.
-    ///
-    /// # Errors
-    /// When the checkpoint lacks the optimiser's state.
-    pub fn restore(
-        &mut self,
-        model: &mut dyn Flat,
-        mut loaded: Loaded,
-    ) -> Result<(), convnext_core::checkpoint::CheckpointError> {
-        let (m, v) = loaded.take_moments()?;
-        let ema = match self.optimizer.ema() {
-            Some(_) => Some(loaded.take_ema()?),
-            None => None,
-        };
-        self.optimizer.restore(m, v, ema, loaded.state.updates);
-        self.parameters = loaded.weights;
+    /// Puts back a state, into the model too.
+    pub fn restore(&mut self, model: &mut dyn Flat, state: State<'static>) {
+        let State { parameters, m, v, average, updates } = state;
+        self.optimizer.restore(m.into_owned(), v.into_owned(), average.map(Cow::into_owned), updates);
+        self.parameters = parameters.into_owned();
         model.write(&self.parameters);
-        Ok(())
     }
 
     /// Which range of each buffer is which tensor.

@@ -1,9 +1,10 @@
 //! The streaming pipeline and the runs built on it.
 //!
 //! ```text
-//! recipe -> input -> stream -> runs (learner) -> run_dir, records -> report, pictures
+//! recipe -> input -> stream -> runs (trainer) -> run_dir, records -> report, pictures
 //! ```
 
+pub mod device;
 pub mod events;
 pub mod input;
 pub mod interrupt;
@@ -17,5 +18,6 @@ pub mod report;
 pub mod run_dir;
 pub mod runs;
 pub mod stream;
+pub mod trainer;
 
-pub use mix::{Images, Mix};
+pub use mix::{Images, Mix, Mixing};

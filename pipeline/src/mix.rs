@@ -1,5 +1,6 @@
 //! Soft targets, and the two augmentations that mix them.
 
+use convnext_core::cuda::kernels::images::mix;
 use convnext_data::{Purpose, Random};
 use rand_core::RngCore;
 use rand_distr::{Beta, Distribution};
@@ -15,6 +16,24 @@ pub struct Mix {
     pub cutmix: f64,
 }
 
+/// How the images of a batch are mixed: sample `n` with sample `N - 1 - n`, all by the same numbers.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Mixing {
+    /// Not at all.
+    None,
+    /// Every value is this share of its own image and the rest of the other.
+    Blend(f32),
+    /// The images of a pair change places inside of a rectangle.
+    Cut {
+        /// Rows.
+        rows: (usize, usize),
+        /// Columns.
+        columns: (usize, usize),
+        /// Share of the area that stays.
+        stays: f32,
+    },
+}
+
 /// Sizes of a batch of images `[N, H, W, C]`.
 #[derive(Debug, Clone, Copy)]
 pub struct Images {
@@ -27,32 +46,25 @@ pub struct Images {
 }
 
 impl Mix {
-    /// Targets `[N, classes]` of `labels`; mixes `images [N, H, W, C]` in place if a mixing is asked for.
-    ///
-    /// Sample `n` is mixed with sample `N - 1 - n`, with one coefficient for the batch, drawn from `random`.
-    pub fn apply(
-        &self,
-        labels: &[u32],
-        classes: usize,
-        images: &mut [f32],
-        size: Images,
-        random: (u64, u64, u64),
-    ) -> Vec<f32> {
-        let mut targets = self.smoothed(labels, classes);
+    /// How a batch is mixed: a pure function of `random`, which is the run's seed, and the batch's epoch and position.
+    pub fn draw(&self, size: Images, random: (u64, u64, u64)) -> Mixing {
         if self.mixup == 0.0 && self.cutmix == 0.0 {
-            return targets;
+            return Mixing::None;
         }
         let (seed, epoch, position) = random;
         let mut random = Random::new(seed, epoch, position, Purpose::Mixup);
         let cut = self.mixup == 0.0 || (self.cutmix > 0.0 && random.chance(0.5));
-        let alpha = if cut { self.cutmix } else { self.mixup };
-        let mut share = beta(alpha, &mut random);
-        if cut {
-            share = cut_pairs(images, labels.len(), size, share, &mut random);
-        } else {
-            blend_pairs(images, labels.len(), share);
+        let share = beta(if cut { self.cutmix } else { self.mixup }, &mut random);
+        if cut { rectangle(size, share, &mut random) } else { Mixing::Blend(share) }
+    }
+
+    /// Targets `[N, classes]` of `labels`, mixed as the images are.
+    pub fn targets(&self, labels: &[u32], classes: usize, mixing: &Mixing) -> Vec<f32> {
+        let mut targets = self.smoothed(labels, classes);
+        match *mixing {
+            Mixing::None => {}
+            Mixing::Blend(share) | Mixing::Cut { stays: share, .. } => blend_pairs(&mut targets, labels.len(), share),
         }
-        blend_pairs(&mut targets, labels.len(), share);
         targets
     }
 
@@ -63,6 +75,26 @@ impl Mix {
             row[label as usize] += 1.0 - self.smoothing;
         }
         targets
+    }
+}
+
+impl Mixing {
+    /// Mixes `images [N, H, W, C]` in place.
+    pub fn apply(&self, images: &mut [f32], samples: usize, size: Images) {
+        match *self {
+            Self::None => {}
+            Self::Blend(share) => blend_pairs(images, samples, share),
+            Self::Cut { rows, columns, .. } => cut_pairs(images, samples, size, rows, columns),
+        }
+    }
+
+    /// The same as a device takes it.
+    pub fn on_device(&self) -> [f32; 5] {
+        match *self {
+            Self::None => mix(1.0, [0; 4]),
+            Self::Blend(share) => mix(share, [0; 4]),
+            Self::Cut { rows: (top, bottom), columns: (left, right), .. } => mix(1.0, [top, bottom, left, right]),
+        }
     }
 }
 
@@ -105,16 +137,29 @@ fn blend_pairs(values: &mut [f32], samples: usize, share: f32) {
     }
 }
 
-/// Swaps a rectangle of about `1 - share` of the area between the images of each pair; returns the share that stayed.
-fn cut_pairs(images: &mut [f32], samples: usize, size: Images, share: f32, random: &mut Random) -> f32 {
-    let Images { height, width, channels } = size;
+/// A rectangle of about `1 - share` of the area.
+fn rectangle(size: Images, share: f32, random: &mut Random) -> Mixing {
+    let Images { height, width, .. } = size;
     let side = (1.0 - share).sqrt();
     let span = |length: usize, random: &mut Random| {
         let half = (length as f32 * side / 2.0) as usize;
         let centre = random.range(length as u64) as usize;
         (centre.saturating_sub(half), (centre + half).min(length))
     };
-    let ((top, bottom), (left, right)) = (span(height, random), span(width, random));
+    let (rows, columns) = (span(height, random), span(width, random));
+    let area = (rows.1 - rows.0) * (columns.1 - columns.0);
+    Mixing::Cut { rows, columns, stays: 1.0 - area as f32 / (height * width) as f32 }
+}
+
+/// Swaps a rectangle between the images of each pair.
+fn cut_pairs(
+    images: &mut [f32],
+    samples: usize,
+    size: Images,
+    (top, bottom): (usize, usize),
+    (left, right): (usize, usize),
+) {
+    let Images { height, width, channels } = size;
     let length = height * width * channels;
     for n in 0..samples / 2 {
         let (front, back) = images.split_at_mut((samples - 1 - n) * length);
@@ -124,7 +169,6 @@ fn cut_pairs(images: &mut [f32], samples: usize, size: Images, share: f32, rando
             a[row.clone()].swap_with_slice(&mut b[row]);
         }
     }
-    1.0 - ((bottom - top) * (right - left)) as f32 / (height * width) as f32
 }
 
 #[cfg(test)]
@@ -138,9 +182,16 @@ mod tests {
         (0..48).map(|value| (value / 16) as f32).collect()
     }
 
+    /// Targets, with the images mixed in place.
+    fn apply(mix: Mix, labels: &[u32], classes: usize, images: &mut [f32], random: (u64, u64, u64)) -> Vec<f32> {
+        let mixing = mix.draw(SIZE, random);
+        mixing.apply(images, labels.len(), SIZE);
+        mix.targets(labels, classes, &mixing)
+    }
+
     #[test]
     fn smoothing_keeps_a_distribution() {
-        let targets = Mix { smoothing: 0.1, ..PLAIN }.apply(&[2], 4, &mut [0.0; 16], SIZE, (0, 0, 0));
+        let targets = apply(Mix { smoothing: 0.1, ..PLAIN }, &[2], 4, &mut [0.0; 16], (0, 0, 0));
         assert!((targets.iter().sum::<f32>() - 1.0).abs() < 1e-6);
         assert!((targets[2] - 0.925).abs() < 1e-6 && (targets[0] - 0.025).abs() < 1e-6);
     }
@@ -148,7 +199,7 @@ mod tests {
     #[test]
     fn mixup_mixes_images_and_targets_by_one_share() {
         let mut mixed = images();
-        let targets = Mix { mixup: 0.8, ..PLAIN }.apply(&[0, 1, 2], 3, &mut mixed, SIZE, (1, 2, 3));
+        let targets = apply(Mix { mixup: 0.8, ..PLAIN }, &[0, 1, 2], 3, &mut mixed, (1, 2, 3));
         // Images hold their number, so a pixel of the first is (1 - share) * 2.
         let share = targets[0];
         assert!((mixed[0] - (1.0 - share) * 2.0).abs() < 1e-6);
@@ -159,10 +210,21 @@ mod tests {
     fn cutmix_targets_follow_the_area() {
         for position in 0..50 {
             let mut mixed = images();
-            let targets = Mix { cutmix: 1.0, ..PLAIN }.apply(&[0, 1, 2], 3, &mut mixed, SIZE, (1, 2, position));
+            let targets = apply(Mix { cutmix: 1.0, ..PLAIN }, &[0, 1, 2], 3, &mut mixed, (1, 2, position));
             let stayed = mixed[..16].iter().filter(|&&value| value == 0.0).count() as f32 / 16.0;
             assert!((targets[0] - stayed).abs() < 1e-6, "{targets:?} {stayed}");
         }
+    }
+
+    #[test]
+    fn a_device_gets_the_same_numbers() {
+        assert_eq!(PLAIN.draw(SIZE, (1, 2, 3)).on_device(), [1.0, 0.0, 0.0, 0.0, 0.0]);
+        let Mixing::Blend(share) = Mix { mixup: 0.8, ..PLAIN }.draw(SIZE, (1, 2, 3)) else { panic!() };
+        assert_eq!(Mixing::Blend(share).on_device()[..3], [share, 0.0, 0.0]);
+        let cut = Mix { cutmix: 1.0, ..PLAIN }.draw(SIZE, (1, 2, 3));
+        let Mixing::Cut { rows, columns, .. } = cut else { panic!() };
+        let corners = [rows.0, rows.1, columns.0, columns.1].map(|corner| corner as f32);
+        assert_eq!((cut.on_device()[0], &cut.on_device()[1..]), (1.0, &corners[..]));
     }
 
     #[test]

@@ -1,18 +1,17 @@
 //! `convnext bench`: how fast one job runs here.
 
 mod breakdown;
+mod cuda;
 mod jobs;
 
 use std::path::PathBuf;
 
 use clap::ValueEnum;
-use convnext_core::{
-    Entry, profile,
-    simd::{Level, Precision},
-};
+use convnext_core::{Entry, profile, simd::Level};
+use convnext_pipeline::{device::Device, recipe::Precision};
 use serde::Serialize;
 
-use crate::{Context, Failure, Outcome, host, output};
+use crate::{Context, Failure, Outcome, device, host, output};
 use breakdown::Breakdown;
 
 /// Measures images per second: of whole training steps, of inference, or of loading data.
@@ -23,7 +22,8 @@ Example:
   convnext bench --job load --model atto --batch 64 --threads 2 --data 'data/train-*.tar' --json
 
 A training step is the loss, its gradients, their norm and the update of AdamW (and of the average of the weights, in
-fine-tuning), on random images. Rates are those of the median step.")]
+fine-tuning), on random images. Rates are those of the median step. On a GPU the images of a training step come from the
+host, as bytes, while the step before is computed; those of inference are there already.")]
 pub struct Args {
     /// What to measure.
     #[arg(long, value_enum)]
@@ -34,10 +34,9 @@ pub struct Args {
     /// Images of a step.
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
     batch: u32,
-    /// Where to compute.
-    #[arg(long, value_enum, default_value_t = Device::Cpu)]
-    device: Device,
-    /// The type of the products' operands: f32 or bf16. All else is f32.
+    #[command(flatten)]
+    device: device::Args,
+    /// How exactly to compute: f32, tf32 (f32 on a processor) or bf16; as a recipe's model.precision.
     #[arg(long, default_value_t = Precision::F32)]
     dtype: Precision,
     /// The instruction set; `convnext doctor` lists those of this machine.
@@ -74,20 +73,12 @@ enum Job {
     Load,
 }
 
-/// Where to compute.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Device {
-    /// The processor.
-    Cpu,
-    /// A CUDA device.
-    Cuda,
-}
-
 /// The arguments, resolved.
 struct Bench<'a> {
     job: Job,
     entry: &'a Entry,
+    device: Device,
+    precision: Precision,
     batch: usize,
     warmup: usize,
     steps: usize,
@@ -96,14 +87,11 @@ struct Bench<'a> {
 
 impl<'a> Bench<'a> {
     fn resolve(args: &Args, context: &Context<'a>) -> Outcome<Self> {
-        if args.device == Device::Cuda {
-            let what = "--device cuda: this build has no CUDA executor yet; measure with --device cpu";
-            return Err(Failure::failed(format!("{what}, and see `convnext doctor` for what CUDA there is here")));
-        }
         let entry = context.registry.find(&args.model)?;
         let data = args.data.as_deref().map_or(Ok(Vec::new()), shards)?;
         let [batch, warmup, steps] = [args.batch, args.warmup, args.steps].map(|number| number as usize);
-        Ok(Self { job: args.job, entry, batch, warmup, steps, data })
+        let device = if args.job == Job::Load { Device::Cpu } else { args.device.resolve()? };
+        Ok(Self { job: args.job, entry, device, precision: args.dtype, batch, warmup, steps, data })
     }
 }
 
@@ -130,7 +118,10 @@ struct Report {
     steps: usize,
     batch: usize,
     threads: usize,
-    device: Device,
+    device: String,
+    /// Its name, or the processor's instruction set.
+    #[serde(skip)]
+    machine: String,
     dtype: &'static str,
     level: &'static str,
     peak_rss_mb: Option<f64>,
@@ -143,9 +134,12 @@ pub fn run(args: &Args, context: &Context<'_>) -> Outcome {
     if let Some(level) = args.level {
         level.force().map_err(|error| Failure::because("--level", error))?;
     }
-    args.dtype.set();
+    args.dtype.apply();
     let bench = Bench::resolve(args, context)?;
-    let mut step = jobs::prepare(&bench)?;
+    let mut step = match &bench.device {
+        Device::Cpu => jobs::prepare(&bench)?,
+        Device::Cuda(device) => cuda::prepare(&bench, device)?,
+    };
     for _ in 0..bench.warmup {
         step()?;
     }
@@ -173,8 +167,9 @@ impl Report {
             steps: times.len(),
             batch: bench.batch,
             threads: rayon::current_num_threads(),
-            device: Device::Cpu,
-            dtype: Precision::current().name(),
+            device: bench.device.to_string(),
+            machine: bench.device.machine(),
+            dtype: bench.precision.name(),
             level: Level::current().name(),
             peak_rss_mb: host::peak_rss_mb(),
             breakdown,
@@ -202,7 +197,7 @@ fn text(report: &Report) -> String {
         report.batch,
         report.threads,
         report.dtype,
-        report.level,
+        report.machine,
     )
 }
 

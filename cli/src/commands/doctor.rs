@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-use convnext_core::simd::Level;
+use convnext_core::{
+    cuda::detect::{self, NoCuda},
+    simd::Level,
+};
 use convnext_data::DECODER;
 use serde::Serialize;
 
@@ -62,13 +65,29 @@ struct Memory {
 
 #[derive(Serialize)]
 struct Cuda {
-    /// Whether this build can compute on a CUDA device.
-    executor: bool,
+    /// Whether `--device auto` computes on a GPU.
     usable: bool,
-    why: String,
+    /// Why not.
+    why: Option<String>,
+    /// What the driver finds, usable or not.
+    devices: Vec<Gpu>,
     kernel_driver: Option<String>,
     driver: Library,
     compiler: Library,
+    products: Library,
+}
+
+#[derive(Serialize)]
+struct Gpu {
+    /// As `--device` takes it.
+    device: String,
+    name: String,
+    /// Compute capability.
+    capability: String,
+    /// Bytes.
+    memory: u64,
+    /// Why it cannot be used, if it cannot.
+    why: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -101,16 +120,41 @@ impl Simd {
 
 impl Cuda {
     fn look() -> Self {
-        let driver = Library::find("libcuda.so.1", "the NVIDIA driver");
-        let why = "this build has no CUDA executor yet: everything runs on the processor";
+        let why = |error: NoCuda| error.why;
+        let found = detect::usable().err().map(why);
         Self {
-            executor: false,
-            usable: false,
-            why: why.to_owned(),
+            usable: found.is_none(),
+            why: found,
+            devices: detect::devices().unwrap_or_default().into_iter().map(Gpu::of).collect(),
             kernel_driver: host::nvidia_driver(),
-            driver,
+            driver: Library::find("libcuda.so.1", "the NVIDIA driver"),
             compiler: Library::find("libnvrtc.so", "the CUDA toolkit (package cuda-nvrtc)"),
+            products: Library::find("libcublasLt.so", "the CUDA toolkit (package libcublas)"),
         }
+    }
+
+    fn line(&self) -> String {
+        match &self.why {
+            None => "usable".to_owned(),
+            Some(why) => format!("not usable: {why}"),
+        }
+    }
+}
+
+impl Gpu {
+    fn of(device: detect::Device) -> Self {
+        Self {
+            device: format!("cuda:{}", device.index),
+            capability: format!("{}.{}", device.capability.0, device.capability.1),
+            memory: device.memory as u64,
+            why: device.supported().err().map(|error| error.why),
+            name: device.name,
+        }
+    }
+
+    fn line(&self) -> String {
+        let why = self.why.as_ref().map_or_else(String::new, |why| format!("; not usable: {why}"));
+        format!("{}, capability {}, {}{why}", self.name, self.capability, bytes(self.memory))
     }
 }
 
@@ -149,21 +193,27 @@ fn text(report: &Report) -> String {
         (level, None) => format!("{} (available: {})", level.unwrap_or("unknown"), simd.available.join(", ")),
     };
     let processor = report.processor.as_deref().unwrap_or("unknown");
-    let lines = [
+    let gpus = cuda.devices.iter().map(|gpu| (format!("  {}", gpu.device), gpu.line()));
+    let before = [
         ("convnext", format!("{} on {} {}", versions.convnext, versions.os, versions.architecture)),
         ("decoder", versions.decoder.to_owned()),
         ("processor", processor.to_owned()),
         ("SIMD level", level),
         ("cores", format!("{}, computing with {} threads", report.cores, report.threads)),
         ("memory", memory_line(memory)),
-        ("CUDA", format!("not usable: {}", cuda.why)),
+        ("CUDA", cuda.line()),
+    ];
+    let after = [
         ("  kernel driver", cuda.kernel_driver.clone().unwrap_or_else(|| "not loaded".to_owned())),
         ("  driver library", library(&cuda.driver)),
         ("  compiler", library(&cuda.compiler)),
+        ("  products", library(&cuda.products)),
         ("NCCL", library(&report.nccl)),
         ("MPI", library(&report.mpi)),
     ];
-    lines.into_iter().map(|(name, value)| format!("{name:<18}{value}\n")).collect()
+    let named = |(name, value): (&str, String)| (name.to_owned(), value);
+    let lines = before.map(named).into_iter().chain(gpus).chain(after.map(named));
+    lines.map(|(name, value)| format!("{name:<18}{value}\n")).collect()
 }
 
 fn memory_line(memory: &Memory) -> String {

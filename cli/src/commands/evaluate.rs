@@ -9,7 +9,7 @@ use convnext_pipeline::{
     runs::{self, Measure},
 };
 
-use crate::{Context, Failure, Outcome, output, shards};
+use crate::{Context, Failure, Outcome, device, output, shards};
 
 /// Measures a classifier on every sample of some shards.
 #[derive(Debug, clap::Args)]
@@ -30,6 +30,8 @@ pub struct Args {
     /// Where evaluation.json and pictures of mistakes are written; without it, the run.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    #[command(flatten)]
+    device: device::Args,
     /// Writes one line of JSON.
     #[arg(long)]
     json: bool,
@@ -87,7 +89,8 @@ pub fn run(args: &Args, context: &Context<'_>) -> Outcome {
         workers: manner.workers,
     };
     let which: EvaluatedWeights = manner.evaluate.weights;
-    let found = runs::evaluate(entry, &args.weights, which, &shards::open(&pattern)?, measure, &out)?;
+    let found =
+        runs::evaluate(entry, &args.weights, which, &shards::open(&pattern)?, measure, &out, &args.device.resolve()?)?;
     if args.json {
         return output::json_line(&found);
     }

@@ -28,12 +28,12 @@ pub fn run(args: &Args, context: &Context<'_>) -> Outcome {
     let mut sets = Vec::new();
     sets.extend(args.validation.as_deref().map(|glob| format!("data.validation={}", toml_string(glob))));
     sets.extend(args.weights.as_deref().map(|path| format!("finetune.weights={}", toml_string(path))));
-    let Training { entry, recipe, place } = args.training.resolve(context, &sets)?;
+    let Training { entry, recipe, place, device } = args.training.resolve(context, &sets)?;
     if !matches!(recipe.job, Job::Finetune { .. }) {
         return Err(Failure::usage("the recipe has no [finetune]; give one that fine-tunes"));
     }
     let train = shards::open(train_pattern(&recipe)?)?;
     let validation = recipe.data.validation.as_deref().map(shards::open).transpose()?;
-    let record = runs::finetune(entry, recipe, train, validation, &place)?;
+    let record = runs::finetune(entry, recipe, train, validation, &place, &device)?;
     training::report(&record, &place.out, args.training.json)
 }

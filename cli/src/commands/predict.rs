@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use convnext_pipeline::runs;
 
 use super::evaluate::Manner;
-use crate::{Context, Outcome, output};
+use crate::{Context, Outcome, device, output};
 
 /// Classifies image files.
 #[derive(Debug, clap::Args)]
@@ -29,6 +29,8 @@ pub struct Args {
     /// A file of class names, one a line, class 0 first.
     #[arg(long, value_name = "FILE")]
     classes: Option<PathBuf>,
+    #[command(flatten)]
+    device: device::Args,
     /// Writes one line of JSON for each image.
     #[arg(long)]
     json: bool,
@@ -46,7 +48,15 @@ pub fn run(args: &Args, context: &Context<'_>) -> Outcome {
         }
         None => Vec::new(),
     };
-    let predictions = runs::predict(entry, &args.weights, &manner.data, manner.view, &args.images, args.top)?;
+    let predictions = runs::predict(
+        entry,
+        &args.weights,
+        &manner.data,
+        manner.view,
+        &args.images,
+        args.top,
+        &args.device.resolve()?,
+    )?;
     for prediction in &predictions {
         if args.json {
             output::json_line(prediction)?;

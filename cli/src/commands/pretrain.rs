@@ -18,8 +18,8 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args, context: &Context<'_>) -> Outcome {
-    let Training { entry, recipe, place } = args.training.resolve(context, &[])?;
+    let Training { entry, recipe, place, device } = args.training.resolve(context, &[])?;
     let shards = shards::open(train_pattern(&recipe)?)?;
-    let record = runs::pretrain(entry, recipe, shards, &place)?;
+    let record = runs::pretrain(entry, recipe, shards, &place, &device)?;
     training::report(&record, &place.out, args.training.json)
 }

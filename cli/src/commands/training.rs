@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use convnext_core::Entry;
 use convnext_pipeline::{
+    device::Device,
     interrupt,
     recipe::{Recipe, Resolved},
     records::RunRecord,
@@ -11,7 +12,7 @@ use convnext_pipeline::{
     runs::Place,
 };
 
-use crate::{Context, Failure, Outcome, output};
+use crate::{Context, Failure, Outcome, device, output};
 
 /// Arguments of a training run.
 #[derive(Debug, clap::Args)]
@@ -34,6 +35,8 @@ pub(super) struct Args {
     /// Goes on with the run in --out.
     #[arg(long)]
     pub resume: bool,
+    #[command(flatten)]
+    pub device: device::Args,
     /// Writes one line of JSON at the end.
     #[arg(long)]
     pub json: bool,
@@ -44,6 +47,7 @@ pub(super) struct Training<'a> {
     pub(super) entry: &'a Entry,
     pub(super) recipe: Resolved,
     pub(super) place: Place,
+    pub(super) device: Device,
 }
 
 impl Args {
@@ -53,7 +57,8 @@ impl Args {
         let entry = context.registry.find(&recipe.model.name)?;
         context.compute(recipe.machine.threads)?;
         interrupt::listen().map_err(|error| Failure::because("signals cannot be listened for", error))?;
-        Ok(Training { entry, recipe, place: Place { out: self.out.clone(), resume: self.resume } })
+        let device = self.device.resolve()?;
+        Ok(Training { entry, recipe, place: Place { out: self.out.clone(), resume: self.resume }, device })
     }
 
     fn recipe(&self, more: &[String]) -> Outcome<Resolved> {

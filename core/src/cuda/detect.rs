@@ -59,7 +59,9 @@ const OLDEST: (u32, u32) = (8, 0);
 /// [`NoCuda`] if there is no driver, or it finds no device.
 pub fn devices() -> Result<Vec<Device>, NoCuda> {
     if !driver_present() {
-        return Err(NoCuda::because("the driver's library, libcuda.so, is not on this machine"));
+        return Err(NoCuda::because(
+            "the driver's library, libcuda.so, is not on this machine; install the NVIDIA driver",
+        ));
     }
     result::init().map_err(|error| driver("it does not start", error))?;
     let count = result::device::get_count().map_err(|error| driver("it does not count its devices", error))?;
@@ -122,8 +124,15 @@ fn products_present() -> bool {
 /// # Errors
 /// [`NoCuda`] with what is missing: driver, device, NVRTC or cuBLASLt.
 pub fn usable() -> Result<Device, NoCuda> {
-    let device = devices()?.into_iter().next().ok_or_else(|| NoCuda::because("the driver finds no device"))?;
-    device.supported()?;
+    choose(None)
+}
+
+/// The device of this number, or without one the first that will do.
+///
+/// # Errors
+/// [`NoCuda`] with what is missing: driver, device, NVRTC or cuBLASLt.
+pub fn choose(index: Option<usize>) -> Result<Device, NoCuda> {
+    let device = pick(devices()?, index)?;
     for (there, library) in [(compiler_present(), "libnvrtc.so"), (products_present(), "libcublasLt.so")] {
         if !there {
             return Err(NoCuda::because(format!(
@@ -132,6 +141,16 @@ pub fn usable() -> Result<Device, NoCuda> {
             )));
         }
     }
+    Ok(device)
+}
+
+/// The device of this number, or without one the first that is supported.
+fn pick(devices: Vec<Device>, index: Option<usize>) -> Result<Device, NoCuda> {
+    let count = devices.len();
+    let wanted = index.or_else(|| devices.iter().position(|device| device.supported().is_ok())).unwrap_or(0);
+    let none = || NoCuda::because(format!("there is no device {wanted}; the driver finds {count}, counted from 0"));
+    let device = devices.into_iter().nth(wanted).ok_or_else(none)?;
+    device.supported()?;
     Ok(device)
 }
 
@@ -145,6 +164,18 @@ mod tests {
             Ok(device) => assert!(device.capability >= OLDEST),
             Err(NoCuda { why }) => assert!(!why.is_empty()),
         }
+    }
+
+    #[test]
+    fn the_first_that_will_do_is_picked_or_the_one_asked_for() {
+        let device = |index, capability| Device { index, name: "a device".into(), capability, memory: 0 };
+        let two = || vec![device(0, (7, 5)), device(1, (9, 0))];
+        let index = |found: Result<Device, NoCuda>| found.map(|device| device.index).map_err(|error| error.why);
+        assert_eq!(index(pick(two(), None)), Ok(1));
+        assert_eq!(index(pick(two(), Some(1))), Ok(1));
+        assert!(index(pick(two(), Some(0))).unwrap_err().contains("7.5"));
+        assert!(index(pick(two(), Some(2))).unwrap_err().contains("no device 2; the driver finds 2"));
+        assert!(index(pick(vec![device(0, (7, 5))], None)).unwrap_err().contains("7.5"));
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! Runs a schedule on a device. Written against the driver's documentation; it has not yet run on one.
 //!
 //! All buffers lie in one allocation, where the placement says. Modules are loaded and products prepared once; after
-//! that a run is a list of launches on one stream, which can be captured in a CUDA graph and replayed.
+//! that a run is a list of launches on one stream, which can be captured in a CUDA graph and replayed, whole or in parts.
 
 use std::{
     collections::{HashMap, HashSet},
     ffi::c_void,
+    ops::Range,
     sync::Arc,
 };
 
@@ -61,7 +62,7 @@ pub enum ExecuteError {
     },
 }
 
-fn driver(what: &'static str) -> impl Fn(DriverError) -> ExecuteError {
+pub(super) fn driver(what: &'static str) -> impl Fn(DriverError) -> ExecuteError {
     move |error| ExecuteError::Driver { what, error: format!("{:?}", error.0) }
 }
 
@@ -80,15 +81,15 @@ struct ReadyLaunch {
     arguments: Vec<u64>,
 }
 
-/// The memory of all buffers; freed when dropped.
-struct Memory {
-    start: CUdeviceptr,
+/// Memory of the device; freed when dropped.
+pub(super) struct Memory {
+    pub(super) start: CUdeviceptr,
     bytes: usize,
 }
 
 #[allow(unsafe_code)]
 impl Memory {
-    fn new(context: &CudaContext, bytes: usize) -> Result<Self, ExecuteError> {
+    pub(super) fn new(context: &CudaContext, bytes: usize) -> Result<Self, ExecuteError> {
         let (free, _) = context.mem_get_info().map_err(driver("say how much memory is free"))?;
         if bytes > free {
             return Err(ExecuteError::OutOfMemory { needed: bytes, free });
@@ -102,17 +103,25 @@ impl Memory {
 #[allow(unsafe_code)]
 impl Drop for Memory {
     fn drop(&mut self) {
-        // SAFETY: allocated by `new`; the executor drops it last, after its stream has finished.
+        // SAFETY: allocated by `new`; whoever has it waits for the streams that use it before it is dropped.
         let _ = unsafe { result::free_sync(self.start) };
     }
+}
+
+/// Steps that are replayed together.
+struct Part {
+    steps: Range<usize>,
+    graph: Option<CudaGraph>,
 }
 
 /// A schedule on a device.
 ///
 /// Fields are dropped in order: the graph and what is prepared before the memory that they refer to.
 pub struct Executor {
-    graph: Option<CudaGraph>,
+    parts: Vec<Part>,
     ready: Vec<Ready>,
+    /// How many of the schedule's steps before each one are run; one more entry than steps.
+    before: Vec<usize>,
     products: Products,
     memory: Memory,
     placement: Placement,
@@ -145,7 +154,12 @@ impl Executor {
             })
         };
         let ready: Vec<Ready> = Self::steps(schedule).map(ready).collect::<Result<_, _>>()?;
-        Ok(Self { graph: None, ready, products, memory, placement, stream, context })
+        let mut before = vec![0];
+        before.extend(schedule.steps().iter().scan(0, |sum, step| {
+            *sum += usize::from(is_run(step));
+            Some(*sum)
+        }));
+        Ok(Self { parts: Vec::new(), ready, before, products, memory, placement, stream, context })
     }
 
     /// Copies values to the device, and returns when the copy has been made.
@@ -160,7 +174,7 @@ impl Executor {
         let range = self.range(view);
         assert_eq!(range.len(), bytes.len(), "values of another length than their buffer");
         self.context.bind_to_thread().map_err(driver("use the context"))?;
-        let start = self.memory.start + range.start as u64;
+        let start = self.address(view);
         // SAFETY: the range lies inside of our allocation; `bytes` is borrowed until the stream has finished.
         unsafe { result::memcpy_htod_async(start, bytes, self.stream.cu_stream()) }.map_err(driver("copy"))?;
         self.finish()
@@ -172,10 +186,9 @@ impl Executor {
     /// [`ExecuteError::Driver`].
     #[allow(unsafe_code)]
     pub fn read(&self, view: &View) -> Result<Vec<u8>, ExecuteError> {
-        let range = self.range(view);
-        let mut bytes = vec![0u8; range.len()];
+        let mut bytes = vec![0u8; self.range(view).len()];
         self.context.bind_to_thread().map_err(driver("use the context"))?;
-        let start = self.memory.start + range.start as u64;
+        let start = self.address(view);
         // SAFETY: the range lies inside of our allocation; `bytes` is borrowed until the stream has finished.
         unsafe { result::memcpy_dtoh_async(&mut bytes, start, self.stream.cu_stream()) }.map_err(driver("copy"))?;
         self.finish()?;
@@ -183,7 +196,7 @@ impl Executor {
     }
 
     /// Bytes of a view; every use of an address goes through here.
-    fn range(&self, view: &View) -> std::ops::Range<usize> {
+    fn range(&self, view: &View) -> Range<usize> {
         let range = self.placement.range(view);
         assert!(range.end <= self.memory.bytes, "a view of another schedule");
         range
@@ -200,17 +213,72 @@ impl Executor {
     /// Starts the schedule: the graph, if it was captured, else step by step.
     ///
     /// # Errors
-    /// [`ExecuteError::Driver`] or [`ExecuteError::Product`].
+    /// [`ExecuteError::Driver`].
     pub fn run(&mut self) -> Result<(), ExecuteError> {
+        let whole = self.whole();
         self.context.bind_to_thread().map_err(driver("use the context"))?;
-        match &self.graph {
+        match self.parts.iter().find_map(|part| part.graph.as_ref().filter(|_| part.steps == whole)) {
             Some(graph) => graph.launch().map_err(driver("replay the graph")),
-            None => self.run_steps(),
+            None => self.run_steps(whole),
         }
     }
 
-    fn run_steps(&self) -> Result<(), ExecuteError> {
-        self.ready.iter().try_for_each(|step| self.run_step(step))
+    /// Starts a part of the schedule: the first time step by step, since libraries load what they need when it is
+    /// used first, which a capture does not allow; the second time it is captured, and from then on replayed.
+    ///
+    /// # Errors
+    /// [`ExecuteError::Driver`].
+    pub fn replay(&mut self, steps: Range<usize>) -> Result<(), ExecuteError> {
+        self.context.bind_to_thread().map_err(driver("use the context"))?;
+        let at = match self.parts.iter().position(|part| part.steps == steps) {
+            Some(at) => at,
+            None => {
+                self.run_steps(steps.clone())?;
+                self.parts.push(Part { steps, graph: None });
+                return Ok(());
+            }
+        };
+        if self.parts[at].graph.is_none() {
+            self.parts[at].graph = self.captured(steps.clone())?;
+        }
+        match &self.parts[at].graph {
+            Some(graph) => graph.launch().map_err(driver("replay the graph")),
+            None => self.run_steps(steps),
+        }
+    }
+
+    /// Captures the schedule in a CUDA graph; later runs replay it.
+    ///
+    /// # Errors
+    /// [`ExecuteError::Driver`].
+    pub fn capture(&mut self) -> Result<(), ExecuteError> {
+        self.context.bind_to_thread().map_err(driver("use the context"))?;
+        let steps = self.whole();
+        let graph = self.captured(steps.clone())?;
+        self.parts.retain(|part| part.steps != steps);
+        self.parts.push(Part { steps, graph });
+        Ok(())
+    }
+
+    /// The graph of some steps; `None` if there are none.
+    fn captured(&self, steps: Range<usize>) -> Result<Option<CudaGraph>, ExecuteError> {
+        let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+        self.stream.begin_capture(mode).map_err(driver("begin a capture"))?;
+        let ran = self.run_steps(steps);
+        // Ended even if a step failed: a stream that captures can do nothing else.
+        let graph = self.stream.end_capture(CUgraphInstantiate_flags(0)).map_err(driver("end a capture"));
+        ran?;
+        graph
+    }
+
+    /// All steps of the schedule.
+    fn whole(&self) -> Range<usize> {
+        0..self.before.len() - 1
+    }
+
+    fn run_steps(&self, steps: Range<usize>) -> Result<(), ExecuteError> {
+        let ready = &self.ready[self.before[steps.start]..self.before[steps.end]];
+        ready.iter().try_for_each(|step| self.run_step(step))
     }
 
     #[allow(unsafe_code)]
@@ -254,24 +322,38 @@ impl Executor {
 
     /// The steps of a schedule that are run: all but products of an empty matrix.
     pub fn steps(schedule: &Schedule) -> impl Iterator<Item = &Step> {
-        schedule.steps().iter().filter(|step| !matches!(step, Step::Product(product) if product.is_empty()))
+        schedule.steps().iter().filter(|step| is_run(step))
     }
 
-    /// Captures the schedule in a CUDA graph; later runs replay it.
-    ///
-    /// # Errors
-    /// [`ExecuteError::Driver`].
-    pub fn capture(&mut self) -> Result<(), ExecuteError> {
-        self.context.bind_to_thread().map_err(driver("use the context"))?;
-        let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
-        self.stream.begin_capture(mode).map_err(driver("begin a capture"))?;
-        let ran = self.run_steps();
-        // Ended even if a step failed: a stream that captures can do nothing else.
-        let graph = self.stream.end_capture(CUgraphInstantiate_flags(0)).map_err(driver("end a capture"));
-        ran?;
-        self.graph = graph?;
-        Ok(())
+    /// Where the buffers lie.
+    pub(super) fn placement(&self) -> &Placement {
+        &self.placement
     }
+
+    /// The address of a view.
+    pub(super) fn address(&self, view: &View) -> CUdeviceptr {
+        self.memory.start + self.range(view).start as u64
+    }
+
+    /// The address of the inputs.
+    pub(super) fn inputs(&self) -> CUdeviceptr {
+        self.memory.start
+    }
+
+    /// The stream that everything runs on.
+    pub(super) fn stream(&self) -> &Arc<CudaStream> {
+        &self.stream
+    }
+
+    /// The context that everything belongs to.
+    pub(super) fn context(&self) -> &Arc<CudaContext> {
+        &self.context
+    }
+}
+
+/// Whether a step has anything to do.
+fn is_run(step: &Step) -> bool {
+    !matches!(step, Step::Product(product) if product.is_empty())
 }
 
 impl Drop for Executor {

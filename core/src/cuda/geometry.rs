@@ -128,11 +128,10 @@ pub struct Tables {
 impl Tables {
     /// Buffers for the masks of `samples` samples with `visible` of `patches` patches visible.
     pub fn new(schedule: &mut Schedule, samples: usize, patches: usize, visible: usize) -> Self {
-        use super::schedule::Lifetime::Persistent;
         Self {
-            visible: schedule.buffer("mask.visible", Element::U32, samples * visible, Persistent),
-            slots: schedule.buffer("mask.slots", Element::I32, samples * patches, Persistent),
-            removed: schedule.buffer("mask.removed", Element::U32, samples * (patches - visible), Persistent),
+            visible: schedule.input("mask.visible", Element::U32, samples * visible),
+            slots: schedule.input("mask.slots", Element::I32, samples * patches),
+            removed: schedule.input("mask.removed", Element::U32, samples * (patches - visible)),
         }
     }
 }

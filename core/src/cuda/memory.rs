@@ -17,7 +17,9 @@ pub const ALIGNMENT: usize = 256;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Placement {
     offsets: Vec<usize>,
-    /// Bytes of the persistent buffers; they come first.
+    /// Bytes of the inputs; they come first.
+    pub inputs: usize,
+    /// Bytes of the persistent buffers, the inputs among them; they come before all others.
     pub persistent: usize,
     /// Bytes that the temporary buffers share.
     pub temporary: usize,
@@ -53,12 +55,17 @@ type Order = fn(&Need) -> (Reverse<usize>, usize);
 pub fn place(schedule: &Schedule) -> Placement {
     let mut offsets = vec![0; schedule.buffers().len()];
     let mut persistent = 0;
-    for (offset, buffer) in offsets.iter_mut().zip(schedule.buffers()) {
-        if buffer.lifetime == Lifetime::Persistent {
-            *offset = persistent;
-            persistent += padded(buffer);
+    let mut place_persistent = |input: bool| {
+        for (offset, buffer) in offsets.iter_mut().zip(schedule.buffers()) {
+            if buffer.lifetime == Lifetime::Persistent && buffer.input == input {
+                *offset = persistent;
+                persistent += padded(buffer);
+            }
         }
-    }
+        persistent
+    };
+    let inputs = place_persistent(true);
+    let persistent = place_persistent(false);
     let mut needs = needs(schedule);
     let floor = floor(&needs, schedule.steps().len());
     let orders: [Order; 4] = [
@@ -76,7 +83,7 @@ pub fn place(schedule: &Schedule) -> Placement {
     for (buffer, start) in places {
         offsets[buffer] = persistent + start;
     }
-    Placement { offsets, persistent, temporary, floor }
+    Placement { offsets, inputs, persistent, temporary, floor }
 }
 
 /// Bytes that are taken, and the start of each buffer.
@@ -277,6 +284,18 @@ mod tests {
         schedule.multiply(32, a, d, None, e);
         schedule.multiply(32, e, d, None, f);
         (schedule, [a, d, e, f])
+    }
+
+    #[test]
+    fn inputs_lie_side_by_side_before_all_others() {
+        let mut schedule = Schedule::new();
+        let kept = schedule.buffer("kept", Element::F32, 64, Lifetime::Persistent);
+        let first = schedule.input("first", Element::U8, 3);
+        let last = schedule.buffer("last", Element::F32, 64, Lifetime::Persistent);
+        let second = schedule.input("second", Element::F32, 64);
+        let placement = place(&schedule);
+        assert_eq!((placement.inputs, placement.persistent), (512, 1024));
+        assert_eq!([first, second, kept, last].map(|view| placement.range(&view).start), [0, 256, 512, 768]);
     }
 
     #[test]

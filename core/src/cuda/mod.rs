@@ -16,9 +16,13 @@ pub mod kernel;
 pub mod kernels;
 pub mod memory;
 pub mod network;
+pub mod predictor;
 mod products;
 pub mod schedule;
+pub mod session;
+mod streams;
 pub mod tile;
+pub mod trainer;
 pub mod training;
 
 pub use products::WORKSPACE;

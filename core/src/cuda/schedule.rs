@@ -65,6 +65,8 @@ pub struct Buffer {
     pub length: usize,
     /// How long it must last.
     pub lifetime: Lifetime,
+    /// Whether it is filled anew before every run. All of these lie side by side, so that one copy fills them.
+    pub input: bool,
 }
 
 impl Buffer {
@@ -279,13 +281,20 @@ impl Schedule {
 
     /// A new buffer.
     pub fn buffer(&mut self, name: impl Into<String>, element: Element, length: usize, lifetime: Lifetime) -> View {
-        self.buffers.push(Buffer { name: name.into(), element, length, lifetime });
+        self.buffers.push(Buffer { name: name.into(), element, length, lifetime, input: false });
         View { buffer: self.buffers.len() - 1, element, offset: 0, length }
     }
 
     /// A new buffer that lasts as long as the schedule needs it.
     pub fn temporary(&mut self, name: &str, element: Element, length: usize) -> View {
         self.buffer(name, element, length, Lifetime::Temporary)
+    }
+
+    /// A new buffer that is filled anew before every run.
+    pub fn input(&mut self, name: &str, element: Element, length: usize) -> View {
+        let view = self.buffer(name, element, length, Lifetime::Persistent);
+        self.buffers[view.buffer].input = true;
+        view
     }
 
     /// Makes the buffer of a view last beyond the schedule: a result.

@@ -2,14 +2,23 @@
 //!
 //! Everything that changes from step to step is a buffer that somebody fills before: images, targets, masks, drop-path
 //! scales, the coefficients of the update. So a schedule can be captured once and replayed.
+//!
+//! Gradients of several batches make one step by running a part of the schedule more than once: see [`Phase`].
 
 use std::{collections::HashMap, ops::Range};
 
 use super::{
     geometry::Tables,
-    kernels::images::{self, Bytes},
+    kernels::{
+        images::{self, Bytes},
+        reduce,
+    },
     network::{Decoder, Encoder, Get, Head, Sizes},
-    schedule::{Element, Lifetime::Persistent, PARAMETER_ALIGNMENT, Parameter, Schedule, ScheduleError, Step, View},
+    schedule::{
+        Element,
+        Lifetime::{self, Persistent, Temporary},
+        PARAMETER_ALIGNMENT, Parameter, Schedule, ScheduleError, Step, View,
+    },
 };
 use crate::{
     ops::cross_entropy,
@@ -28,7 +37,7 @@ pub struct Options {
     pub max_norm: f32,
     /// Whether a moving average of the parameters is kept.
     pub ema: bool,
-    /// Whether blocks with a drop-path rate get scales.
+    /// Whether blocks get scales of their drop path: all but the first, whose rate is always 0.
     pub drop_path: bool,
     /// Whether images arrive as bytes, and are normalised, flipped and mixed by the step.
     pub bytes: bool,
@@ -116,7 +125,9 @@ struct Flat {
 
 impl Flat {
     /// Buffers for whatever parameters `build` asks for.
-    fn new(schedule: &mut Schedule, real: Element, build: impl Fn(&mut Get)) -> Self {
+    ///
+    /// Gradients that no step touches take no memory if they are temporary.
+    fn new(schedule: &mut Schedule, real: Element, gradients: Lifetime, build: impl Fn(&mut Get)) -> Self {
         let mut layout = ParameterLayout::default();
         let nowhere = View { buffer: 0, element: Element::F32, offset: 0, length: 0 };
         build(&mut |name, length| {
@@ -126,7 +137,7 @@ impl Flat {
         let length = layout.length();
         let values = schedule.buffer("parameters", Element::F32, length, Persistent);
         let mirror = (real != Element::F32).then(|| schedule.buffer("parameters.mirror", real, length, Persistent));
-        let gradients = schedule.buffer("gradients", Element::F32, length, Persistent);
+        let gradients = schedule.buffer("gradients", Element::F32, length, gradients);
         Self { layout, values, mirror, gradients }
     }
 
@@ -143,11 +154,43 @@ impl Flat {
     }
 }
 
+/// What of a training step a batch takes, by its place among those whose gradients make one step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// Everything: gradients set to zero, forward, backward, update.
+    Only,
+    /// All but the update.
+    First,
+    /// Forward and backward.
+    Middle,
+    /// Forward, backward, update.
+    Last,
+}
+
+impl Phase {
+    /// Of batch `number`, from 0, of the `batches` that make one step.
+    pub fn of(number: usize, batches: usize) -> Self {
+        match (number == 0, number + 1 == batches) {
+            (true, true) => Self::Only,
+            (true, false) => Self::First,
+            (false, false) => Self::Middle,
+            (false, true) => Self::Last,
+        }
+    }
+
+    /// Whether it ends with an update.
+    pub fn updates(self) -> bool {
+        matches!(self, Self::Only | Self::Last)
+    }
+}
+
 /// A training step, and the buffers that are filled before it or read after it.
 #[derive(Debug, Clone)]
 pub struct TrainingStep {
     /// What is done.
     pub schedule: Schedule,
+    /// The schedule's steps that a batch takes; before them gradients are set to zero, after them comes the update.
+    pub batch: Range<usize>,
     /// f32 `[N, H, W, C]`, filled before unless they arrive as bytes.
     pub images: View,
     /// Where images arrive as bytes; filled before.
@@ -158,7 +201,7 @@ pub struct TrainingStep {
     pub tables: Option<Tables>,
     /// The scales of every block's drop path, f32 `[N]`, filled before; `None` for a block without one.
     pub drop_paths: Vec<Option<View>>,
-    /// f32 `[1]`, read after.
+    /// f32 `[1]`: of the last batch, read after.
     pub loss: View,
     /// Which parameter lies where.
     pub layout: ParameterLayout,
@@ -166,23 +209,33 @@ pub struct TrainingStep {
     pub state: optim::cuda::State,
 }
 
+impl TrainingStep {
+    /// The schedule's steps that a phase takes.
+    pub fn steps(&self, phase: Phase) -> Range<usize> {
+        let start = if matches!(phase, Phase::Only | Phase::First) { 0 } else { self.batch.start };
+        let end = if phase.updates() { self.schedule.steps().len() } else { self.batch.end };
+        start..end
+    }
+}
+
 fn check_real(real: Element) -> Result<(), ScheduleError> {
     if matches!(real, Element::F32 | Element::Bf16) { Ok(()) } else { Err(ScheduleError::Real(real)) }
 }
 
-/// Buffers for the drop paths of the blocks that have a rate.
+/// A buffer for the drop paths of all blocks but the first: each one's part of it.
 fn drop_paths(schedule: &mut Schedule, plan: &Plan, options: &Options) -> Vec<Option<View>> {
-    let rates = plan.stages.iter().flat_map(|stage| stage.drop_path);
-    let mut buffer = |(block, &rate): (usize, &f32)| {
-        let wanted = options.drop_path && rate > 0.0;
-        wanted.then(|| schedule.buffer(format!("drop_path.{block}"), Element::F32, options.samples, Persistent))
-    };
-    rates.enumerate().map(&mut buffer).collect()
+    let (blocks, samples) = (plan.stages.iter().map(|stage| stage.depth).sum::<usize>(), options.samples);
+    if !options.drop_path || blocks < 2 {
+        return vec![None; blocks];
+    }
+    let scales = schedule.input("drop_path", Element::F32, (blocks - 1) * samples);
+    let part = |block: usize| block.checked_sub(1).map(|before| scales.part(before * samples, samples));
+    (0..blocks).map(part).collect()
 }
 
-fn images(schedule: &mut Schedule, plan: &Plan, samples: usize) -> View {
-    let values = samples * plan.height * plan.width * plan.channels;
-    schedule.buffer("images", Element::F32, values, Persistent)
+/// How many values a batch of images has.
+fn pixels(plan: &Plan, samples: usize) -> usize {
+    samples * plan.height * plan.width * plan.channels
 }
 
 /// The images of a training step, and the bytes that they are made of.
@@ -191,17 +244,18 @@ fn training_images(
     plan: &Plan,
     options: &Options,
 ) -> Result<(View, Option<Bytes>), ScheduleError> {
-    let images = images(schedule, plan, options.samples);
+    let pixels = pixels(plan, options.samples);
     if !options.bytes {
-        return Ok((images, None));
+        return Ok((schedule.input("images", Element::F32, pixels), None));
     }
+    let images = schedule.buffer("images", Element::F32, pixels, Persistent);
     let Plan { height, width, channels, .. } = *plan;
     let shape = images::Shape { samples: options.samples, height, width, channels };
     Ok((images, Some(images::prepare(schedule, &shape, images)?)))
 }
 
-/// Clipping and update.
-fn finish(schedule: &mut Schedule, flat: &Flat, options: &Options) -> Result<optim::cuda::State, ScheduleError> {
+/// The optimiser of a step, and its beginning: gradients and losses set to zero.
+fn begin(schedule: &mut Schedule, flat: &Flat, options: &Options) -> (optim::cuda::Shape, optim::cuda::State) {
     let shape = optim::cuda::Shape {
         length: flat.layout.length(),
         rules: flat.layout.names.len(),
@@ -209,61 +263,108 @@ fn finish(schedule: &mut Schedule, flat: &Flat, options: &Options) -> Result<opt
         real: options.real,
     };
     let state = optim::cuda::State::new(schedule, &shape, flat.values, flat.mirror, flat.gradients);
-    optim::cuda::clip(schedule, &shape, &state, 1.0, options.max_norm)?;
-    optim::cuda::update(schedule, &shape, &state)?;
-    Ok(state)
+    schedule.push(Step::Zero(state.gradients));
+    schedule.push(Step::Zero(state.losses));
+    (shape, state)
 }
 
-/// A step of supervised training.
+/// The end of a batch: its loss is added to those before it.
+fn end_batch(schedule: &mut Schedule, state: &optim::cuda::State, loss: View) -> Result<usize, ScheduleError> {
+    reduce::sum_rows(schedule, loss, (1, 1, 0), state.losses, true)?;
+    Ok(schedule.steps().len())
+}
+
+/// Clipping and update, with the mean of the gradients of `batches` batches.
+fn update(
+    schedule: &mut Schedule,
+    (shape, state): (&optim::cuda::Shape, &optim::cuda::State),
+    options: &Options,
+    batches: usize,
+) -> Result<(), ScheduleError> {
+    optim::cuda::clip(schedule, shape, state, 1.0 / batches as f32, options.max_norm)?;
+    optim::cuda::update(schedule, shape, state)
+}
+
+/// A step of supervised training on one batch.
 ///
 /// # Errors
 /// [`ScheduleError`] if the batch is too large, or the activations' type is none.
 pub fn classifier(plan: &Plan, options: &Options) -> Result<TrainingStep, ScheduleError> {
+    accumulating_classifier(plan, options, 1)
+}
+
+/// A step of supervised training with the mean of the gradients of `batches` batches.
+///
+/// # Errors
+/// [`ScheduleError`] if a batch is too large, or the activations' type is none.
+pub fn accumulating_classifier(plan: &Plan, options: &Options, batches: usize) -> Result<TrainingStep, ScheduleError> {
     check_real(options.real)?;
     let sizes = Sizes { samples: options.samples, real: options.real };
     let mut schedule = Schedule::new();
     let drop_paths = drop_paths(&mut schedule, plan, options);
     let build = |get: &mut Get| (Encoder::new(plan, sizes, None, &drop_paths, get), Head::new(plan, sizes, get));
-    let flat = Flat::new(&mut schedule, options.real, |get| drop(build(get)));
+    let flat = Flat::new(&mut schedule, options.real, Persistent, |get| drop(build(get)));
     let (encoder, head) = build(&mut flat.get());
-    let (images, bytes) = training_images(&mut schedule, plan, options)?;
-    let targets = schedule.buffer("targets", Element::F32, options.samples * plan.classes, Persistent);
+    let targets = schedule.input("targets", Element::F32, options.samples * plan.classes);
     let loss = schedule.buffer("loss", Element::F32, 1, Persistent);
-    schedule.push(Step::Zero(flat.gradients));
+
+    let (optimizer, state) = begin(&mut schedule, &flat, options);
+    let start = schedule.steps().len();
+    let (images, bytes) = training_images(&mut schedule, plan, options)?;
     let (x, encoder_saved) = encoder.forward(&mut schedule, None, images)?;
     let (logits, saved) = head.forward(&mut schedule, x)?;
     let shape = cross_entropy::cuda::Shape { samples: options.samples, classes: plan.classes, real: options.real };
     cross_entropy::cuda::forward_backward(&mut schedule, &shape, logits, targets, 1.0, loss)?;
     let grad = head.backward(&mut schedule, &saved, logits)?;
     encoder.backward(&mut schedule, None, &encoder_saved, grad)?;
-    let state = finish(&mut schedule, &flat, options)?;
+    let batch = start..end_batch(&mut schedule, &state, loss)?;
+    update(&mut schedule, (&optimizer, &state), options, batches)?;
+
     let (targets, layout) = (Some(targets), flat.layout);
-    Ok(TrainingStep { schedule, images, bytes, targets, tables: None, drop_paths, loss, layout, state })
+    Ok(TrainingStep { schedule, batch, images, bytes, targets, tables: None, drop_paths, loss, layout, state })
 }
 
-/// A step of pre-training; `fcmae` is the plan's.
+/// A step of pre-training on one batch; `fcmae` is the plan's.
 ///
 /// # Errors
 /// [`ScheduleError`] if the batch is too large, or the activations' type is none.
 pub fn autoencoder(plan: &Plan, fcmae: &FcmaePlan, options: &Options) -> Result<TrainingStep, ScheduleError> {
+    accumulating_autoencoder(plan, fcmae, options, 1)
+}
+
+/// A step of pre-training with the mean of the gradients of `batches` batches.
+///
+/// # Errors
+/// [`ScheduleError`] if a batch is too large, or the activations' type is none.
+pub fn accumulating_autoencoder(
+    plan: &Plan,
+    fcmae: &FcmaePlan,
+    options: &Options,
+    batches: usize,
+) -> Result<TrainingStep, ScheduleError> {
     check_real(options.real)?;
     let sizes = Sizes { samples: options.samples, real: options.real };
     let mut schedule = Schedule::new();
     let build =
         |get: &mut Get| (Encoder::new(plan, sizes, Some(fcmae), &[], get), Decoder::new(plan, sizes, fcmae, get));
-    let flat = Flat::new(&mut schedule, options.real, |get| drop(build(get)));
+    let flat = Flat::new(&mut schedule, options.real, Persistent, |get| drop(build(get)));
     let (encoder, decoder) = build(&mut flat.get());
-    let (images, bytes) = training_images(&mut schedule, plan, options)?;
     let tables = Tables::new(&mut schedule, options.samples, fcmae.patches(), fcmae.visible);
     let loss = schedule.buffer("loss", Element::F32, 1, Persistent);
-    schedule.push(Step::Zero(flat.gradients));
+
+    let (optimizer, state) = begin(&mut schedule, &flat, options);
+    let start = schedule.steps().len();
+    let (images, bytes) = training_images(&mut schedule, plan, options)?;
     let (x, encoder_saved) = encoder.forward(&mut schedule, Some(&tables), images)?;
     let saved = decoder.forward(&mut schedule, &tables, x, images, loss)?;
     let grad = decoder.backward(&mut schedule, &tables, &saved)?;
     encoder.backward(&mut schedule, Some(&tables), &encoder_saved, grad)?;
-    let state = finish(&mut schedule, &flat, options)?;
+    let batch = start..end_batch(&mut schedule, &state, loss)?;
+    update(&mut schedule, (&optimizer, &state), options, batches)?;
+
     let (tables, layout) = (Some(tables), flat.layout);
-    Ok(TrainingStep { schedule, images, bytes, targets: None, tables, drop_paths: Vec::new(), loss, layout, state })
+    let drop_paths = Vec::new();
+    Ok(TrainingStep { schedule, batch, images, bytes, targets: None, tables, drop_paths, loss, layout, state })
 }
 
 /// A classifier's forward pass, and the buffers that are filled before it or read after it.
@@ -291,9 +392,9 @@ pub fn inference(plan: &Plan, sizes: Sizes) -> Result<Inference, ScheduleError> 
     check_real(sizes.real)?;
     let mut schedule = Schedule::new();
     let build = |get: &mut Get| (Encoder::new(plan, sizes, None, &[], get), Head::new(plan, sizes, get));
-    let flat = Flat::new(&mut schedule, sizes.real, |get| drop(build(get)));
+    let flat = Flat::new(&mut schedule, sizes.real, Temporary, |get| drop(build(get)));
     let (encoder, head) = build(&mut flat.get());
-    let images = images(&mut schedule, plan, sizes.samples);
+    let images = schedule.input("images", Element::F32, pixels(plan, sizes.samples));
     let (x, _) = encoder.forward(&mut schedule, None, images)?;
     let (logits, _) = head.forward(&mut schedule, x)?;
     schedule.keep(logits);

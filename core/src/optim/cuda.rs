@@ -63,7 +63,9 @@ pub struct State {
     pub coefficients: View,
     /// f32 `[1]`: how far the average moves; new for every step.
     pub ema_rate: View,
-    /// f32 `[3]`, written: norm of the gradient, factor on it, and 1 if the norm was finite, else 0.
+    /// f32 `[1]`: the sum of the losses of the batches whose gradients were added up.
+    pub losses: View,
+    /// f32 `[4]`, written: norm of the gradient; factor on it; 1 if norm and loss are finite, else 0; mean of the losses.
     pub status: View,
 }
 
@@ -86,9 +88,10 @@ impl State {
             v: schedule.buffer("moments.second", Element::F32, length, Persistent),
             average: ema.then(|| schedule.buffer("average", Element::F32, length, Persistent)),
             ends: schedule.buffer("rules.ends", Element::I32, rules, Persistent),
-            coefficients: schedule.buffer("rules.coefficients", Element::F32, rules * COEFFICIENTS, Persistent),
-            ema_rate: schedule.buffer("average.rate", Element::F32, 1, Persistent),
-            status: schedule.buffer("gradient.status", Element::F32, 3, Persistent),
+            coefficients: schedule.input("rules.coefficients", Element::F32, rules * COEFFICIENTS),
+            ema_rate: schedule.input("average.rate", Element::F32, 1),
+            losses: schedule.buffer("losses", Element::F32, 1, Persistent),
+            status: schedule.buffer("update.status", Element::F32, 4, Persistent),
         }
     }
 }
@@ -112,7 +115,8 @@ impl Shape {
     }
 }
 
-/// Norm of `scale * gradients`, the factor that clips it to `max_norm` (0: no clipping), and whether it is finite.
+/// Norm of `scale * gradients`, the factor that clips it to `max_norm` (0: no clipping), `scale * losses`, and whether
+/// norm and loss are finite. `scale` is 1 / the number of batches whose gradients and losses were added up.
 ///
 /// # Errors
 /// [`ScheduleError::TooLarge`] for more than 2^30 elements.
@@ -128,11 +132,12 @@ pub fn clip(
     let partial = schedule.temporary("squares", Element::F64, blocks);
     let arguments = [Read(state.gradients), Write(partial), Int(length)];
     schedule.launch(&shape.module(), "sum_squares", [blocks, 1, 1], THREADS, arguments)?;
-    let arguments = [Read(partial), Write(state.status), Int(count("sums", blocks)?), Float(scale), Float(max_norm)];
+    let count = Int(count("sums", blocks)?);
+    let arguments = [Read(partial), Read(state.losses), Write(state.status), count, Float(scale), Float(max_norm)];
     schedule.launch(&shape.module(), "clip", [1, 1, 1], THREADS, arguments)
 }
 
-/// One update, after [`clip`]. Without a finite norm nothing changes.
+/// One update, after [`clip`]. Without a finite norm and a finite loss nothing changes.
 ///
 /// # Errors
 /// [`ScheduleError::TooLarge`] for more than 2^30 elements.

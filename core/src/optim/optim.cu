@@ -17,10 +17,12 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     if (threadIdx.x == 0) partial[blockIdx.x] = shared[0];
 }
 
-// From the partial sums of squares of the gradients' sum: status = {norm of scale * gradients, factor on the gradients,
-// 1 if the norm is finite}. The factor is scale, and brings the norm down to `max_norm` if that is positive. One block.
+// From the partial sums of squares of the gradients' sum, and the losses' sum: status = {norm of scale * gradients, factor
+// on the gradients, 1 if norm and loss are finite, scale * losses}. The factor is scale, and brings the norm down to
+// `max_norm` if that is positive. One block.
 extern "C" __global__ void __launch_bounds__(THREADS)
-    clip(const double *__restrict__ partial, float *__restrict__ status, int count, float scale, float max_norm) {
+    clip(const double *__restrict__ partial, const float *__restrict__ losses, float *__restrict__ status, int count,
+         float scale, float max_norm) {
     __shared__ double shared[THREADS];
     double sum = 0.0;
     for (int at = (int)threadIdx.x; at < count; at += THREADS) sum += partial[at];
@@ -31,11 +33,13 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     }
     if (threadIdx.x != 0) return;
     const double norm = sqrt(shared[0]) * (double)scale;
-    const bool finite = norm - norm == 0.0; // of NaN and infinity it is NaN
+    const double loss = (double)losses[0] * (double)scale;
+    const bool finite = norm - norm == 0.0 && loss - loss == 0.0; // of NaN and infinity it is NaN
     const double shrink = finite && max_norm > 0.0f ? (double)max_norm / (norm + 1e-6) : 1.0;
     status[0] = (float)norm;
     status[1] = scale * (float)(shrink < 1.0 ? shrink : 1.0);
     status[2] = finite ? 1.0f : 0.0f;
+    status[3] = (float)loss;
 }
 
 // The numbers of one update of one tensor; optim::Coefficients in Rust.
@@ -45,7 +49,7 @@ struct Coefficients {
 
 // One update of parameters, moments and average, all `length` long. ends [rules]: where each rule's elements end,
 // ascending; coefficients [rules]; ema_rate [1]: the weight of the new parameters in the average.
-// Without a finite norm nothing is touched.
+// Without a finite norm and a finite loss nothing is touched.
 extern "C" __global__ void __launch_bounds__(THREADS)
     adamw(float *__restrict__ parameters, const float *__restrict__ gradients, float *__restrict__ m,
           float *__restrict__ v, float *__restrict__ average, REAL *__restrict__ mirror, const int *__restrict__ ends,

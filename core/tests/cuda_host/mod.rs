@@ -9,6 +9,7 @@ use std::{
     collections::HashMap,
     env, fs,
     io::Write,
+    ops::Range,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{Arc, Mutex, OnceLock},
@@ -93,6 +94,21 @@ impl Memory {
         &mut self.bytes[self.placement.range(view)]
     }
 
+    /// Fills a view with values as they lie in memory.
+    pub(crate) fn set_bytes(&mut self, view: &View, bytes: &[u8]) {
+        self.slice_mut(view).copy_from_slice(bytes);
+    }
+
+    /// A view's values as they lie in memory.
+    pub(crate) fn get_bytes(&self, view: &View) -> &[u8] {
+        self.slice(view)
+    }
+
+    /// Fills all inputs.
+    pub(crate) fn set_inputs(&mut self, bytes: &[u8]) {
+        self.bytes[..self.placement.inputs].copy_from_slice(bytes);
+    }
+
     /// Fills a view.
     pub(crate) fn set(&mut self, view: &View, values: &[f64]) {
         assert_eq!(view.length, values.len(), "values of another length than their buffer");
@@ -136,12 +152,19 @@ impl Memory {
     }
 
     fn run_on_host(&mut self, schedule: &Schedule, order: u32) {
-        for step in schedule.steps() {
-            match step {
-                Step::Launch(launch) => self.launch(launch, order),
-                Step::Product(product) => self.product(product),
-                Step::Zero(view) => self.slice_mut(view).fill(0),
-            }
+        schedule.steps().iter().for_each(|step| self.run_step(step, order));
+    }
+
+    /// Runs some of the steps.
+    pub(crate) fn run_part(&mut self, schedule: &Schedule, steps: Range<usize>) {
+        schedule.steps()[steps].iter().for_each(|step| self.run_step(step, 0));
+    }
+
+    fn run_step(&mut self, step: &Step, order: u32) {
+        match step {
+            Step::Launch(launch) => self.launch(launch, order),
+            Step::Product(product) => self.product(product),
+            Step::Zero(view) => self.slice_mut(view).fill(0),
         }
     }
 

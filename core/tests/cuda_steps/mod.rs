@@ -22,7 +22,7 @@ use crate::{
 
 convnext! {
     /// Two stages, patches of four and two cells, a decoder.
-    model Small {
+    pub(crate) model Small {
         input: 16 x 24 x 3,
         stem: 2,
         head: 5,

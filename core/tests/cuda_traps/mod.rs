@@ -157,12 +157,12 @@ fn rules() -> Vec<Rule> {
     vec![rule(0..7, true, 1.0), rule(7..7, true, 1.0), rule(7..3000, false, 0.5), rule(3000..5001, true, 0.1)]
 }
 
-/// Parameters, moments and average after some updates on both sides; `spoil` changes a step's gradients.
+/// Parameters, moments and average after some updates on both sides; `spoil` changes a step's gradients and loss.
 fn updates(
     steps: u64,
     real: Element,
     max_norm: f64,
-    spoil: impl Fn(u64, &mut [f64]),
+    spoil: impl Fn(u64, &mut [f64], &mut f64),
 ) -> ([Vec<f64>; 4], [Vec<f64>; 4]) {
     let (length, ema) = (5001, Ema { decay: 0.9, warmup: true });
     let mut plain = narrow(&random(1, length));
@@ -171,11 +171,13 @@ fn updates(
     let mut found = [start.clone(), vec![0.0; length], vec![0.0; length], start];
     for step in 1..=steps {
         let mut gradients = random(step + 50, length);
-        spoil(step, &mut gradients);
+        let mut losses = 8.0;
+        spoil(step, &mut gradients, &mut losses);
         let (lr, update) = (1e-3 * step as f64, optimizer.updates() + 1);
         let scaled: Vec<f32> = gradients.iter().map(|&g| 0.25 * g as f32).collect();
         let norm = global_norm(&scaled);
-        if norm.is_finite() {
+        let finite = norm.is_finite() && losses.is_finite();
+        if finite {
             optimizer.step(&mut plain, &narrow(&gradients), lr, 0.25 * clip_scale(norm, max_norm));
         }
         let shape = optim::cuda::Shape { length, rules: 4, ema: true, real };
@@ -193,6 +195,7 @@ fn updates(
             (state.ends, rules().iter().map(|rule| rule.range.end as f64).collect()),
             (state.coefficients, widen(&optim::cuda::coefficient_values(&coefficients))),
             (state.ema_rate, vec![ema.rate(update).into()]),
+            (state.losses, vec![losses]),
         ]);
         optim::cuda::clip(&mut inputs.schedule, &shape, &state, 0.25, max_norm as f32).unwrap();
         optim::cuda::update(&mut inputs.schedule, &shape, &state).unwrap();
@@ -202,7 +205,8 @@ fn updates(
             assert!(distance(&memory.get(&mirror), &found[0], &[]) < 3e-3);
         }
         let status = memory.get(&state.status);
-        assert_eq!(status[2] == 1.0, norm.is_finite());
+        assert_eq!(status[2] == 1.0, finite);
+        assert!(!losses.is_finite() || status[3] == 2.0, "the mean of four losses whose sum is 8");
         assert!(!norm.is_finite() || (status[0] - norm).abs() <= 1e-6 * norm);
     }
     let expected = [&plain[..], optimizer.m(), optimizer.v(), optimizer.ema().unwrap()].map(widen);
@@ -212,7 +216,7 @@ fn updates(
 #[test]
 fn updates_are_the_cpu_s() {
     for (real, max_norm) in [(Element::F32, 1e9), (Element::F32, 0.5), (Element::Bf16, 0.5)] {
-        let (found, expected) = updates(4, real, max_norm, |_, _| {});
+        let (found, expected) = updates(4, real, max_norm, |_, _, _| {});
         for (found, expected) in found.iter().zip(&expected) {
             assert!(distance(found, expected, &[]) < 1e-6);
         }
@@ -220,22 +224,29 @@ fn updates_are_the_cpu_s() {
 }
 
 #[test]
-fn a_gradient_that_is_not_finite_moves_nothing() {
+fn a_gradient_or_a_loss_that_is_not_finite_moves_nothing() {
     for bad in [f64::NAN, f64::INFINITY] {
-        let (found, expected) = updates(3, Element::F32, 0.5, |step, gradients| {
+        let by_gradient = updates(3, Element::F32, 0.5, |step, gradients, _| {
             if step == 2 {
                 gradients[4999] = bad;
             }
         });
-        for (found, expected) in found.iter().zip(&expected) {
-            assert!(distance(found, expected, &[]) < 1e-6);
+        let by_loss = updates(3, Element::F32, 0.5, |step, _, losses| {
+            if step == 2 {
+                *losses = bad;
+            }
+        });
+        for (found, expected) in [by_gradient, by_loss] {
+            for (found, expected) in found.iter().zip(&expected) {
+                assert!(distance(found, expected, &[]) < 1e-6);
+            }
         }
     }
 }
 
 #[test]
 fn squares_of_large_gradients_do_not_overflow() {
-    let (found, expected) = updates(1, Element::F32, 0.5, |_, gradients| gradients[3] = 1e30);
+    let (found, expected) = updates(1, Element::F32, 0.5, |_, gradients, _| gradients[3] = 1e30);
     assert!(distance(&found[0], &expected[0], &[]) < 1e-6);
 }
 

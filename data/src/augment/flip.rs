@@ -18,6 +18,13 @@ impl Default for Flip {
     }
 }
 
+impl Flip {
+    /// Whether this sample is mirrored: for who mirrors it elsewhere.
+    pub fn decides(&self, draw: &Draw) -> bool {
+        draw.random(Purpose::Flip).chance(self.probability)
+    }
+}
+
 impl Augment for Flip {
     fn output(&self, input: Geometry) -> Result<Geometry, AugmentError> {
         check_probability("flip", self.probability)?;
@@ -25,7 +32,7 @@ impl Augment for Flip {
     }
 
     fn apply(&self, image: &mut Image, draw: &Draw, _: &mut Scratch) -> Result<(), AugmentError> {
-        if draw.random(Purpose::Flip).chance(self.probability) {
+        if self.decides(draw) {
             mirror(image);
         }
         Ok(())

@@ -39,7 +39,7 @@ pub use resolved::{Augment, Finetune, Job, Optimizer, Resolved, Training};
 pub use run::Run;
 pub use written::{
     BadPolicy, BadSamples, Checkpoint, Data, Ema, Evaluate, EvaluatedWeights, Init, LayerDecay, LayerDecayMode,
-    Machine, Model, NonFinitePolicy, Precision, Pretrain, RandAugment, Recipe, Start,
+    Machine, Model, NonFinitePolicy, Precision, Pretrain, RandAugment, Recipe, Start, UnknownPrecision,
 };
 
 impl Recipe {

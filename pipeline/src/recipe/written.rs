@@ -1,6 +1,7 @@
 //! A recipe as it is written in TOML. Nothing is checked yet but names and types.
 
 use convnext_core::{
+    cuda::schedule::Element,
     nn::{Flat, scale_to_fan_in},
     simd,
 };
@@ -44,29 +45,90 @@ pub struct Model {
     /// How weights start that are not loaded.
     #[serde(default)]
     pub init: Init,
-    /// The type of the products' operands.
+    /// How exactly is computed.
     #[serde(default)]
     pub precision: Precision,
 }
 
-/// The type of the products' operands. Weights, sums and everything that is not a product are f32 in either.
+/// How exactly is computed. Weights, the optimiser's state and sums are f32 in all.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case", try_from = "String")]
 pub enum Precision {
     /// f32.
     #[default]
     F32,
-    /// bf16: faster where the processor has a matrix unit for it.
+    /// f32; a GPU rounds the operands of products to 10 bits of mantissa. A processor does not.
+    Tf32,
+    /// bf16: what a processor's products read, and all activations of a GPU. Faster where there is a matrix unit for it.
     Bf16,
 }
 
 impl Precision {
-    /// Makes this the precision of all that this thread computes from now on.
+    /// Makes this the precision of all that this thread computes on the processor from now on.
     pub fn apply(self) {
         match self {
-            Self::F32 => simd::Precision::F32.set(),
+            Self::F32 | Self::Tf32 => simd::Precision::F32.set(),
             Self::Bf16 => simd::Precision::Bf16.set(),
         }
+    }
+
+    /// The type of a GPU's activations.
+    pub fn element(self) -> Element {
+        match self {
+            Self::F32 | Self::Tf32 => Element::F32,
+            Self::Bf16 => Element::Bf16,
+        }
+    }
+
+    /// As recipes and the command line call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Tf32 => "tf32",
+            Self::Bf16 => "bf16",
+        }
+    }
+}
+
+impl std::fmt::Display for Precision {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A precision that there is not.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UnknownPrecision {
+    /// 16 bits with a range that is too small.
+    #[error(
+        "`{0}`: there is no fp16 here: the sum of squares that GRN takes over a large grid overflows it; bf16 is as small and \
+         as fast, and has the range of f32"
+    )]
+    Narrow(String),
+    /// Any other word.
+    #[error("unknown variant `{0}`, expected one of `f32`, `tf32`, `bf16`")]
+    Word(String),
+}
+
+impl std::str::FromStr for Precision {
+    type Err = UnknownPrecision;
+
+    fn from_str(name: &str) -> Result<Self, UnknownPrecision> {
+        match name {
+            "fp16" | "f16" | "float16" | "half" => Err(UnknownPrecision::Narrow(name.to_owned())),
+            _ => [Self::F32, Self::Tf32, Self::Bf16]
+                .into_iter()
+                .find(|known| known.name() == name)
+                .ok_or_else(|| UnknownPrecision::Word(name.to_owned())),
+        }
+    }
+}
+
+impl TryFrom<String> for Precision {
+    type Error = UnknownPrecision;
+
+    fn try_from(name: String) -> Result<Self, UnknownPrecision> {
+        name.parse()
     }
 }
 

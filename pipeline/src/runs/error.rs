@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use convnext_core::{
     checkpoint::CheckpointError,
     convert::ConvertError,
+    cuda::{executor::ExecuteError, predictor::PredictError, schedule::ScheduleError},
     nn::Error as CpuError,
     optim::{GroupError, NonFinite},
     visibility::VisibilityError,
@@ -56,6 +57,12 @@ pub enum RunError {
     /// Memory ran out.
     #[error("the model's device refused: {0}; use a smaller batch (--set finetune.batch=N and accumulation=M)")]
     Device(#[from] CpuError),
+    /// A batch cannot be scheduled on the GPU.
+    #[error(transparent)]
+    Schedule(#[from] ScheduleError),
+    /// The GPU refuses.
+    #[error("the GPU cannot go on: {0}; --device cpu computes without it")]
+    Cuda(#[from] ExecuteError),
     /// The shards have more classes than the head.
     #[error(
         "the shards have labels up to {largest}, and `{model}` tells {classes} classes apart; declare a variant with \
@@ -140,5 +147,14 @@ pub(crate) fn describe(fault: Option<NonFinite>) -> String {
     match fault {
         Some(fault) => format!("the gradient of `{}` is {} at element {}", fault.name, fault.value, fault.element),
         None => "the gradient's norm overflows".to_owned(),
+    }
+}
+
+impl From<PredictError> for RunError {
+    fn from(error: PredictError) -> Self {
+        match error {
+            PredictError::Schedule(error) => Self::Schedule(error),
+            PredictError::Execute(error) => Self::Cuda(error),
+        }
     }
 }

@@ -2,21 +2,18 @@
 
 use std::{path::Path, sync::Arc};
 
-use convnext_core::{
-    checkpoint::Which,
-    convert,
-    dfdx::tensor::Cpu,
-    nn::{ClassifierModule, Entry},
-};
+use convnext_core::{checkpoint::Which, convert, nn::Entry, optim::Layout};
 use convnext_data::{Image, ShardSet};
 
 use super::{RunError, train::write_json, warn_of};
 use crate::{
+    device::Device,
     input::{Input, View},
     pictures,
-    recipe::{Data, EvaluatedWeights},
+    recipe::{Data, EvaluatedWeights, Precision},
     records::{self, Evaluation, Mistake, Weights},
     stream::Batch,
+    trainer::{AnyClassifier, Classifier},
 };
 
 /// Mistakes that are kept with a picture.
@@ -35,7 +32,7 @@ pub struct Measure<'a> {
     pub workers: usize,
 }
 
-/// Evaluates the weights at `weights` (a run, a checkpoint, a `.safetensors` file) on `shards`.
+/// Evaluates the weights at `weights` (a run, a checkpoint, a `.safetensors` file) on `shards`, in f32.
 ///
 /// Writes `evaluation.json` and the pictures of the mistakes into `out`.
 ///
@@ -48,12 +45,12 @@ pub fn evaluate(
     shards: &Arc<ShardSet>,
     measure: Measure<'_>,
     out: &Path,
+    device: &Device,
 ) -> Result<Evaluation, RunError> {
-    let device = Cpu::default();
-    let mut model = entry.classifier(&device)?;
-    let (values, kind) = classifier_weights(&*model, weights, which)?;
-    model.write(&values);
-    let mut evaluation = measure_classifier(entry, &*model, &device, shards, measure)?;
+    let mut classifier = AnyClassifier::new(entry, device, measure.batch, Precision::F32)?;
+    let (values, kind) = classifier_weights(&classifier.layout(), weights, which)?;
+    classifier.write(&values)?;
+    let mut evaluation = measure_classifier(entry, &mut classifier, shards, measure)?;
     evaluation.weights = kind;
     save_mistakes(entry, shards, measure, &mut evaluation, out)?;
     write_json(&out.join(records::EVALUATION), &evaluation)?;
@@ -62,17 +59,16 @@ pub fn evaluate(
 
 /// Reads a classifier's weights, and says which they are.
 pub(crate) fn classifier_weights(
-    model: &dyn ClassifierModule,
+    layout: &Layout,
     path: &Path,
     which: EvaluatedWeights,
 ) -> Result<(Vec<f32>, Weights), RunError> {
-    let layout = model.layout();
     let wanted = match which {
         EvaluatedWeights::Raw => Which::Weights,
         EvaluatedWeights::Ema => Which::Ema,
         EvaluatedWeights::Best => Which::Best,
     };
-    let loaded = convert::load(path, &layout, wanted)?;
+    let loaded = convert::load(path, layout, wanted)?;
     warn_of(&loaded.skipped);
     let averaged = loaded.path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("ema"));
     Ok((loaded.values, if averaged { Weights::Ema } else { Weights::Model }))
@@ -92,8 +88,7 @@ pub(crate) fn check_classes(entry: &Entry, shards: &ShardSet) -> Result<(), RunE
 /// Measures a classifier with the weights it has.
 pub(crate) fn measure_classifier(
     entry: &Entry,
-    model: &dyn ClassifierModule,
-    device: &Cpu,
+    classifier: &mut dyn Classifier,
     shards: &Arc<ShardSet>,
     measure: Measure<'_>,
 ) -> Result<Evaluation, RunError> {
@@ -104,7 +99,7 @@ pub(crate) fn measure_classifier(
     while let Some(batch) = stream.next() {
         let mut batch = batch?;
         let images = std::mem::take(&mut batch.images);
-        let logits = model.logits(device, images, batch.samples)?;
+        let logits = classifier.logits(images, batch.samples)?;
         tally.add(&batch, &logits);
         stream.recycle(batch);
     }

@@ -5,8 +5,8 @@ use std::{path::Path, sync::Arc};
 use convnext_core::{
     checkpoint::Which,
     convert::{self, Take},
-    dfdx::tensor::{Cpu, Gradients},
-    nn::{ClassifierModule, Entry, Flat},
+    dfdx::tensor::Cpu,
+    nn::{ClassifierModule, Entry},
     optim::Layout,
 };
 use convnext_data::{Purpose, Random, ShardSet};
@@ -18,15 +18,17 @@ use super::{
     warn_of,
 };
 use crate::{
-    input::View,
-    learner::Learner,
+    device::Device,
+    input::{Input, View},
     mix::{Images, Mix},
-    recipe::{Evaluate, EvaluatedWeights, Finetune, Job, Resolved, Start},
+    recipe::{Evaluate, EvaluatedWeights, Finetune, Job, Resolved, Run, Start},
     records::{self, EvaluateRecord, RunKind, RunRecord, Weights},
     stream::Batch,
+    trainer::{Aim, CpuTrainer, CudaTrainer, Design, Kind, Model, Trainer},
 };
 
-/// Fine-tunes `entry` on `shards` by `recipe`, in `place`; measures it on `validation` on the way, if that is given.
+/// Fine-tunes `entry` on `shards` by `recipe`, in `place`, on `device`; measures it on `validation` on the way, if that is
+/// given.
 ///
 /// # Errors
 /// [`RunError`]; what is on the disk then is a run that can be resumed, or nothing.
@@ -36,6 +38,7 @@ pub fn finetune(
     shards: Arc<ShardSet>,
     validation: Option<Arc<ShardSet>>,
     place: &Place,
+    device: &Device,
 ) -> Result<RunRecord, RunError> {
     // ---- everything that can be wrong is looked at before anything is written --------------------------------------
     shards.require_labels()?;
@@ -47,32 +50,60 @@ pub fn finetune(
     for set in [Some(&shards), validation.as_ref()].into_iter().flatten() {
         check_classes(entry, set)?;
     }
-    let device = Cpu::seed_from_u64(recipe.seed);
-    let mut model = entry.classifier(&device)?;
-    recipe.model.init.apply(&mut *model);
-    recipe.model.precision.apply();
-    start(&mut *model, &settings, place.resume)?;
-    if let Some(rate) = settings.drop_path {
-        model.set_drop_path(rate as f32);
-    }
+    let measured_batch = validation.is_some().then_some(measured.batch as usize);
+    let mut trainer = trainer(entry, &recipe, &run, &settings, place.resume, measured_batch, device)?;
 
     // ---- the run ---------------------------------------------------------------------------------------------------
     let (dir, recipe) = place.open(recipe)?;
     let quarantine = dir.quarantine_path();
-    let source = Source { plan: &entry.plan, recipe: &recipe, run: &run, shards, quarantine, masked: false };
-    let mut task = Finetuning { entry, settings, measured, source, validation, device, model };
+    let (plan, bytes) = (&entry.plan, device.takes_bytes());
+    let source = Source { plan, recipe: &recipe, run: &run, shards, quarantine, masked: false, bytes };
+    let task = Finetuning { entry, settings, measured, recipe: &recipe, steps: run.steps(), validation };
     let setting = Setting {
         kind: RunKind::Finetune,
-        plan: &entry.plan,
+        plan,
         run: &run,
         dir: &dir,
+        device,
         seed: recipe.seed,
         recipe_hash: recipe.hash(),
         resume: place.resume,
     };
-    let record = train::train(&mut task, &setting)?;
+    let record = train::train(&task, &mut *trainer, &source, &setting)?;
     write_json(&dir.path().join(records::RUN), &record)?;
     Ok(record)
+}
+
+/// A trainer with the weights that the run starts from: the same on every device. `measured` says how many images one
+/// pass has when it is measured, if it is.
+fn trainer(
+    entry: &Entry,
+    recipe: &Resolved,
+    run: &Run,
+    settings: &Finetune,
+    resume: bool,
+    measured: Option<usize>,
+    device: &Device,
+) -> Result<Box<dyn Trainer>, RunError> {
+    let (plan, cpu) = (&entry.plan, Cpu::seed_from_u64(recipe.seed));
+    let mut model = entry.classifier(&cpu)?;
+    recipe.model.init.apply(&mut *model);
+    recipe.model.precision.apply();
+    start(&mut *model, settings, resume)?;
+    let drop_path = settings.drop_path.map_or(plan.drop_path, |rate| rate as f32);
+    model.set_drop_path(drop_path);
+    match device {
+        Device::Cpu => Ok(Box::new(CpuTrainer::new(Model::Classifier(model), cpu, plan, run)?)),
+        Device::Cuda(device) => {
+            let table = Input { plan, data: &recipe.data, workers: 0 }.table()?;
+            let (precision, kind) = (recipe.model.precision, Kind::Classifier { drop_path, measured });
+            let design = Design { device, plan, run, precision, table: &table, kind };
+            let layout = model.layout();
+            let mut parameters = vec![0.0; layout.len()];
+            model.read(&mut parameters);
+            Ok(Box::new(CudaTrainer::new(&design, layout, parameters)?))
+        }
+    }
 }
 
 /// Puts the first weights into the model: those of an earlier run or of a file, in any layout; the head's scaled.
@@ -103,10 +134,10 @@ struct Finetuning<'a> {
     entry: &'a Entry,
     settings: Finetune,
     measured: Evaluate,
-    source: Source<'a>,
+    recipe: &'a Resolved,
+    /// Of the whole run.
+    steps: u64,
     validation: Option<Arc<ShardSet>>,
-    device: Cpu,
-    model: Box<dyn ClassifierModule>,
 }
 
 impl Finetuning<'_> {
@@ -117,63 +148,59 @@ impl Finetuning<'_> {
 
     /// One key a sample and epoch, from which every block draws its own decision.
     fn drop_path_keys(&self, batch: &Batch) -> Arc<[u64]> {
-        let key = |(&id, &epoch)| Random::new(self.source.recipe.seed, epoch, id, Purpose::DropPath).next_u64();
+        let key = |(&id, &epoch)| Random::new(self.recipe.seed, epoch, id, Purpose::DropPath).next_u64();
         batch.ids.iter().zip(&batch.epochs).map(key).collect()
     }
 
-    fn measure(&self, weights: Weights, step: u64, epoch: f64) -> Result<Option<EvaluateRecord>, RunError> {
+    fn measure(
+        &self,
+        trainer: &mut dyn Trainer,
+        weights: Weights,
+        step: u64,
+        epoch: f64,
+    ) -> Result<Option<EvaluateRecord>, RunError> {
         let Some(validation) = &self.validation else { return Ok(None) };
-        let augment = self.source.recipe.training().map(|training| &training.augment);
+        let augment = self.recipe.training().map(|training| &training.augment);
         let measure = Measure {
-            data: &self.source.recipe.data,
+            data: &self.recipe.data,
             view: View::of(augment, self.measured.crop),
             batch: self.measured.batch as usize,
-            workers: self.source.recipe.machine.workers,
+            workers: self.recipe.machine.workers,
         };
-        let found = measure_classifier(self.entry, &*self.model, &self.device, validation, measure)?;
-        Ok(Some(EvaluateRecord { step, epoch, loss: found.loss, top1: found.top1, top5: found.top5, weights }))
+        let mut record = None;
+        trainer.measure(weights, &mut |classifier| {
+            let found = measure_classifier(self.entry, classifier, validation, measure)?;
+            record =
+                Some(EvaluateRecord { step, epoch, loss: found.loss, top1: found.top1, top5: found.top5, weights });
+            Ok(())
+        })?;
+        Ok(record)
     }
 }
 
 impl Task for Finetuning<'_> {
-    fn model(&mut self) -> &mut dyn Flat {
-        &mut *self.model
-    }
-
-    fn source(&self) -> &Source<'_> {
-        &self.source
-    }
-
-    fn step(
-        &mut self,
-        batch: &mut Batch,
-        gradients: Gradients<f32, Cpu>,
-    ) -> Result<(f32, Gradients<f32, Cpu>), RunError> {
+    fn aim(&self, batch: &Batch) -> Result<Aim, RunError> {
         let plan = &self.entry.plan;
         let labels: Vec<u32> = batch.labels.iter().map(|label| label.unwrap_or(0)).collect();
         let size = Images { height: plan.height, width: plan.width, channels: plan.channels };
-        let draw = (self.source.recipe.seed, batch.epochs[0], batch.position);
-        let targets = self.mix().apply(&labels, plan.classes, &mut batch.images, size, draw);
-        let keys = self.drop_path_keys(batch);
-        self.model.set_drop_path_keys(&keys);
-        Ok(self.model.step(&self.device, batch.images.clone(), targets, batch.samples, gradients)?)
+        let mix = self.mix();
+        let mixing = mix.draw(size, (self.recipe.seed, batch.epochs[0], batch.position));
+        let targets = mix.targets(&labels, plan.classes, &mixing);
+        Ok(Aim::Labelled { targets, mixing, drop_path_keys: self.drop_path_keys(batch) })
     }
 
-    fn evaluate(&mut self, learner: &Learner, step: u64, epoch: u64) -> Result<Vec<EvaluateRecord>, RunError> {
-        let due = epoch.is_multiple_of(self.measured.every_epochs) || step == self.source.run.steps();
+    fn evaluate(&self, trainer: &mut dyn Trainer, step: u64, epoch: u64) -> Result<Vec<EvaluateRecord>, RunError> {
+        let due = epoch.is_multiple_of(self.measured.every_epochs) || step == self.steps;
         if !due || self.validation.is_none() {
             return Ok(Vec::new());
         }
+        let (wanted, averages) = (self.measured.weights, trainer.averages());
         let mut records = Vec::new();
-        let average = learner.optimizer().ema();
-        if self.measured.weights == EvaluatedWeights::Raw || average.is_none() {
-            records.extend(self.measure(Weights::Model, step, epoch as f64)?);
+        if wanted == EvaluatedWeights::Raw || !averages {
+            records.extend(self.measure(trainer, Weights::Model, step, epoch as f64)?);
         }
-        if let Some(average) = average.filter(|_| self.measured.weights != EvaluatedWeights::Raw) {
-            self.model.write(average);
-            let record = self.measure(Weights::Ema, step, epoch as f64);
-            self.model.write(learner.parameters());
-            records.extend(record?);
+        if wanted != EvaluatedWeights::Raw && averages {
+            records.extend(self.measure(trainer, Weights::Ema, step, epoch as f64)?);
         }
         Ok(records)
     }

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use convnext_core::checkpoint::Skipped;
 
 pub use error::RunError;
+pub(crate) use error::describe;
 pub use evaluate::{Measure, evaluate};
 pub use finetune::finetune;
 pub use predict::{Prediction, predict};

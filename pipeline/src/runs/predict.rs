@@ -2,14 +2,16 @@
 
 use std::path::Path;
 
-use convnext_core::{dfdx::tensor::Cpu, nn::Entry};
+use convnext_core::nn::Entry;
 use convnext_data::{Decoder, Draw, Image, Scratch};
 
 use super::{RunError, evaluate::classifier_weights};
 use crate::{
+    device::Device,
     input::{Input, InputError, View},
-    recipe::{Data, EvaluatedWeights},
+    recipe::{Data, EvaluatedWeights, Precision},
     stream::StreamError,
+    trainer::{AnyClassifier, Classifier},
 };
 
 /// What the classifier says about one image.
@@ -32,15 +34,15 @@ pub fn predict(
     view: View,
     images: &[std::path::PathBuf],
     top: usize,
+    device: &Device,
 ) -> Result<Vec<Prediction>, RunError> {
-    let device = Cpu::default();
-    let mut model = entry.classifier(&device)?;
-    let (values, _) = classifier_weights(&*model, weights, EvaluatedWeights::Best)?;
-    model.write(&values);
+    let mut classifier = AnyClassifier::new(entry, device, 1, Precision::F32)?;
+    let (values, _) = classifier_weights(&classifier.layout(), weights, EvaluatedWeights::Best)?;
+    classifier.write(&values)?;
     let mut loader = Loader::new(entry, data, view)?;
     let mut predictions = Vec::with_capacity(images.len());
     for path in images {
-        let logits = model.logits(&device, loader.load(path)?, 1)?;
+        let logits = classifier.logits(loader.load(path)?, 1)?;
         predictions.push(Prediction { image: path.display().to_string(), classes: likeliest(&logits, top) });
     }
     Ok(predictions)

@@ -2,12 +2,7 @@
 
 use std::sync::Arc;
 
-use convnext_core::{
-    dfdx::tensor::{Cpu, Gradients},
-    nn::{AutoencoderModule, Entry, Flat},
-    plan::FcmaePlan,
-    visibility::Visibility,
-};
+use convnext_core::{dfdx::tensor::Cpu, nn::Entry, plan::FcmaePlan, visibility::Visibility};
 use convnext_data::ShardSet;
 
 use super::{
@@ -15,70 +10,79 @@ use super::{
     train::{self, Setting, Source, Task, write_json},
 };
 use crate::{
-    learner::Learner,
-    recipe::Resolved,
+    device::Device,
+    input::Input,
+    recipe::{Resolved, Run},
     records::{self, EvaluateRecord, RunKind, RunRecord},
     stream::Batch,
+    trainer::{Aim, CpuTrainer, CudaTrainer, Design, Kind, Model, Trainer},
 };
 
-/// Pre-trains `entry` on `shards` by `recipe`, in `place`.
+/// Pre-trains `entry` on `shards` by `recipe`, in `place`, on `device`.
 ///
 /// # Errors
 /// [`RunError`]; what is on the disk then is a run that can be resumed, or nothing.
-pub fn pretrain(entry: &Entry, recipe: Resolved, shards: Arc<ShardSet>, place: &Place) -> Result<RunRecord, RunError> {
+pub fn pretrain(
+    entry: &Entry,
+    recipe: Resolved,
+    shards: Arc<ShardSet>,
+    place: &Place,
+    device: &Device,
+) -> Result<RunRecord, RunError> {
     let plan = &entry.plan;
     let fcmae = plan.fcmae.ok_or(RunError::NoFcmae(plan.name))?;
     let run = recipe.run(shards.len(), 1)?;
-    let device = Cpu::seed_from_u64(recipe.seed);
-    let mut model = entry.autoencoder(&device)?.ok_or(RunError::NoFcmae(plan.name))?;
-    recipe.model.init.apply(&mut *model);
-    recipe.model.precision.apply();
+    let mut trainer = trainer(entry, &recipe, &run, device)?;
     let (dir, recipe) = place.open(recipe)?;
 
     let quarantine = dir.quarantine_path();
-    let source = Source { plan, recipe: &recipe, run: &run, shards, quarantine, masked: true };
-    let mut task = Pretraining { fcmae, source, device, model };
+    let bytes = device.takes_bytes();
+    let source = Source { plan, recipe: &recipe, run: &run, shards, quarantine, masked: true, bytes };
     let setting = Setting {
         kind: RunKind::Pretrain,
         plan,
         run: &run,
         dir: &dir,
+        device,
         seed: recipe.seed,
         recipe_hash: recipe.hash(),
         resume: place.resume,
     };
-    let record = train::train(&mut task, &setting)?;
+    let record = train::train(&Pretraining(fcmae), &mut *trainer, &source, &setting)?;
     write_json(&dir.path().join(records::RUN), &record)?;
     Ok(record)
 }
 
-struct Pretraining<'a> {
-    fcmae: FcmaePlan,
-    source: Source<'a>,
-    device: Cpu,
-    model: Box<dyn AutoencoderModule>,
+/// A trainer with fresh weights: the same on every device.
+fn trainer(entry: &Entry, recipe: &Resolved, run: &Run, device: &Device) -> Result<Box<dyn Trainer>, RunError> {
+    let plan = &entry.plan;
+    let cpu = Cpu::seed_from_u64(recipe.seed);
+    let mut model = entry.autoencoder(&cpu)?.ok_or(RunError::NoFcmae(plan.name))?;
+    recipe.model.init.apply(&mut *model);
+    recipe.model.precision.apply();
+    match device {
+        Device::Cpu => Ok(Box::new(CpuTrainer::new(Model::Autoencoder(model), cpu, plan, run)?)),
+        Device::Cuda(device) => {
+            let table = Input { plan, data: &recipe.data, workers: 0 }.table()?;
+            let (precision, kind) = (recipe.model.precision, Kind::Autoencoder);
+            let design = Design { device, plan, run, precision, table: &table, kind };
+            let layout = model.layout();
+            let mut parameters = vec![0.0; layout.len()];
+            model.read(&mut parameters);
+            Ok(Box::new(CudaTrainer::new(&design, layout, parameters)?))
+        }
+    }
 }
 
-impl Task for Pretraining<'_> {
-    fn model(&mut self) -> &mut dyn Flat {
-        &mut *self.model
+struct Pretraining(FcmaePlan);
+
+impl Task for Pretraining {
+    fn aim(&self, batch: &Batch) -> Result<Aim, RunError> {
+        let FcmaePlan { patches_high, patches_wide, visible, .. } = self.0;
+        Ok(Aim::Masked(Arc::new(Visibility::from_mask(&batch.masks, patches_high, patches_wide, visible)?)))
     }
 
-    fn source(&self) -> &Source<'_> {
-        &self.source
-    }
-
-    fn step(
-        &mut self,
-        batch: &mut Batch,
-        gradients: Gradients<f32, Cpu>,
-    ) -> Result<(f32, Gradients<f32, Cpu>), RunError> {
-        let FcmaePlan { patches_high, patches_wide, visible, .. } = self.fcmae;
-        let visible = Arc::new(Visibility::from_mask(&batch.masks, patches_high, patches_wide, visible)?);
-        Ok(self.model.step(&self.device, batch.images.clone(), &visible, gradients)?)
-    }
-
-    fn evaluate(&mut self, _: &Learner, _: u64, _: u64) -> Result<Vec<EvaluateRecord>, RunError> {
+    fn evaluate(&self, _: &mut dyn Trainer, _: u64, _: u64) -> Result<Vec<EvaluateRecord>, RunError> {
         Ok(Vec::new())
     }
 }

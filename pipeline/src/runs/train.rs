@@ -1,30 +1,30 @@
 //! The training loop, which pre-training and fine-tuning share.
 
 use std::{
+    collections::VecDeque,
     path::{Path, PathBuf},
     sync::Arc,
     time::Instant,
 };
 
 use convnext_core::{
-    checkpoint::{Snapshot, State, Store},
-    dfdx::tensor::{Cpu, Gradients},
-    nn::Flat,
+    checkpoint::{Snapshot, State as Standing, Store},
     plan::Plan,
 };
 use convnext_data::ShardSet;
 use cpu_time::ProcessTime;
 
-use super::{RunError, error::describe, warn_of};
+use super::{RunError, warn_of};
 use crate::{
+    device::Device,
     input::{Course, Input},
     interrupt,
-    learner::{Learner, Outcome},
     progress::{Now, Progress},
     recipe::{NonFinitePolicy, Resolved, Run},
     records::{EvaluateRecord, Metric, RunKind, RunRecord, TrainRecord},
     run_dir::{MetricsLog, RunDir},
     stream::{Batch, Stream},
+    trainer::{Aim, Outcome, State, Trainer},
 };
 
 /// Records of progress in an epoch.
@@ -32,21 +32,11 @@ const RECORDS_PER_EPOCH: u64 = 20;
 
 /// What differs between one kind of training and another.
 pub(crate) trait Task {
-    /// The model's parameters.
-    fn model(&mut self) -> &mut dyn Flat;
+    /// What a batch is trained for.
+    fn aim(&self, batch: &Batch) -> Result<Aim, RunError>;
 
-    /// Where the batches come from.
-    fn source(&self) -> &Source<'_>;
-
-    /// Adds the gradients of a batch, and returns its mean loss with them.
-    fn step(
-        &mut self,
-        batch: &mut Batch,
-        gradients: Gradients<f32, Cpu>,
-    ) -> Result<(f32, Gradients<f32, Cpu>), RunError>;
-
-    /// Measures the model after an epoch: one record for each set of weights, the one that counts last.
-    fn evaluate(&mut self, learner: &Learner, step: u64, epoch: u64) -> Result<Vec<EvaluateRecord>, RunError>;
+    /// Measures what is trained after an epoch: one record for each set of weights, the one that counts last.
+    fn evaluate(&self, trainer: &mut dyn Trainer, step: u64, epoch: u64) -> Result<Vec<EvaluateRecord>, RunError>;
 }
 
 /// Where the batches of a training run come from.
@@ -58,6 +48,8 @@ pub(crate) struct Source<'a> {
     pub(crate) quarantine: PathBuf,
     /// With masks, or with labels.
     pub(crate) masked: bool,
+    /// As bytes, or normalised.
+    pub(crate) bytes: bool,
 }
 
 impl Source<'_> {
@@ -72,6 +64,7 @@ impl Source<'_> {
             end,
             seed: self.recipe.seed,
             quarantine: self.quarantine.clone(),
+            bytes: self.bytes,
         };
         Ok(input.training(self.shards.clone(), &training.augment, self.masked, course)?)
     }
@@ -83,6 +76,7 @@ pub(crate) struct Setting<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) run: &'a Run,
     pub(crate) dir: &'a RunDir,
+    pub(crate) device: &'a Device,
     pub(crate) seed: u64,
     pub(crate) recipe_hash: String,
     pub(crate) resume: bool,
@@ -95,70 +89,103 @@ struct Place {
     skipped: u64,
 }
 
+/// The steps that are on their way: the first of them is the place's.
+struct Ahead {
+    /// Steps submitted since the run began.
+    step: u64,
+    /// Samples submitted.
+    position: u64,
+    /// For each step that is not known to be made: its learning rate, and the samples submitted when it was.
+    steps: VecDeque<(f64, u64)>,
+}
+
+impl Ahead {
+    fn of(place: &Place) -> Self {
+        Self { step: place.step, position: place.position, steps: VecDeque::new() }
+    }
+}
+
 /// Trains from the start or from the newest checkpoint to the end.
-pub(crate) fn train(task: &mut dyn Task, setting: &Setting<'_>) -> Result<RunRecord, RunError> {
+///
+/// A step is submitted before it is known what became of those before it, as far as the trainer allows; where the run
+/// looks at its weights, all are waited for.
+pub(crate) fn train(
+    task: &dyn Task,
+    trainer: &mut dyn Trainer,
+    source: &Source<'_>,
+    setting: &Setting<'_>,
+) -> Result<RunRecord, RunError> {
     let run = setting.run;
     let (started, wall, processor) = (std::time::SystemTime::now(), Instant::now(), ProcessTime::now());
 
     // ---- start or resume -------------------------------------------------------------------------------------------
     let store = setting.dir.checkpoints(run.keep);
-    let mut learner = Learner::new(task.model(), setting.plan, run)?;
     let mut place = Place { step: 0, position: 0, skipped: 0 };
     if setting.resume {
-        go_back(task, &mut learner, &store, &mut place)?;
+        go_back(trainer, &store, &mut place)?;
     }
     let first = place.step;
     let mut log = setting.dir.metrics(first)?;
     let mut progress = Progress::new(setting.kind.name(), first, run.steps());
-    let mut gradients = Gradients::leaky();
-    let mut stream = open(task, run, &place)?;
+    let mut stream = open(source, &place)?;
+    let mut ahead = Ahead::of(&place);
     let mut window = Window::new(&stream);
+    let mut last_loss = f64::NAN;
 
-    // ---- steps -----------------------------------------------------------------------------------------------------
     while place.step < run.steps() {
-        let lr = run.schedule.lr(place.step);
-        let mut losses = 0.0;
+        // ---- the next step goes on its way -------------------------------------------------------------------------
+        let lr = run.schedule.lr(ahead.step);
         for _ in 0..run.accumulation {
-            let mut batch = stream.next().ok_or(RunError::Starved(place.step))??;
-            let (loss, added) = task.step(&mut batch, gradients)?;
-            (gradients, losses) = (added, losses + f64::from(loss));
-            place.position += batch.samples as u64;
+            let mut batch = stream.next().ok_or(RunError::Starved(ahead.step))??;
+            let aim = task.aim(&batch)?;
+            trainer.submit(&mut batch, aim, lr)?;
+            ahead.position += batch.samples as u64;
             stream.recycle(batch);
         }
-        let loss = losses / run.accumulation as f64;
+        ahead.step += 1;
+        ahead.steps.push_back((lr, ahead.position));
 
-        // ---- the update, unless something is not finite ------------------------------------------------------------
-        let outcome = match loss.is_finite() {
-            true => learner.update(task.model(), &mut gradients, run.accumulation, lr)?,
-            false => Outcome::NonFinite(None),
-        };
-        let norm = match outcome {
-            Outcome::Updated { norm } => norm,
-            Outcome::NonFinite(fault) => {
-                let what = if loss.is_finite() { describe(fault) } else { format!("the loss is {loss}") };
-                gradients = Gradients::leaky();
-                let again = handle(task, &mut learner, &store, &mut place, run, what, &progress)?;
-                if again {
-                    stream = open(task, run, &place)?;
-                    log = setting.dir.metrics(place.step)?;
-                    continue;
+        // ---- what became of steps: recorded, unless something is not finite ----------------------------------------
+        let stop = interrupt::asked();
+        let looks = stop || run.saves_after(ahead.step) || run.ends_epoch(ahead.step).is_some();
+        let mut again = false;
+        while let Some(outcome) = trainer.collect(if looks { 0 } else { trainer.lag() })? {
+            let (lr, position) = ahead.steps.pop_front().expect("a step that was submitted");
+            place.position = position;
+            let (loss, norm) = match outcome {
+                Outcome::Updated { loss, norm } => (loss, norm),
+                Outcome::NonFinite { loss, what } => {
+                    again = handle(trainer, &store, &mut place, run, what, &progress)?;
+                    if again {
+                        break;
+                    }
+                    (loss, f64::NAN)
                 }
-                f64::NAN
+            };
+            place.step += 1;
+            last_loss = loss;
+            window.add(loss, run.images_per_step);
+            progress.show(window.now(&place, &stream));
+            let every = (run.steps_per_epoch / RECORDS_PER_EPOCH).max(1);
+            if place.step.is_multiple_of(every) || place.step == run.steps() {
+                let record = window.record(&place, run, lr, norm, &stream, wall);
+                write_train(&mut log, &record)?;
             }
-        };
-        place.step += 1;
-
-        // ---- records -----------------------------------------------------------------------------------------------
-        window.add(loss, run.images_per_step);
-        progress.show(window.now(&place, &stream));
-        let every = (run.steps_per_epoch / RECORDS_PER_EPOCH).max(1);
-        if place.step.is_multiple_of(every) || place.step == run.steps() {
-            let record = window.record(&place, run, lr, norm, &stream, wall);
-            write_train(&mut log, &record)?;
         }
+        if again {
+            stream = open(source, &place)?;
+            log = setting.dir.metrics(place.step)?;
+            ahead = Ahead::of(&place);
+            continue;
+        }
+        if !looks {
+            continue;
+        }
+
+        // ---- measurement -------------------------------------------------------------------------------------------
         let mut metric = None;
         if let Some(epoch) = run.ends_epoch(place.step) {
-            for record in task.evaluate(&learner, place.step, epoch)? {
+            for record in task.evaluate(trainer, place.step, epoch)? {
                 progress.say(&format!(
                     "epoch {epoch}: top-1 {:.2} %  loss {:.4}  ({} weights)",
                     100.0 * record.top1,
@@ -172,11 +199,10 @@ pub(crate) fn train(task: &mut dyn Task, setting: &Setting<'_>) -> Result<RunRec
         }
 
         // ---- checkpoint --------------------------------------------------------------------------------------------
-        let stop = interrupt::asked();
         if run.saves_after(place.step) || stop {
             log.sync()?;
-            let metric = metric.or((setting.kind == RunKind::Pretrain).then_some(loss));
-            save(setting, &store, &learner, &place, metric)?;
+            let metric = metric.or((setting.kind == RunKind::Pretrain).then_some(last_loss));
+            save(setting, &store, trainer, &place, metric)?;
         }
         if stop && place.step < run.steps() {
             return Err(RunError::Interrupted { step: place.step, checkpoints: store.path().into() });
@@ -187,7 +213,7 @@ pub(crate) fn train(task: &mut dyn Task, setting: &Setting<'_>) -> Result<RunRec
     Ok(RunRecord {
         kind: setting.kind,
         model: setting.plan.name.to_owned(),
-        parameters: learner.layout().len() as u64,
+        parameters: trainer.layout().len() as u64,
         multiply_adds: match (setting.kind, setting.plan.fcmae) {
             (RunKind::Pretrain, Some(fcmae)) => fcmae.multiply_adds,
             _ => setting.plan.multiply_adds,
@@ -196,23 +222,23 @@ pub(crate) fn train(task: &mut dyn Task, setting: &Setting<'_>) -> Result<RunRec
         cpu_seconds: processor.elapsed().as_secs_f64(),
         images: (run.steps() - first) * run.images_per_step,
         threads: rayon::current_num_threads(),
-        machine: convnext_core::simd::Level::current().to_string(),
+        machine: setting.device.machine(),
         started: humantime::format_rfc3339_seconds(started).to_string(),
     })
 }
 
-fn open(task: &dyn Task, run: &Run, place: &Place) -> Result<Stream, RunError> {
-    let left = (run.steps() - place.step) * run.images_per_step;
-    task.source().stream(place.position, place.position + left)
+fn open(source: &Source<'_>, place: &Place) -> Result<Stream, RunError> {
+    let left = (source.run.steps() - place.step) * source.run.images_per_step;
+    source.stream(place.position, place.position + left)
 }
 
 /// Loads the newest checkpoint that verifies, if there is one; says aloud which ones do not.
-fn go_back(task: &mut dyn Task, learner: &mut Learner, store: &Store, place: &mut Place) -> Result<bool, RunError> {
-    let Some(loaded) = store.load_newest(learner.layout())? else { return Ok(false) };
+fn go_back(trainer: &mut dyn Trainer, store: &Store, place: &mut Place) -> Result<bool, RunError> {
+    let Some(loaded) = store.load_newest(trainer.layout())? else { return Ok(false) };
     warn_of(&loaded.skipped);
     eprintln!("going on from {}", loaded.path.display());
     let state = loaded.state.clone();
-    learner.restore(task.model(), loaded)?;
+    trainer.restore(State::of(loaded, trainer.averages())?)?;
     place.step = state.step;
     place.position = state.position;
     place.skipped = state.counters.get("skipped").map_or(0, |&skipped| skipped as u64);
@@ -221,8 +247,7 @@ fn go_back(task: &mut dyn Task, learner: &mut Learner, store: &Store, place: &mu
 
 /// Follows the policy for a step that is not finite. Returns whether the run went back to a checkpoint.
 fn handle(
-    task: &mut dyn Task,
-    learner: &mut Learner,
+    trainer: &mut dyn Trainer,
     store: &Store,
     place: &mut Place,
     run: &Run,
@@ -239,7 +264,7 @@ fn handle(
         }
         NonFinitePolicy::Rollback => {
             let bad = place.position;
-            if !go_back(task, learner, store, place)? {
+            if !go_back(trainer, store, place)? {
                 return Err(RunError::NothingToRollBackTo { step, what });
             }
             // The stretch that led here is left out: the samples go on, the steps are made again with others.
@@ -252,14 +277,15 @@ fn handle(
 fn save(
     setting: &Setting<'_>,
     store: &Store,
-    learner: &Learner,
+    trainer: &mut dyn Trainer,
     place: &Place,
     metric: Option<f64>,
 ) -> Result<(), RunError> {
-    let optimizer = learner.optimizer();
-    let state = State {
+    let layout = trainer.layout().clone();
+    let State { parameters, m, v, average, updates } = trainer.state()?;
+    let state = Standing {
         step: place.step,
-        updates: optimizer.updates(),
+        updates,
         epoch: place.step / setting.run.steps_per_epoch,
         position: place.position,
         seed: setting.seed,
@@ -269,10 +295,10 @@ fn save(
         counters: [("skipped".to_owned(), place.skipped as f64)].into(),
     };
     store.save(&Snapshot {
-        layout: learner.layout(),
-        weights: learner.parameters(),
-        moments: Some((optimizer.m(), optimizer.v())),
-        ema: optimizer.ema(),
+        layout: &layout,
+        weights: &parameters,
+        moments: Some((&m, &v)),
+        ema: average.as_deref(),
         state: &state,
     })?;
     Ok(())
@@ -343,3 +369,6 @@ pub(crate) fn write_json(path: &Path, record: &impl serde::Serialize) -> Result<
         .and_then(|bytes| std::fs::write(path, bytes))
         .map_err(|source| RunError::Write { path: path.to_owned(), source })
 }
+
+#[cfg(test)]
+mod tests;

@@ -30,8 +30,10 @@ pub enum Form {
         /// Channels.
         channels: usize,
     },
-    /// Floats `[H, W, C]` with a mask `[L]`.
+    /// Bytes or floats `[H, W, C]` with a mask `[L]`.
     Masked {
+        /// Whether they are floats.
+        normalised: bool,
         /// Rows.
         height: usize,
         /// Pixels in a row.
@@ -43,6 +45,13 @@ pub enum Form {
     },
 }
 
+impl Form {
+    /// Whether the pixels are floats.
+    pub fn normalised(self) -> bool {
+        matches!(self, Self::Pixels { .. } | Self::Masked { normalised: true, .. })
+    }
+}
+
 impl fmt::Display for Form {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
@@ -50,7 +59,7 @@ impl fmt::Display for Form {
             Self::Image { channels } => write!(f, "images of any size with {channels} channels"),
             Self::Sized { height, width, channels } => write!(f, "images of {height}x{width}x{channels}"),
             Self::Pixels { height, width, channels } => write!(f, "normalised images of {height}x{width}x{channels}"),
-            Self::Masked { height, width, channels, patches } => {
+            Self::Masked { height, width, channels, patches, .. } => {
                 write!(f, "images of {height}x{width}x{channels} with masks of {patches} patches")
             }
         }

@@ -13,6 +13,8 @@ pub struct Item {
     pub label: Option<u32>,
     /// The image as bytes.
     pub image: Image,
+    /// Whether the image is still to be mirrored left to right.
+    pub flip: bool,
     /// The image as floats `[H, W, C]`.
     pub pixels: Vec<f32>,
     /// The mask `[L]`, 0 = keep, 1 = remove.
@@ -30,6 +32,7 @@ impl Default for Item {
             draw: Draw { seed: 0, epoch: 0, sample: 0 },
             label: None,
             image: Image::default(),
+            flip: false,
             pixels: Vec::new(),
             mask: Vec::new(),
             bytes: Vec::new(),

@@ -158,7 +158,7 @@ impl Stream {
         }
         let batcher = {
             let settings = settings.clone();
-            move || assemble(&settings, &done, &free_sender, &reused, &batch_sender)
+            move || assemble(&settings, form, &done, &free_sender, &reused, &batch_sender)
         };
         threads.push(spawn("batch", batcher)?);
 
@@ -217,9 +217,10 @@ fn ceiling(form: Form, batch: usize, items: usize) -> usize {
         Form::Sized { height, width, channels } | Form::Pixels { height, width, channels } => {
             (height * width * channels, 0)
         }
-        Form::Masked { height, width, channels, patches } => (height * width * channels, patches),
+        Form::Masked { height, width, channels, patches, .. } => (height * width * channels, patches),
     };
-    (values * size_of::<f32>() + patches) * (batch * (BATCHES_AHEAD + 2) + items)
+    let bytes = if form.normalised() { size_of::<f32>() } else { 1 };
+    (values * bytes + patches) * (batch * (BATCHES_AHEAD + 2) + items)
 }
 
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StreamError> {
@@ -283,6 +284,7 @@ fn make(
 /// Puts samples in order and joins them. Ends at the end, after an error, or when nobody listens.
 fn assemble(
     settings: &Settings,
+    form: Form,
     done: &Receiver<(u64, Result<Item, convnext_data::Error>)>,
     free: &Sender<Item>,
     reused: &Receiver<Batch>,
@@ -306,7 +308,7 @@ fn assemble(
                     return;
                 }
             };
-            batch.push(&item);
+            batch.push(&item, form.normalised());
             let _ = free.try_send(item);
             next += 1;
             if batch.samples == settings.batch || next == settings.end {

@@ -4,7 +4,7 @@ use std::{fmt::Debug, sync::Arc};
 
 use convnext_data::{
     Channels, Decoder, Error, ShardSet,
-    augment::{Chain, Normalise as Table, Scratch},
+    augment::{Chain, Flip, Normalise as Table, Scratch},
     mask::random_mask,
     random::Purpose,
 };
@@ -68,10 +68,13 @@ pub struct Augmented {
     pub chain: Arc<Chain>,
     /// Channels that the chain takes.
     pub channels: usize,
+    /// A last step that is only drawn, and left to who takes the bytes.
+    pub flip: Option<Flip>,
 }
 
 struct AugmentWork {
     chain: Arc<Chain>,
+    flip: Option<Flip>,
     scratch: Scratch,
 }
 
@@ -86,12 +89,13 @@ impl Stage for Augmented {
     }
 
     fn worker(&self) -> Box<dyn Work> {
-        Box::new(AugmentWork { chain: self.chain.clone(), scratch: Scratch::default() })
+        Box::new(AugmentWork { chain: self.chain.clone(), flip: self.flip, scratch: Scratch::default() })
     }
 }
 
 impl Work for AugmentWork {
     fn process(&mut self, _: &ShardSet, item: &mut Item) -> Result<(), Error> {
+        item.flip = self.flip.is_some_and(|flip| flip.decides(&item.draw));
         Ok(self.chain.apply(&mut item.image, &item.draw, &mut self.scratch)?)
     }
 }
@@ -147,16 +151,17 @@ impl Mask {
 impl Stage for Mask {
     fn output(&self, input: Form) -> Result<Form, Misfit> {
         match input {
-            Form::Pixels { height, width, channels }
+            Form::Pixels { height, width, channels } | Form::Sized { height, width, channels }
                 if height.is_multiple_of(self.patch)
                     && width.is_multiple_of(self.patch)
                     && (1..self.patches(height, width)).contains(&self.visible) =>
             {
-                Ok(Form::Masked { height, width, channels, patches: self.patches(height, width) })
+                let (normalised, patches) = (input.normalised(), self.patches(height, width));
+                Ok(Form::Masked { normalised, height, width, channels, patches })
             }
             gets => {
                 let takes =
-                    format!("normalised images that patches of {} divide into more than {}", self.patch, self.visible);
+                    format!("images of one size that patches of {} divide into more than {}", self.patch, self.visible);
                 Err(Misfit { stage: "mask", takes, gets })
             }
         }

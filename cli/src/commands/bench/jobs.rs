@@ -1,4 +1,4 @@
-//! The jobs that can be measured. Each becomes a closure that does one step and returns how long it took.
+//! The jobs on the processor. Each becomes a closure that does one step and returns how long it took.
 
 use std::{sync::Arc, time::Instant};
 
@@ -25,9 +25,9 @@ use crate::{Failure, Outcome};
 /// Does one step; returns its time in milliseconds.
 pub(super) type Step<'a> = Box<dyn FnMut() -> Outcome<f64> + 'a>;
 
-const SEED: u64 = 1;
+pub(super) const SEED: u64 = 1;
 /// Small enough that nothing diverges on noise.
-const LEARNING_RATE: f64 = 1e-5;
+pub(super) const LEARNING_RATE: f64 = 1e-5;
 
 pub(super) fn prepare<'a>(bench: &'a Bench<'_>) -> Outcome<Step<'a>> {
     match bench.job {
@@ -38,12 +38,12 @@ pub(super) fn prepare<'a>(bench: &'a Bench<'_>) -> Outcome<Step<'a>> {
     }
 }
 
-fn milliseconds(start: Instant) -> f64 {
+pub(super) fn milliseconds(start: Instant) -> f64 {
     start.elapsed().as_secs_f64() * 1e3
 }
 
 /// Random numbers of mean 0 and variance 1, `[N, H, W, C]`.
-fn images(plan: &Plan, samples: usize) -> Vec<f32> {
+pub(super) fn images(plan: &Plan, samples: usize) -> Vec<f32> {
     let mut random = Random::new(SEED, 0, 0, Purpose::Augment);
     (0..samples * plan.height * plan.width * plan.channels).map(|_| random.normal()).collect()
 }
@@ -60,7 +60,7 @@ fn check(update: Update) -> Outcome {
     }
 }
 
-fn masks(plan: &FcmaePlan, samples: usize, step: u64) -> Outcome<Arc<Visibility>> {
+pub(super) fn masks(plan: &FcmaePlan, samples: usize, step: u64) -> Outcome<Arc<Visibility>> {
     let mut masks = vec![0; samples * plan.patches()];
     for (sample, mask) in masks.chunks_exact_mut(plan.patches()).enumerate() {
         random_mask(&mut Random::new(SEED, step, sample as u64, Purpose::Mask), plan.visible, mask);
@@ -118,7 +118,7 @@ fn finetune<'a>(bench: &'a Bench<'_>) -> Outcome<Step<'a>> {
 }
 
 /// Smoothed labels, `[N, CLASSES]`.
-fn targets(classes: usize, samples: usize) -> Vec<f32> {
+pub(super) fn targets(classes: usize, samples: usize) -> Vec<f32> {
     let rest = 0.1 / classes as f32;
     let target =
         |sample: usize| (0..classes).map(move |class| if class == sample % classes { 0.9 + rest } else { rest });
@@ -169,7 +169,7 @@ fn stages(plan: &Plan) -> Outcome<Vec<Box<dyn Stage>>> {
     let table = Table::new(&vec![0.5; channels], &vec![0.25; channels])?;
     let mut stages: Vec<Box<dyn Stage>> = vec![
         Box::new(Decode { channels: decoded, labelled: false }),
-        Box::new(Augmented { chain: Arc::new(chain), channels }),
+        Box::new(Augmented { chain: Arc::new(chain), channels, flip: None }),
         Box::new(Normalise { table: Arc::new(table), size: (height, width, channels) }),
     ];
     if let Some(FcmaePlan { patch, visible, .. }) = plan.fcmae {

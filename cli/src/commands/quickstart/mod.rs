@@ -13,6 +13,7 @@ use convnext_data::{
     pack::{self, FASHION_MNIST_CLASSES, IdxSource, Options, Source},
 };
 use convnext_pipeline::{
+    device::Device,
     input::View,
     interrupt,
     recipe::{Evaluate, EvaluatedWeights, Recipe, Resolved},
@@ -24,7 +25,7 @@ use serde::Serialize;
 
 use self::drawn::Drawn;
 use super::training::toml_string;
-use crate::{Context, Failure, Outcome, output, table::Table};
+use crate::{Context, Failure, Outcome, device, output, table::Table};
 
 /// Where Debian's `dataset-fashion-mnist` installs its files.
 const INSTALLED: &str = "/usr/share/datasets/fashion-mnist";
@@ -54,6 +55,8 @@ pub struct Args {
     /// Changes a value of both recipes that train, e.g. --set seed=1; may be repeated.
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
+    #[command(flatten)]
+    device: device::Args,
     /// Writes the table as one line of JSON.
     #[arg(long)]
     json: bool,
@@ -87,6 +90,7 @@ pub fn run(args: &Args, context: &Context<'_>) -> Outcome {
     interrupt::listen().map_err(|error| Failure::because("signals cannot be listened for", error))?;
     context.compute(0)?;
     let entry = context.registry.find("micro")?;
+    let device = args.device.resolve()?;
 
     // ---- pack ------------------------------------------------------------------------------------------------------
     let shards = pack_all(args)?;
@@ -99,7 +103,7 @@ pub fn run(args: &Args, context: &Context<'_>) -> Outcome {
     let data = recipe_pretrain.data.clone();
     let view = View::of(recipe_pretrain.training().map(|training| &training.augment), Evaluate::default().crop);
     let place = Place { out: pretraining.clone(), resume: false };
-    let pretrained = runs::pretrain(entry, recipe_pretrain, open(&shards.unlabelled)?, &place)?;
+    let pretrained = runs::pretrain(entry, recipe_pretrain, open(&shards.unlabelled)?, &place, &device)?;
     let subject = Subject::Shards(open(&shards.test)?, 8);
     runs::reconstruct(entry, &pretraining, &data, view, &subject, 0, &pretraining.join(RECONSTRUCTION))?;
 
@@ -109,7 +113,7 @@ pub fn run(args: &Args, context: &Context<'_>) -> Outcome {
     let weights = format!("finetune.weights={}", toml_string(&pretraining.display().to_string()));
     let from = |name: &str, mut more: Vec<String>| {
         more.extend([labelled.clone(), validation.clone()]);
-        classify(entry, recipe(FINETUNE, &more)?, &shards, &args.out.join(name))
+        classify(entry, recipe(FINETUNE, &more)?, &shards, &args.out.join(name), &device)
     };
     let (scratch, without) = from("scratch", SCRATCH.map(str::to_owned).to_vec())?;
     let (finetuned, with) = from("finetune", vec![weights])?;
@@ -135,15 +139,21 @@ fn read(text: &str, more: &[String], sets: &[String]) -> Outcome<Resolved> {
     Ok(Recipe::parse("the quickstart's recipe", text, &sets)?.resolve()?)
 }
 
-fn classify(entry: &Entry, recipe: Resolved, shards: &Shards, out: &Path) -> Outcome<(RunRecord, Evaluation)> {
+fn classify(
+    entry: &Entry,
+    recipe: Resolved,
+    shards: &Shards,
+    out: &Path,
+    device: &Device,
+) -> Outcome<(RunRecord, Evaluation)> {
     let (data, workers) = (recipe.data.clone(), recipe.machine.workers);
     let evaluate = Evaluate::default();
     let view = View::of(recipe.training().map(|training| &training.augment), evaluate.crop);
     let place = Place { out: out.to_owned(), resume: false };
     let test = open(&shards.test)?;
-    let record = runs::finetune(entry, recipe, open(&shards.labelled)?, Some(test.clone()), &place)?;
+    let record = runs::finetune(entry, recipe, open(&shards.labelled)?, Some(test.clone()), &place, device)?;
     let measure = Measure { data: &data, view, batch: evaluate.batch as usize, workers };
-    let found = runs::evaluate(entry, out, EvaluatedWeights::Best, &test, measure, out)?;
+    let found = runs::evaluate(entry, out, EvaluatedWeights::Best, &test, measure, out, device)?;
     Ok((record, found))
 }
 

@@ -61,12 +61,11 @@ impl Shape {
 /// [`ScheduleError::TooLarge`].
 pub fn prepare(schedule: &mut Schedule, shape: &Shape, images: View) -> Result<Bytes, ScheduleError> {
     assert_eq!(images.length, shape.values(), "length of the images");
-    let mut input = |name, element, length| schedule.buffer(name, element, length, Lifetime::Persistent);
     let bytes = Bytes {
-        bytes: input("images.bytes", Element::U8, shape.values()),
-        table: input("images.table", Element::F32, shape.channels * 256),
-        flips: input("images.flips", Element::U8, shape.samples),
-        mix: input("images.mix", Element::F32, 5),
+        bytes: schedule.input("images.bytes", Element::U8, shape.values()),
+        table: schedule.buffer("images.table", Element::F32, shape.channels * 256, Lifetime::Persistent),
+        flips: schedule.input("images.flips", Element::U8, shape.samples),
+        mix: schedule.input("images.mix", Element::F32, 5),
     };
     let arguments = [
         Read(bytes.bytes),
