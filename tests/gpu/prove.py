@@ -21,6 +21,9 @@ from statistics import median
 import program
 from program import Failed
 
+sys.path.append(str(Path(__file__).parent.parent / "speed"))
+from flags import sized, some_of  # noqa: E402
+
 HERE = Path(__file__).parent
 MODES = ["compile-channels-last", "compile", "channels-last", "eager"]
 JOBS = ["pretrain", "finetune", "infer"]
@@ -103,21 +106,6 @@ def parse() -> argparse.Namespace:
         options.models, options.steps = [("micro", 2)], 2
         options.modes = [mode for mode in options.modes if "compile" not in mode]
     return options
-
-
-def sized(text: str) -> list[tuple[str, int]]:
-    pairs = [item.partition(":") for item in text.split(",")]
-    return [(name, int(batch)) for name, _, batch in pairs]
-
-
-def some_of(known: list[str]) -> Callable[[str], list[str]]:
-    def listed(text: str) -> list[str]:
-        names = text.split(",")
-        if unknown := set(names) - set(known):
-            raise argparse.ArgumentTypeError(f"{', '.join(unknown)}: there are {', '.join(known)}")
-        return names
-
-    return listed
 
 
 def header(options: argparse.Namespace) -> str:

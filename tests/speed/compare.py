@@ -10,10 +10,12 @@ import platform
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
+
+from flags import sized, some_of
 
 PROGRAM = os.environ["CONVNEXT"]
 JOBS = ["pretrain", "finetune", "infer"]
@@ -104,21 +106,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=8, help="steps of each process that are measured")
     parser.add_argument("--threads", type=int, default=2)
     return parser.parse_args()
-
-
-def sized(text: str) -> list[tuple[str, int]]:
-    pairs = [item.partition(":") for item in text.split(",")]
-    return [(name, int(batch)) for name, _, batch in pairs]
-
-
-def some_of(known: list[str]) -> Callable[[str], list[str]]:
-    def listed(text: str) -> list[str]:
-        names = text.split(",")
-        if unknown := set(names) - set(known):
-            raise argparse.ArgumentTypeError(f"{', '.join(unknown)}: there are {', '.join(known)}")
-        return names
-
-    return listed
 
 
 def pinned() -> dict[str, str]:
