@@ -2,9 +2,6 @@
 
 use crate::visibility::Visibility;
 
-/// Marks, in a map from cells to rows, a cell that has no row.
-pub(crate) const ABSENT: u32 = u32::MAX;
-
 /// The geometry of an activation `[N, R, C]`: which cell of the grid each of a sample's `R` rows is.
 #[derive(Debug, Clone, Copy)]
 pub enum Cells<'a> {

@@ -7,11 +7,7 @@ use std::ops::Range;
 
 use super::{Call, Factors, Flavour, Gradients, Saved, Shape, Weights, mean_norm, scale_of_response};
 use crate::{
-    ops::{
-        block::depthwise::{Map, turned},
-        parallel::zero,
-        scratch::Buffer,
-    },
+    ops::{block::depthwise::turned, parallel::zero, scratch::Buffer},
     simd::{self, Compute, Factor, Matrix, multiply, product},
 };
 
@@ -34,7 +30,7 @@ pub(in crate::ops::block) fn backward(
     let factors =
         Factors { expand: call.factor(call.expand().t()), project: call.factor(call.project(&call.project).t()) };
     let parts = call.plan.accumulate(shape.parameters(), grad_x, values, |chunk, grad_x, flat| {
-        let mut map = Map::new(&shape.cells, shape.kernel);
+        let mut conv = call.depthwise();
         let mut gradients = Gradients::split(flat, shape);
         let mut first = true;
         let begin = chunk.start;
@@ -54,10 +50,11 @@ pub(in crate::ops::block) fn backward(
                 std::mem::take(&mut first),
             );
             simd::add_columns(call.compute.level, &grad_y, gradients.depthwise_bias);
-            call.convolve(&mut map, &group, &grad_y, &turned, grad_x);
+            call.convolve(&mut conv, &group, &grad_y, &turned, grad_x);
             let each = x[here].chunks_exact(values).zip(grad_y.chunks_exact(values));
             for (sample, (x, grad)) in group.zip(each) {
-                call.depthwise(&mut map, sample).add_weight_gradient(call.compute.level, x, grad, gradients.depthwise);
+                conv.read(&shape.cells, sample);
+                conv.add_weight_gradient(call.compute.level, x, grad, gradients.depthwise);
             }
         }
         if first || values == 0 {

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::{Call, Factors, Saved, Shape, Weights, scale_of_response};
 use crate::{
-    ops::{block::depthwise::Map, parallel::split, scratch::Buffer},
+    ops::{parallel::split, scratch::Buffer},
     simd::{self, Compute, Factor, Matrix, multiply},
 };
 
@@ -61,8 +61,7 @@ fn forward_group(call: &Call, factors: &Factors, x: &[f32], job: Forward) {
     let mut a = Buffer::new(group.len() * call.rows() * hidden);
 
     simd::fill_rows(y, call.weights.depthwise_bias);
-    let mut map = Map::new(&call.shape.cells, call.shape.kernel);
-    call.convolve(&mut map, &group, x, call.weights.depthwise, y);
+    call.convolve(&mut call.depthwise(), &group, x, call.weights.depthwise, y);
     hidden_features(call, &factors.expand, &group, y, &mut a, s);
     project(call, &factors.project, &group, x, &mut a, s, out);
 }

@@ -5,10 +5,7 @@
 
 use std::{borrow::Cow, ops::Range};
 
-use super::{
-    Flavour, Gradients, Saved, Shape, Weights,
-    depthwise::{Depthwise, Map},
-};
+use super::{Flavour, Gradients, Saved, Shape, Weights, depthwise::Depthwise};
 use crate::{
     ops::{
         GRN_EPSILON,
@@ -117,18 +114,18 @@ impl<'a> Call<'a> {
         simd::layer_norm(self.compute.level, y, self.weights.norm, self.weights.norm_bias, z);
     }
 
-    /// Depthwise convolution of a group, `out += conv(x)`.
-    fn convolve(&self, map: &mut Map, group: &Range<usize>, x: &[f32], weight: &[f32], out: &mut [f32]) {
-        let values = self.rows() * self.shape.channels;
-        for ((sample, x), out) in group.clone().zip(x.chunks_exact(values)).zip(out.chunks_exact_mut(values)) {
-            self.depthwise(map, sample).add(self.compute.level, x, weight, out);
-        }
+    /// The depthwise convolution of this call.
+    fn depthwise(&self) -> Depthwise {
+        Depthwise::new(&self.shape.cells, self.shape.kernel, self.shape.channels)
     }
 
-    /// The convolution of one sample.
-    fn depthwise<'b>(&'b self, map: &'b mut Map, sample: usize) -> Depthwise<'b> {
-        map.read(&self.shape.cells, sample);
-        Depthwise { cells: &self.shape.cells, sample, map, channels: self.shape.channels }
+    /// Depthwise convolution of a group, `out += conv(x)`.
+    fn convolve(&self, conv: &mut Depthwise, group: &Range<usize>, x: &[f32], weight: &[f32], out: &mut [f32]) {
+        let values = self.rows() * self.shape.channels;
+        for ((sample, x), out) in group.clone().zip(x.chunks_exact(values)).zip(out.chunks_exact_mut(values)) {
+            conv.read(&self.shape.cells, sample);
+            conv.add(self.compute.level, x, weight, out);
+        }
     }
 }
 
