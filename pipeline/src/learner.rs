@@ -1,4 +1,4 @@
-//! Weights in training: the flat buffers, and the optimiser's step on them.
+//! Weights in training: the optimiser's step on a model's tensors.
 
 use std::borrow::Cow;
 
@@ -11,12 +11,10 @@ use convnext_core::{
 
 use crate::{recipe::Run, trainer::State};
 
-/// A model's parameters, gradients and optimiser state, each one flat buffer.
+/// What steps need beside the model and its gradients.
 #[derive(Debug)]
 pub struct Learner {
     layout: Layout,
-    parameters: Vec<f32>,
-    gradients: Vec<f32>,
     optimizer: Optimizer,
     clip: Option<f64>,
 }
@@ -60,7 +58,7 @@ impl Learner {
         model.read(&mut parameters);
         let rules = optim::rules(&layout, depths, layer_decay)?;
         let optimizer = Optimizer::new(adamw, rules, ema, &parameters);
-        Ok(Self { gradients: vec![0.0; layout.len()], layout, parameters, optimizer, clip })
+        Ok(Self { layout, optimizer, clip })
     }
 
     /// Takes the accumulated `gradients` of `batches` batches, which are zero afterwards, and makes one step with them.
@@ -74,15 +72,16 @@ impl Learner {
         batches: usize,
         lr: f64,
     ) -> Result<Outcome, Error> {
-        model.take_gradients(gradients, &mut self.gradients)?;
+        let gradients = model.take_gradients(gradients)?;
         let mean = 1.0 / batches as f32;
-        let norm = optim::global_norm(&self.gradients) * f64::from(mean);
+        let norm = optim::global_norm(&gradients) * f64::from(mean);
         if !norm.is_finite() {
-            return Ok(Outcome::NonFinite(optim::first_non_finite(&self.layout, &self.gradients)));
+            return Ok(Outcome::NonFinite(optim::first_non_finite(&self.layout, &gradients)));
         }
-        let scale = self.clip.map_or(1.0, |clip| optim::clip_scale(norm, clip));
-        self.optimizer.step(&mut self.parameters, &self.gradients, lr, mean * scale);
-        model.write(&self.parameters);
+        let scale = mean * self.clip.map_or(1.0, |clip| optim::clip_scale(norm, clip));
+        let before = model.reader();
+        let after = self.optimizer.step_tensors(gradients, |tensor, into| before.read(tensor, into), lr, scale);
+        model.replace(after)?;
         Ok(Outcome::Updated { norm })
     }
 
@@ -90,18 +89,19 @@ impl Learner {
     pub fn restore(&mut self, model: &mut dyn Flat, state: State<'static>) {
         let State { parameters, m, v, average, updates } = state;
         self.optimizer.restore(m.into_owned(), v.into_owned(), average.map(Cow::into_owned), updates);
-        self.parameters = parameters.into_owned();
-        model.write(&self.parameters);
+        model.write(&parameters);
     }
 
-    /// Which range of each buffer is which tensor.
+    /// Which range of a flat buffer is which tensor.
     pub fn layout(&self) -> &Layout {
         &self.layout
     }
 
-    /// The parameters.
-    pub fn parameters(&self) -> &[f32] {
-        &self.parameters
+    /// A copy of the parameters, as one flat buffer.
+    pub fn parameters(&self, model: &dyn Flat) -> Vec<f32> {
+        let mut parameters = vec![0.0; self.layout.len()];
+        model.read(&mut parameters);
+        parameters
     }
 
     /// The optimiser: its moments, its average of the parameters.

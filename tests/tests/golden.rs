@@ -78,9 +78,7 @@ fn close(layout: &Layout, found: &[f32], expected: &[f32]) {
 }
 
 fn gradients(model: &(impl Flat + ?Sized), mut gradients: Gradients<f32, Cpu>) -> Vec<f32> {
-    let mut flat = vec![0.0; model.layout().len()];
-    model.take_gradients(&mut gradients, &mut flat).unwrap();
-    flat
+    model.take_gradients(&mut gradients).unwrap().concat()
 }
 
 /// Three stages that are not square, sparse; patches of two by two cells; kernels of 3, 5 and 7.

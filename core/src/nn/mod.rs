@@ -29,6 +29,7 @@ pub use drop_path::DropPath;
 pub use head::Head;
 pub use initialise::scale_to_fan_in;
 pub use model::{AutoencoderModule, ClassifierModule, Entry, Flat, Variant};
+pub use parameters::Reader;
 pub use prediction::{Prediction, Target};
 pub use sparse::{Patches, Sparse};
 pub use stem::Stem;

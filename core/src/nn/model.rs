@@ -6,7 +6,7 @@ use dfdx::prelude::*;
 
 use super::{
     drop_path::DropPath,
-    parameters::{self, Collection},
+    parameters::{self, Collection, Reader},
     tape::Error,
 };
 use crate::{optim::Layout, plan::Plan, visibility::Visibility};
@@ -20,7 +20,7 @@ pub trait Variant {
     fn entry() -> Entry;
 }
 
-/// Parameters as one flat buffer.
+/// Parameters by the tensors of a layout, or as one flat buffer.
 pub trait Flat {
     /// Names, shapes and places.
     fn layout(&self) -> Layout;
@@ -31,11 +31,20 @@ pub trait Flat {
     /// Copies the parameters in; `buffer` is as long as the layout.
     fn write(&mut self, buffer: &[f32]);
 
-    /// Moves the gradients out, as copies in `buffer`; `gradients` is empty afterwards. `buffer` is as long as the layout.
+    /// Moves the gradients out, one buffer for every tensor of the layout; `gradients` is empty afterwards.
     ///
     /// # Errors
     /// When there is no memory.
-    fn take_gradients(&self, gradients: &mut Gradients<f32, Cpu>, buffer: &mut [f32]) -> Result<(), Error>;
+    fn take_gradients(&self, gradients: &mut Gradients<f32, Cpu>) -> Result<Vec<Vec<f32>>, Error>;
+
+    /// The parameters as they are now, to be copied out one by one.
+    fn reader(&self) -> Reader;
+
+    /// Moves new parameters in, one buffer for every tensor of the layout.
+    ///
+    /// # Errors
+    /// When a buffer has another length than its tensor.
+    fn replace(&mut self, values: Vec<Vec<f32>>) -> Result<(), Error>;
 }
 
 impl<M: Collection> Flat for M {
@@ -51,11 +60,19 @@ impl<M: Collection> Flat for M {
         parameters::write(self, buffer);
     }
 
-    fn take_gradients(&self, gradients: &mut Gradients<f32, Cpu>, buffer: &mut [f32]) -> Result<(), Error> {
-        parameters::read_gradients(self, gradients, buffer)?;
+    fn take_gradients(&self, gradients: &mut Gradients<f32, Cpu>) -> Result<Vec<Vec<f32>>, Error> {
+        let taken = parameters::take_gradients(self, gradients)?;
         // What is left belongs to activations of the passes that are over.
         *gradients = Gradients::leaky();
-        Ok(())
+        Ok(taken)
+    }
+
+    fn reader(&self) -> Reader {
+        parameters::reader(self)
+    }
+
+    fn replace(&mut self, values: Vec<Vec<f32>>) -> Result<(), Error> {
+        parameters::replace(self, values)
     }
 }
 

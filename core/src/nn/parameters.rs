@@ -3,10 +3,9 @@
 //! Every kind of visitor is compiled for every tensor of every variant, so there are two, and what they do with a
 //! tensor is decided at run time.
 
-use std::convert::Infallible;
+use std::{convert::Infallible, fmt};
 
 use dfdx::prelude::*;
-use rayon::prelude::*;
 
 use super::tape::Parameter;
 use crate::{optim::Layout, profile::timed};
@@ -42,26 +41,54 @@ pub fn write<M: Collection>(model: &mut M, mut buffer: &[f32]) {
     });
 }
 
-/// Copies the gradients of all parameters into `buffer`; a parameter without one gives zeros.
+/// Takes the gradients of all parameters out, without a copy; a parameter without one gives zeros.
 ///
 /// # Errors
 /// When there is no memory.
-pub fn read_gradients<M: Collection>(
+pub fn take_gradients<M: Collection>(
     model: &M,
     gradients: &mut Gradients<f32, Cpu>,
-    mut buffer: &mut [f32],
-) -> Result<(), super::Error> {
-    timed!(Operation, "gradients copied");
-    let (mut taken, mut result) = (Vec::new(), Ok(()));
-    look(model, &mut |_, tensor| {
-        let (head, tail) = std::mem::take(&mut buffer).split_at_mut(tensor.length());
-        match tensor.take_gradient(gradients) {
-            Ok(gradient) => taken.push((head, gradient)),
-            Err(error) => result = Err(error),
+) -> Result<Vec<Vec<f32>>, super::Error> {
+    let mut taken = Vec::new();
+    look(model, &mut |_, tensor| taken.push(tensor.take_gradient(gradients)));
+    taken.into_iter().collect()
+}
+
+/// The parameters as they are now, to be copied out one by one.
+pub fn reader<M: Collection>(model: &M) -> Reader {
+    let mut tensors = Vec::new();
+    look(model, &mut |_, tensor| tensors.push(tensor.shared()));
+    Reader(tensors)
+}
+
+/// The values of a model's parameters.
+pub struct Reader(Vec<Box<dyn Parameter>>);
+
+impl Reader {
+    /// Copies parameter number `tensor` of the layout into `buffer`, which is as long as it.
+    pub fn read(&self, tensor: usize, buffer: &mut [f32]) {
+        self.0[tensor].read(buffer);
+    }
+}
+
+impl fmt::Debug for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Reader({} tensors)", self.0.len())
+    }
+}
+
+/// Moves new values of all parameters in, without a copy.
+///
+/// # Errors
+/// When there is another number of values than the layout says.
+pub fn replace<M: Collection>(model: &mut M, values: Vec<Vec<f32>>) -> Result<(), super::Error> {
+    let (mut values, mut result) = (values.into_iter(), Ok(()));
+    change(model, &mut |tensor| {
+        let replaced = tensor.replace(values.next().unwrap_or_default());
+        if replaced.is_err() {
+            result = replaced;
         }
-        buffer = tail;
     });
-    taken.into_par_iter().for_each(|(into, gradient)| into.copy_from_slice(&gradient));
     result
 }
 

@@ -9,11 +9,13 @@ use crate::{ops::scratch::Buffer, profile::timed};
 pub type Error = dfdx::tensor::CpuError;
 
 /// A parameter tensor whose shape has been forgotten, so that operations can hold a list of them.
-pub(crate) trait Parameter: 'static + Sync {
+pub(crate) trait Parameter: 'static + Send + Sync {
     fn dimensions(&self) -> Vec<usize>;
     fn length(&self) -> usize;
     fn read(&self, buffer: &mut [f32]);
     fn write(&mut self, buffer: &[f32]);
+    fn replace(&mut self, values: Vec<f32>) -> Result<(), Error>;
+    fn shared(&self) -> Box<dyn Parameter>;
     fn take_gradient(&self, gradients: &mut Gradients<f32, Cpu>) -> Result<Vec<f32>, Error>;
     fn put_gradient(&self, gradients: &mut Gradients<f32, Cpu>, value: Vec<f32>) -> Result<(), Error>;
 }
@@ -33,6 +35,16 @@ impl<S: Shape> Parameter for Tensor<S, f32, Cpu> {
 
     fn write(&mut self, buffer: &[f32]) {
         self.copy_from(buffer);
+    }
+
+    // A new tensor: there is no other way to a tensor's memory without a copy.
+    fn replace(&mut self, values: Vec<f32>) -> Result<(), Error> {
+        *self = self.device().try_tensor_from_vec(values, *self.shape())?;
+        Ok(())
+    }
+
+    fn shared(&self) -> Box<dyn Parameter> {
+        Box::new(self.clone())
     }
 
     // dfdx lends one gradient at a time; moving the buffers out and back lends all of them without a copy.

@@ -4,7 +4,7 @@ use pulp::Arch;
 use rayon::prelude::*;
 
 use super::{CHUNK, Ema, Rule, ema::move_towards};
-use crate::profile::timed;
+use crate::{ops::scratch::Buffer, profile::timed};
 
 /// Adam with decoupled weight decay (Loshchilov and Hutter, arXiv 1711.05101), in the form PyTorch gives it.
 ///
@@ -123,35 +123,58 @@ impl Optimizer {
     ///
     /// # Panics
     /// If a buffer has another length than the parameters the optimiser was made for.
-    pub fn step(&mut self, parameters: &mut [f32], gradients: &[f32], lr: f64, scale: f32) {
+    pub fn step(&mut self, mut parameters: &mut [f32], mut gradients: &[f32], lr: f64, scale: f32) {
         assert_eq!((parameters.len(), gradients.len()), (self.m.len(), self.m.len()), "buffers of another layout");
         timed!(Operation, "AdamW");
+        let parts = self.parts(lr, scale).into_iter();
+        let jobs: Vec<_> = parts
+            .map(|part| (cut_mut(&mut parameters, part.m.len()), cut(&mut gradients, part.m.len()), part))
+            .collect();
+        jobs.into_par_iter().with_max_len(1).for_each(|(p, g, mut part)| part.update(0, p, g));
+    }
+
+    /// The same for tensors that lie apart, in the order of the layout: takes their gradients, and returns their new
+    /// values, in the memory of these. `read(i, buffer)` copies the values of tensor `i` before the update.
+    ///
+    /// # Panics
+    /// If there is another number of tensors, or one of another length, than the optimiser was made for.
+    pub fn step_tensors(
+        &mut self,
+        mut gradients: Vec<Vec<f32>>,
+        read: impl Fn(usize, &mut [f32]) + Sync,
+        lr: f64,
+        scale: f32,
+    ) -> Vec<Vec<f32>> {
+        assert_eq!(gradients.len(), self.rules.len(), "gradients of another layout");
+        timed!(Operation, "AdamW");
+        let jobs = self.parts(lr, scale).into_par_iter().zip(&mut gradients).enumerate().with_max_len(1);
+        jobs.for_each(|(tensor, (mut part, gradient))| {
+            assert_eq!(gradient.len(), part.m.len(), "the gradient of a tensor of another layout");
+            let mut values = Buffer::new(gradient.len());
+            read(tensor, &mut values);
+            // Piece by piece, so that what is copied lies in the cache.
+            for (at, (p, g)) in values.chunks_mut(CHUNK).zip(gradient.chunks_mut(CHUNK)).enumerate() {
+                part.update(at * CHUNK, p, g);
+                g.copy_from_slice(p);
+            }
+        });
+        gradients
+    }
+
+    /// The next update's part for every tensor.
+    fn parts(&mut self, lr: f64, scale: f32) -> Vec<Part<'_>> {
         self.updates += 1;
-        let coefficients: Vec<Coefficients> =
-            self.rules.iter().map(|rule| self.config.coefficients(rule, lr, self.updates)).collect();
-        let rules = &self.rules[..];
-        let chunks = parameters
-            .par_chunks_mut(CHUNK)
-            .zip(gradients.par_chunks(CHUNK))
-            .zip(self.m.par_chunks_mut(CHUNK).zip(self.v.par_chunks_mut(CHUNK)))
-            .enumerate();
-        let update = |at: usize, p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32]| {
-            for (range, coefficients) in pieces(rules, &coefficients, at * CHUNK, p.len()) {
-                let (p, g) = (&mut p[range.clone()], &g[range.clone()]);
-                let (m, v) = (&mut m[range.clone()], &mut v[range]);
-                Arch::new().dispatch(|| update(p, g, m, v, coefficients, scale));
-            }
+        let Self { config, rules, m, v, updates, ema } = self;
+        let (mut m, mut v) = (&mut m[..], &mut v[..]);
+        let mut average = ema.as_mut().map(|(ema, average)| (ema.rate(*updates), &mut average[..]));
+        let part = |rule: &Rule| Part {
+            coefficients: config.coefficients(rule, lr, *updates),
+            scale,
+            m: cut_mut(&mut m, rule.range.len()),
+            v: cut_mut(&mut v, rule.range.len()),
+            average: average.as_mut().map(|(rate, average)| (*rate, cut_mut(average, rule.range.len()))),
         };
-        match &mut self.ema {
-            None => chunks.for_each(|(at, ((p, g), (m, v)))| update(at, p, g, m, v)),
-            Some((ema, average)) => {
-                let rate = ema.rate(self.updates);
-                chunks.zip(average.par_chunks_mut(CHUNK)).for_each(|((at, ((p, g), (m, v))), average)| {
-                    update(at, p, g, m, v);
-                    Arch::new().dispatch(|| move_towards(average, p, rate));
-                });
-            }
-        }
+        rules.iter().map(part).collect()
     }
 
     /// Updates made so far: skipped steps do not count.
@@ -180,20 +203,38 @@ impl Optimizer {
     }
 }
 
-/// The parts of `start..start + len` that lie under one rule each, counted from `start`.
-fn pieces<'a>(
-    rules: &'a [Rule],
-    coefficients: &'a [Coefficients],
-    start: usize,
-    len: usize,
-) -> impl Iterator<Item = (std::ops::Range<usize>, Coefficients)> + 'a {
-    let first = rules.partition_point(|rule| rule.range.end <= start);
-    let under = rules[first..].iter().zip(&coefficients[first..]);
-    under.take_while(move |(rule, _)| rule.range.start < start + len).map(move |(rule, &coefficients)| {
-        let from = rule.range.start.max(start) - start;
-        let to = rule.range.end.min(start + len) - start;
-        (from..to, coefficients)
-    })
+/// The first values of a slice, which goes on behind them.
+fn cut<'a>(values: &mut &'a [f32], length: usize) -> &'a [f32] {
+    values.split_off(..length).expect("rules cover the layout")
+}
+
+fn cut_mut<'a>(values: &mut &'a mut [f32], length: usize) -> &'a mut [f32] {
+    values.split_off_mut(..length).expect("rules cover the layout")
+}
+
+/// An update of one tensor.
+struct Part<'a> {
+    coefficients: Coefficients,
+    scale: f32,
+    m: &'a mut [f32],
+    v: &'a mut [f32],
+    /// The moving average, and how far it moves.
+    average: Option<(f32, &'a mut [f32])>,
+}
+
+impl Part<'_> {
+    /// Updates the parameters `p` from element `start` on.
+    fn update(&mut self, start: usize, p: &mut [f32], g: &[f32]) {
+        let here = start..start + p.len();
+        let (m, v) = (&mut self.m[here.clone()], &mut self.v[here.clone()]);
+        let average = self.average.as_mut().map(|(rate, average)| (*rate, &mut average[here]));
+        Arch::new().dispatch(|| {
+            update(p, g, m, v, self.coefficients, self.scale);
+            if let Some((rate, average)) = average {
+                move_towards(average, p, rate);
+            }
+        });
+    }
 }
 
 #[inline(always)]
@@ -326,6 +367,21 @@ mod tests {
         };
         let one = bits(1);
         assert!(one == bits(2) && one == bits(5));
+    }
+
+    #[test]
+    fn tensors_that_lie_apart_are_updated_alike() {
+        let (mut flat, ema) = (noise(120_001, 1), Ema { decay: 0.9, warmup: false });
+        let mut tensors: Vec<_> = some_rules().into_iter().map(|rule| flat[rule.range].to_vec()).collect();
+        let [mut one, mut other] = [(); 2].map(|()| Optimizer::new(AdamW::default(), some_rules(), Some(ema), &flat));
+        for t in 1..=3 {
+            let g = noise(120_001, t + 1);
+            one.step(&mut flat, &g, 1e-3, 0.5);
+            let gradients = some_rules().into_iter().map(|rule| g[rule.range].to_vec()).collect();
+            tensors = other.step_tensors(gradients, |i, into| into.copy_from_slice(&tensors[i]), 1e-3, 0.5);
+        }
+        assert_eq!(tensors.concat(), flat);
+        assert_eq!((one.m(), one.v(), one.ema()), (other.m(), other.v(), other.ema()));
     }
 
     #[test]

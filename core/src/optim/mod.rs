@@ -1,4 +1,4 @@
-//! The optimiser, on flat buffers.
+//! The optimiser, on flat buffers or tensor by tensor.
 //!
 //! All parameters of a model lie in one `Vec<f32>` in a fixed order; a [`Layout`] says which range is which
 //! tensor. Gradients, moments and the moving average use the same layout, so that an update is one pass over
@@ -15,7 +15,7 @@
 //! let mut optimizer = Optimizer::new(AdamW::default(), rules, None, &parameters);
 //! let schedule = Schedule { start: 0.0, peak: 1e-3, end: 0.0, warmup: 10, total: 100 };
 //!
-//! let norm = global_norm(&gradients);
+//! let norm = global_norm(&[&gradients]);
 //! assert!(norm.is_finite()); // what to do otherwise is the caller's choice
 //! optimizer.step(&mut parameters, &gradients, schedule.lr(10), clip_scale(norm, 1.0));
 //! # Ok::<(), Box<dyn std::error::Error>>(())

@@ -285,7 +285,7 @@ impl Job {
                 sum += f64::from(loss);
             }
             let (loss, mean) = (sum / self.accumulation as f64, 1.0 / self.accumulation as f32);
-            let norm = global_norm(&flat) * f64::from(mean);
+            let norm = global_norm(&[&flat]) * f64::from(mean);
             let finite = norm.is_finite() && loss.is_finite();
             if finite {
                 let lr = Self::lr(update);
@@ -312,8 +312,7 @@ impl Job {
         flat: &mut [f32],
         number: usize,
     ) {
-        let mut batch = vec![0.0; flat.len()];
-        model.take_gradients(gradients, &mut batch).unwrap();
+        let batch = model.take_gradients(gradients).unwrap().concat();
         if number.is_multiple_of(self.accumulation) {
             flat.fill(0.0);
         }

@@ -59,7 +59,7 @@ impl Expected {
         let rules = optim::rules(&layout, depths, Some(LayerDecay::single(0.8))).unwrap();
         let mut optimizer = Optimizer::new(AdamW::default(), rules.clone(), Some(EMA), &before);
         let mut after = before.clone();
-        let scale = clip_scale(global_norm(&gradients), MAX_NORM);
+        let scale = clip_scale(global_norm(&[&gradients]), MAX_NORM);
         optimizer.step(&mut after, &gradients, LR, scale);
         Self { layout, before, loss: loss.into(), gradients, optimizer, after, rules }
     }
@@ -94,7 +94,7 @@ impl Expected {
         };
         close("loss", &step.loss, &[self.loss]);
         close("gradients", &state.gradients, &spread(&self.gradients));
-        close("norm", &state.status.part(0, 1), &[global_norm(&self.gradients)]);
+        close("norm", &state.status.part(0, 1), &[global_norm(&[&self.gradients])]);
         close("first moments", &state.m, &spread(self.optimizer.m()));
         close("parameters", &state.parameters, &spread(&self.after));
         close("average", &state.average.unwrap(), &spread(self.optimizer.ema().unwrap()));
@@ -126,8 +126,7 @@ fn pretraining(entry: Entry, visible: Visibility) {
     let images = random(12, SAMPLES * plan.height * plan.width * plan.channels);
     let visible = Arc::new(visible);
     let (loss, mut gradients) = model.step(&device, narrow(&images), &visible, Gradients::leaky()).unwrap();
-    let mut flat = vec![0.0; layout.len()];
-    model.take_gradients(&mut gradients, &mut flat).unwrap();
+    let flat = model.take_gradients(&mut gradients).unwrap().concat();
     let depths: Vec<usize> = plan.stages.iter().map(|stage| stage.depth).collect();
     let expected = Expected::new(layout, before, loss, flat, &depths);
     for real in [Element::F32, Element::Bf16] {
@@ -156,8 +155,7 @@ fn finetuning(entry: Entry) {
     let targets: Vec<f64> = random(13, SAMPLES * plan.classes).into_iter().map(f64::abs).collect();
     let step = model.step(&device, narrow(&images), narrow(&targets), SAMPLES, Gradients::leaky());
     let (loss, mut gradients) = step.unwrap();
-    let mut flat = vec![0.0; layout.len()];
-    model.take_gradients(&mut gradients, &mut flat).unwrap();
+    let flat = model.take_gradients(&mut gradients).unwrap().concat();
     let depths: Vec<usize> = plan.stages.iter().map(|stage| stage.depth).collect();
     let expected = Expected::new(layout, before, loss, flat, &depths);
     for real in [Element::F32, Element::Bf16] {

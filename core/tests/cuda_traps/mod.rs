@@ -175,7 +175,7 @@ fn updates(
         spoil(step, &mut gradients, &mut losses);
         let (lr, update) = (1e-3 * step as f64, optimizer.updates() + 1);
         let scaled: Vec<f32> = gradients.iter().map(|&g| 0.25 * g as f32).collect();
-        let norm = global_norm(&scaled);
+        let norm = global_norm(&[&scaled]);
         let finite = norm.is_finite() && losses.is_finite();
         if finite {
             optimizer.step(&mut plain, &narrow(&gradients), lr, 0.25 * clip_scale(norm, max_norm));

@@ -1,4 +1,4 @@
-//! Training on the processor: a typed model on dfdx's tape, and the optimiser on flat buffers.
+//! Training on the processor: a typed model on dfdx's tape, and the optimiser on its tensors.
 
 use std::collections::VecDeque;
 
@@ -124,7 +124,7 @@ impl Trainer for CpuTrainer {
     fn state(&mut self) -> Result<State<'_>, RunError> {
         let optimizer = self.learner.optimizer();
         Ok(State {
-            parameters: self.learner.parameters().into(),
+            parameters: self.learner.parameters(self.model.flat()).into(),
             m: optimizer.m().into(),
             v: optimizer.v().into(),
             average: optimizer.ema().map(Into::into),
@@ -150,13 +150,13 @@ impl Trainer for CpuTrainer {
         let Self { model: Model::Classifier(model), device, learner, .. } = self else {
             unreachable!("an autoencoder has no logits")
         };
-        if weights == Weights::Ema {
-            model.write(learner.optimizer().ema().expect("the caller knows that there is an average"));
+        if weights != Weights::Ema {
+            return measurement(&mut OnCpu { model: &**model, device });
         }
+        let parameters = learner.parameters(&**model);
+        model.write(learner.optimizer().ema().expect("the caller knows that there is an average"));
         let measured = measurement(&mut OnCpu { model: &**model, device });
-        if weights == Weights::Ema {
-            model.write(learner.parameters());
-        }
+        model.write(&parameters);
         measured
     }
 }

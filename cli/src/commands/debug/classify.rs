@@ -36,10 +36,8 @@ pub(crate) fn run(args: &Args, context: &Context<'_>) -> Outcome {
     classifier.set_drop_path(0.0);
     let (loss, mut gradients) = classifier.step(&device, values, targets, samples, Gradients::leaky())?;
     if let Some(path) = &args.grads {
-        let layout = classifier.layout();
-        let mut flat = vec![0.0; layout.len()];
-        classifier.take_gradients(&mut gradients, &mut flat)?;
-        convert::save(path, &layout, &flat, Dialect::Official)?;
+        let flat = classifier.take_gradients(&mut gradients)?.concat();
+        convert::save(path, &classifier.layout(), &flat, Dialect::Official)?;
     }
     output::json_line(&Loss { loss })
 }

@@ -67,9 +67,7 @@ fn step(
     visible: &Arc<Visibility>,
 ) -> Outcome<(f32, Vec<f32>)> {
     let (loss, mut gradients) = model.step(device, images, visible, Gradients::leaky())?;
-    let mut flat = vec![0.0; model.layout().len()];
-    model.take_gradients(&mut gradients, &mut flat)?;
-    Ok((loss, flat))
+    Ok((loss, model.take_gradients(&mut gradients)?.concat()))
 }
 
 fn read_mask(path: &Path, samples: usize, plan: &FcmaePlan) -> Outcome<Visibility> {

@@ -84,7 +84,7 @@ pub(crate) fn run(args: &Args, context: &Context<'_>) -> Outcome {
         output::json_line(&make(step, &run, &data, &device, &mut *classifier, &mut learner)?)?;
     }
 
-    convert::save(&args.output, learner.layout(), learner.parameters(), Dialect::Official)?;
+    convert::save(&args.output, learner.layout(), &learner.parameters(&*classifier), Dialect::Official)?;
     if let (Some(path), Some(average)) = (&args.ema, learner.optimizer().ema()) {
         convert::save(path, learner.layout(), average, Dialect::Official)?;
     }

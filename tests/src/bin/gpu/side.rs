@@ -140,12 +140,12 @@ impl Side for OnCpu {
         let loss = match (&mut self.model, &batch.task) {
             (Model::Autoencoder(model), Task::Pretrain(visible)) => {
                 let (loss, mut gradients) = model.step(&device, images, visible, empty)?;
-                model.take_gradients(&mut gradients, &mut self.gradients)?;
+                self.gradients = model.take_gradients(&mut gradients)?.concat();
                 loss
             }
             (Model::Classifier(model), Task::Finetune(targets)) => {
                 let (loss, mut gradients) = model.step(&device, images, targets.clone(), batch.samples, empty)?;
-                model.take_gradients(&mut gradients, &mut self.gradients)?;
+                self.gradients = model.take_gradients(&mut gradients)?.concat();
                 loss
             }
             _ => return Err("a batch of another job".into()),
