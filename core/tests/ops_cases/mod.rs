@@ -463,6 +463,9 @@ pub(crate) fn cases() -> Vec<Case> {
             (30, Sparse(1, visibility(30, 7, 7, 19)), [40, 160, 7]),
             (1, Sparse(1, visibility(1, 7, 7, 1)), [16, 64, 7]),
             (2, Sparse(3, visibility(2, 3, 3, 9)), [16, 64, 9]),
+            // Matrices large enough for panels.
+            (3, Dense(3, 5), [184, 720, 7]),
+            (4, Sparse(1, visibility(4, 3, 3, 4)), [190, 690, 7]),
         ],
     );
     downsamples(

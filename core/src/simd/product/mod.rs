@@ -6,7 +6,7 @@
 #[cfg(target_arch = "x86_64")]
 mod bf16;
 
-use std::time::Instant;
+use std::{ops::Range, time::Instant};
 
 use gemm::Parallelism;
 use half::bf16 as Half;
@@ -32,6 +32,23 @@ impl<'a> Matrix<'a> {
     pub(crate) fn new(values: &'a [f32], rows: usize, columns: usize) -> Self {
         assert_eq!(values.len(), rows * columns, "a matrix of {rows} x {columns}");
         Self { values, rows, columns, row_stride: columns, column_stride: 1 }
+    }
+
+    /// Some of the rows.
+    pub(crate) fn rows(self, range: Range<usize>) -> Self {
+        self.t().columns(range).t()
+    }
+
+    /// Some of the columns.
+    pub(crate) fn columns(self, range: Range<usize>) -> Self {
+        assert!(range.end <= self.columns, "columns {range:?} of {}", self.columns);
+        let (rows, columns) = (self.rows, range.len());
+        let length = match (rows, columns) {
+            (0, _) | (_, 0) => 0,
+            _ => (rows - 1) * self.row_stride + (columns - 1) * self.column_stride + 1,
+        };
+        let start = if length > 0 { range.start * self.column_stride } else { 0 };
+        Self { values: &self.values[start..][..length], rows, columns, ..self }
     }
 
     /// The transpose.
@@ -143,8 +160,8 @@ fn multiply_f32(lhs: Matrix, rhs: Matrix, accumulate: bool, out: &mut [f32]) {
     }
     let _span = SITE.span();
     profile::count(&SITE, m * n * k);
-    // SAFETY: `Matrix` is only built by `new` and `t`, or from one, so its strides reach exactly the `rows * columns`
-    // values it borrows; `out` holds `m * n` values, is reached through strides `n` and 1, and cannot overlap what `lhs`
+    // SAFETY: `Matrix` is only built by `new`, or from one by `t`, `rows` and `columns`, which cut the values behind the last
+    // one that its strides reach, so that they reach none beyond; `out` holds `m * n` values, is reached through strides `n` and 1, and cannot overlap what `lhs`
     // and `rhs` borrow shared. f32 is a type that gemm supports.
     unsafe {
         gemm::gemm(
@@ -207,6 +224,24 @@ mod tests {
         assert_eq!(out, [5.0 + 5.0, 9.0 + 9.5, 14.0 + 11.0, 16.5 + 20.0]);
         product(PLAIN, Matrix::new(&a, 3, 2).t(), Matrix::new(&b, 3, 2), false, &mut out);
         assert_eq!(out, [7.0, 15.5, 10.0, 18.0]);
+    }
+
+    #[test]
+    fn parts_of_a_matrix_are_multiplied_where_they_lie() {
+        let values: Vec<f32> = (0..35).map(|i| (i * i % 11) as f32).collect();
+        let (whole, weights) = (Matrix::new(&values, 5, 7), [1.0, 10.0, 100.0]);
+        let weighted =
+            |at: [usize; 3]| -> f32 { at.iter().zip(weights).map(|(&at, weight)| weight * values[at]).sum() };
+        let sums = |part| {
+            let mut sums = [0.0; 2];
+            product(PLAIN, part, Matrix::new(&weights, 3, 1), false, &mut sums);
+            sums
+        };
+        let expected = [[9, 10, 11], [16, 17, 18]].map(weighted);
+        assert_eq!(sums(whole.rows(1..3).columns(2..5)), expected);
+        assert_eq!(sums(whole.columns(2..5).rows(1..3)), expected);
+        assert_eq!(sums(whole.t().rows(5..7).columns(2..5)), [[19, 26, 33], [20, 27, 34]].map(weighted));
+        assert!(whole.rows(5..5).columns(3..7).values.is_empty());
     }
 
     #[test]

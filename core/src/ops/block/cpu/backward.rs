@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use super::{Call, Factors, Flavour, Gradients, Saved, Shape, Weights, mean_norm, scale_of_response};
+use super::{Call, Factors, Flavour, Gradients, Saved, Shape, Weights, mean_norm, panels, scale_of_response};
 use crate::{
     ops::{block::depthwise::turned, parallel::zero, scratch::Buffer},
     simd::{self, Compute, Factor, Matrix, multiply, product},
@@ -24,6 +24,9 @@ pub(in crate::ops::block) fn backward(
     mut gradients: Gradients,
 ) {
     let call = Call::new(compute, shape, weights, drop);
+    if panels::suit(&call) {
+        return panels::backward(&call, x, saved, grad_out, grad_x, &mut gradients);
+    }
     let values = call.rows() * shape.channels;
     let turned = turned(weights.depthwise, shape.channels);
     let expand = call.factor(call.expand());
@@ -283,7 +286,7 @@ impl<'a> Part<'a> {
 }
 
 /// The gradient of a group's output with the drop path's scales; `own` is room for it.
-fn scaled<'a>(call: &Call, group: &Range<usize>, grad_out: &'a [f32], own: &'a mut Buffer) -> &'a [f32] {
+pub(super) fn scaled<'a>(call: &Call, group: &Range<usize>, grad_out: &'a [f32], own: &'a mut Buffer) -> &'a [f32] {
     if call.drop.is_none() {
         return grad_out;
     }
@@ -298,7 +301,7 @@ fn scaled<'a>(call: &Call, group: &Range<usize>, grad_out: &'a [f32], own: &'a m
 
 /// GRN's backward pass for one sample: from `t_c = sum_r du a` the gradient of `gamma` (added), and
 /// `pull_c = ds_c / s_c`, by which `a` enters `da`.
-fn response_backward(call: &Call, s: &[f32], t: &[f32], grad_gamma: &mut [f32], pull: &mut [f32]) {
+pub(super) fn response_backward(call: &Call, s: &[f32], t: &[f32], grad_gamma: &mut [f32], pull: &mut [f32]) {
     let mean = mean_norm(s);
     let gamma = call.weights.gamma;
     let weighted = s.iter().zip(t).zip(gamma).map(|((&s, &t), &gamma)| f64::from(gamma) * f64::from(t) * f64::from(s));

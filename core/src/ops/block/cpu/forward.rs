@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::{Call, Factors, Saved, Shape, Weights, scale_of_response};
+use super::{Call, Factors, Saved, Shape, Weights, panels, scale_of_response};
 use crate::{
     ops::{parallel::split, scratch::Buffer},
     simd::{self, Compute, Factor, Matrix, multiply},
@@ -35,6 +35,12 @@ pub(in crate::ops::block) fn forward(
         saved.s = Buffer::new(shape.samples * hidden);
         saved
     });
+    if panels::suit(&call) {
+        let (mut own_y, mut own_s) = (Buffer::default(), Buffer::default());
+        let y = or_own(&mut saved.y, &mut own_y, x.len());
+        let s = or_own(&mut saved.s, &mut own_s, shape.samples * hidden);
+        return panels::forward(&call, x, out, y, s);
+    }
     let factors = Factors { expand: call.factor(call.expand()), project: call.factor(call.project(&call.project)) };
     let groups = call.plan.all_groups();
     let outs = split(out, &groups, rows * channels);

@@ -17,6 +17,7 @@ use crate::{
 
 mod backward;
 mod forward;
+mod panels;
 
 pub(super) use backward::backward;
 pub(super) use forward::forward;

@@ -1,0 +1,295 @@
+//! The block by panels of its hidden features: for few rows under large matrices.
+//!
+//! Cut by samples, every thread would read all of both matrices for a handful of rows, and have gradients of its own as
+//! large as they are. Here a thread has all rows and some columns: it reads its part of the matrices once, and what GRN sums
+//! over a sample's rows lies in one panel.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::{
+    Call, Gradients, Saved, Shape,
+    backward::{response_backward, scaled},
+    scale_of_response,
+};
+use crate::{
+    ops::{
+        block::depthwise::turned,
+        parallel::{LARGE, Plan, add_all, ranges, split, zero},
+        scratch::Buffer,
+    },
+    simd::{self, Compute, Matrix, multiply, product},
+};
+
+/// Panels of hidden features, and of channels.
+const HIDDEN: usize = 8;
+const CHANNELS: usize = 4;
+
+/// Values of a matrix that is large: a quarter of a core's second cache.
+const MATRIX: usize = 1 << 17;
+
+/// Rows of a batch, at most, that are few.
+const ROWS: usize = 1024;
+
+/// Whether a call is worked on in panels.
+pub(super) fn suit(call: &Call) -> bool {
+    let (channels, hidden) = (call.shape.channels, call.shape.hidden);
+    let rows = call.shape.samples * call.rows();
+    call.grn() && !call.large() && channels * hidden >= MATRIX && (1..=ROWS).contains(&rows)
+}
+
+/// Cuts columns, at whole cache lines.
+fn cut(columns: usize, panels: usize) -> Vec<Range<usize>> {
+    ranges(0..columns, columns.div_ceil(panels).next_multiple_of(16)).collect()
+}
+
+/// A whole batch, and how its hidden features are cut.
+struct Batch<'a> {
+    call: &'a Call<'a>,
+    /// Rows of all samples.
+    rows: usize,
+    panels: Vec<Range<usize>>,
+}
+
+// Buffers go back to the thread that drops them: those that outlive a parallel pass are made outside of it.
+impl<'a> Batch<'a> {
+    fn new(call: &'a Call) -> Self {
+        Self { call, rows: call.shape.samples * call.rows(), panels: cut(call.shape.hidden, HIDDEN) }
+    }
+
+    /// A buffer for `rows` rows of each panel.
+    fn buffers(&self, rows: usize) -> Vec<Buffer> {
+        self.panels.iter().map(|panel| Buffer::new(rows * panel.len())).collect()
+    }
+
+    /// A matrix of all rows.
+    fn matrix<'b>(&self, values: &'b [f32]) -> Matrix<'b> {
+        Matrix::new(values, self.rows, values.len() / self.rows)
+    }
+
+    /// A panel's columns of `[N, F]`.
+    fn columns<'b>(&self, all: &'b [f32], panel: &Range<usize>) -> impl Iterator<Item = &'b [f32]> + use<'b> {
+        let panel = panel.clone();
+        all.chunks_exact(self.call.shape.hidden).map(move |all| &all[panel.clone()])
+    }
+
+    /// Panels of `[N, F]` side by side.
+    fn join<'b>(&self, parts: impl IntoIterator<Item = &'b Buffer>, all: &mut [f32]) {
+        for (panel, part) in self.panels.iter().zip(parts) {
+            for (all, part) in all.chunks_exact_mut(self.call.shape.hidden).zip(part.chunks_exact(panel.len())) {
+                all[panel.clone()].copy_from_slice(part);
+            }
+        }
+    }
+
+    /// `out [R, C]`, the sum over panels of `left * right(panel)`; `right` cuts its matrix to some of the channels.
+    fn reduce<'b>(
+        &self,
+        left: &[Buffer],
+        right: impl Fn(&Range<usize>, &Range<usize>) -> Matrix<'b> + Sync,
+        out: &mut [f32],
+    ) {
+        let channels = self.call.shape.channels;
+        let with_buffer = |narrow: Range<usize>| (Buffer::new(self.rows * narrow.len()), narrow);
+        let mut parts: Vec<_> = cut(channels, CHANNELS).into_iter().map(with_buffer).collect();
+        parts.par_iter_mut().with_max_len(1).for_each(|(part, narrow)| {
+            for (index, (panel, left)) in self.panels.iter().zip(left).enumerate() {
+                multiply(self.matrix(left), &self.call.factor(right(panel, narrow)), index > 0, part);
+            }
+        });
+        out.par_chunks_exact_mut(channels).with_min_len(32).enumerate().for_each(|(row, out)| {
+            for (part, narrow) in &parts {
+                out[narrow.clone()].copy_from_slice(&part[row * narrow.len()..][..narrow.len()]);
+            }
+        });
+    }
+
+    /// `1 + gamma n` of all samples.
+    fn scale(&self, s: &[f32]) -> Buffer {
+        let (mut scale, hidden) = (Buffer::new(s.len()), self.call.shape.hidden);
+        for (s, scale) in s.chunks_exact(hidden).zip(scale.chunks_exact_mut(hidden)) {
+            scale_of_response(self.call, s, scale);
+        }
+        scale
+    }
+
+    /// Scales the samples of a panel of `a`.
+    fn scale_panel(&self, panel: &Range<usize>, scale: &[f32], a: &mut [f32]) {
+        let samples = a.chunks_exact_mut(self.call.rows() * panel.len());
+        for (a, scale) in samples.zip(self.columns(scale, panel)) {
+            simd::scale_columns(self.call.compute.level, a, scale);
+        }
+    }
+}
+
+/// `out` from `x`; `y [N, R, C]` and `s [N, F]` are written too.
+pub(super) fn forward(call: &Call, x: &[f32], out: &mut [f32], y: &mut [f32], s: &mut [f32]) {
+    let batch = Batch::new(call);
+    let (level, values) = (call.compute.level, call.rows() * call.shape.channels);
+    let mut z = Buffer::new(y.len());
+    let samples = y.par_chunks_exact_mut(values).zip(z.par_chunks_exact_mut(values)).zip(x.par_chunks_exact(values));
+    samples.enumerate().with_max_len(1).for_each(|(sample, ((y, z), x))| {
+        simd::fill_rows(y, call.weights.depthwise_bias);
+        call.convolve(&mut call.depthwise(), &(sample..sample + 1), x, call.weights.depthwise, y);
+        call.norm(y, z);
+    });
+    let (mut a, mut norms) = (batch.buffers(batch.rows), batch.buffers(call.shape.samples));
+    let panels = batch.panels.par_iter().zip(&mut a).zip(&mut norms).with_max_len(1);
+    panels.for_each(|((panel, a), s)| {
+        multiply(batch.matrix(&z), &call.factor(call.expand().columns(panel.clone())), false, a);
+        s.fill(0.0);
+        for (a, s) in a.chunks_exact_mut(call.rows() * panel.len()).zip(s.chunks_exact_mut(panel.len())) {
+            simd::bias_gelu(level, a, &call.weights.expand_bias[panel.clone()], s);
+        }
+        s.iter_mut().for_each(|s| *s = s.sqrt());
+    });
+    batch.join(&norms, s);
+    let scale = batch.scale(s);
+    batch.panels.par_iter().zip(&mut a).with_max_len(1).for_each(|(panel, a)| batch.scale_panel(panel, &scale, a));
+    let project = call.project(&call.project);
+    batch.reduce(&a, |panel, narrow| project.rows(panel.clone()).columns(narrow.clone()), out);
+    let samples = out.par_chunks_exact_mut(values).zip(x.par_chunks_exact(values));
+    samples.enumerate().for_each(|(sample, (out, x))| match call.drop(sample) {
+        0.0 => out.copy_from_slice(x),
+        drop => simd::residual(level, x, &call.project_bias, drop, out),
+    });
+}
+
+/// A panel in the backward pass, and its part of the gradients.
+struct Panel<'a> {
+    columns: Range<usize>,
+    a: Buffer,
+    /// The derivative of GELU at `h`.
+    slope: Buffer,
+    /// `sum_r du a` of every sample, `[N, width]`.
+    t: Buffer,
+    /// The gradient of `W1`, `[C, width]`.
+    expand: Buffer,
+    expand_bias: &'a mut [f32],
+    beta: &'a mut [f32],
+    project: &'a mut [f32],
+}
+
+/// Adds all gradients.
+pub(super) fn backward(
+    call: &Call,
+    x: &[f32],
+    saved: &Saved,
+    grad_out: &[f32],
+    grad_x: &mut [f32],
+    gradients: &mut Gradients,
+) {
+    let batch = Batch::new(call);
+    let Shape { samples, channels, hidden, .. } = *call.shape;
+    let (level, values) = (call.compute.level, call.rows() * channels);
+    let (mut z, mut own) = (Buffer::new(x.len()), Buffer::default());
+    z.par_chunks_exact_mut(values).zip(saved.y.par_chunks_exact(values)).for_each(|(z, y)| call.norm(y, z));
+    let grad = scaled(call, &(0..samples), grad_out, &mut own);
+    let mut sum = Buffer::zeros(channels);
+    simd::add_columns(level, grad, &mut sum);
+    simd::add(gradients.project_bias, &sum);
+
+    let width = batch.panels[0].len();
+    let parts = gradients.expand_bias.chunks_mut(width).zip(gradients.beta.chunks_mut(width));
+    let parts = parts.zip(gradients.project.chunks_mut(width * channels)).zip(&batch.panels);
+    let mut panels: Vec<_> = parts
+        .map(|(((expand_bias, beta), project), columns)| {
+            let [a, slope] = [(); 2].map(|()| Buffer::new(batch.rows * columns.len()));
+            let (t, expand) = (Buffer::zeros(samples * columns.len()), Buffer::new(channels * columns.len()));
+            Panel { columns: columns.clone(), a, slope, t, expand, expand_bias, beta, project }
+        })
+        .collect();
+    // The gradient of `u`, then that of `h`.
+    let mut grads = batch.buffers(batch.rows);
+    panels.par_iter_mut().zip(&mut grads).with_max_len(1).for_each(|(panel, grad_u)| {
+        let columns = panel.columns.clone();
+        multiply(batch.matrix(&z), &call.factor(call.expand().columns(columns.clone())), false, &mut panel.slope);
+        simd::bias_gelu_with_derivative(
+            level,
+            &mut panel.slope,
+            &call.weights.expand_bias[columns.clone()],
+            &mut panel.a,
+        );
+        let project = call.project(call.weights.project).rows(columns.clone());
+        multiply(batch.matrix(grad), &call.factor(project.t()), false, grad_u);
+        let one = call.rows() * columns.len();
+        let samples =
+            panel.a.chunks_exact(one).zip(grad_u.chunks_exact(one)).zip(panel.t.chunks_exact_mut(columns.len()));
+        samples.for_each(|((a, grad_u), t)| simd::add_column_products(level, grad_u, a, t));
+    });
+
+    let [mut t, mut pull] = [(); 2].map(|()| Buffer::new(samples * hidden));
+    batch.join(panels.iter().map(|panel| &panel.t), &mut t);
+    let each = saved.s.chunks_exact(hidden).zip(t.chunks_exact(hidden)).zip(pull.chunks_exact_mut(hidden));
+    each.for_each(|((s, t), pull)| response_backward(call, s, t, gradients.gamma, pull));
+    let scale = batch.scale(&saved.s);
+
+    panels.par_iter_mut().zip(&mut grads).with_max_len(1).for_each(|(panel, grad_h)| {
+        let (columns, one) = (panel.columns.clone(), call.rows() * panel.columns.len());
+        let each = panel.a.chunks_exact(one).zip(panel.slope.chunks_exact(one)).zip(grad_h.chunks_exact_mut(one));
+        let features = batch.columns(&scale, &columns).zip(batch.columns(&pull, &columns));
+        for (((a, slope), grad), (scale, pull)) in each.zip(features) {
+            simd::activation_backward(level, a, slope, scale, pull, grad, panel.expand_bias);
+        }
+        batch.scale_panel(&columns, &scale, &mut panel.a);
+        product(call.compute, batch.matrix(&panel.a).t(), batch.matrix(grad), true, panel.project);
+        let project = call.project(call.weights.project).rows(columns.clone());
+        product(Compute::exact(level), project, Matrix::new(&sum, channels, 1), true, panel.beta);
+        simd::add_scaled_rows(level, &call.weights.beta[columns], &sum, channels, panel.project);
+        product(call.compute, batch.matrix(&z).t(), batch.matrix(grad_h), false, &mut panel.expand);
+    });
+    gradients.expand.par_chunks_exact_mut(hidden).with_min_len(8).enumerate().for_each(|(row, expand)| {
+        for Panel { columns, expand: part, .. } in &panels {
+            simd::add(&mut expand[columns.clone()], &part[row * columns.len()..][..columns.len()]);
+        }
+    });
+    drop(panels);
+
+    let (mut grad_y, expand) = (z, call.expand());
+    batch.reduce(&grads, |panel, narrow| expand.rows(narrow.clone()).columns(panel.clone()).t(), &mut grad_y);
+    drop(grads);
+    before(call, x, &saved.y, grad_out, &mut grad_y, grad_x, gradients);
+}
+
+/// From the gradient of `z`, which becomes that of `y`, to those of `x` and of the parameters before `z`.
+fn before(
+    call: &Call,
+    x: &[f32],
+    y: &[f32],
+    grad_out: &[f32],
+    grad_y: &mut [f32],
+    grad_x: &mut [f32],
+    gradients: &mut Gradients,
+) {
+    let Shape { samples, channels, kernel, .. } = *call.shape;
+    let (level, values) = (call.compute.level, call.rows() * channels);
+    let turned = turned(call.weights.depthwise, channels);
+    // Samples have few rows: a chunk may be a single one.
+    let plan = Plan::new(samples, LARGE, 0);
+    let mut grads: Vec<_> = plan.chunks().iter().map(|_| Buffer::new((kernel * kernel + 3) * channels)).collect();
+    let ys = split(grad_y, &plan.chunks(), values);
+    let xs = split(grad_x, &plan.chunks(), values);
+    let jobs: Vec<_> = plan.chunks().into_iter().zip(ys).zip(xs).zip(&mut grads).collect();
+    jobs.into_par_iter().with_max_len(1).for_each(|(((chunk, grad_y), grad_x), grads)| {
+        zero(grads);
+        let (depthwise, rest) = grads.split_at_mut(kernel * kernel * channels);
+        let (bias, norm) = rest.split_at_mut(channels);
+        let (norm, norm_bias) = norm.split_at_mut(channels);
+        let here = chunk.start * values..chunk.end * values;
+        simd::add(grad_x, &grad_out[here.clone()]);
+        simd::layer_norm_backward(level, &y[here.clone()], call.weights.norm, grad_y, norm, norm_bias);
+        simd::add_columns(level, grad_y, bias);
+        let mut conv = call.depthwise();
+        call.convolve(&mut conv, &chunk, grad_y, &turned, grad_x);
+        for (sample, (x, grad)) in chunk.zip(x[here].chunks_exact(values).zip(grad_y.chunks_exact(values))) {
+            conv.read(&call.shape.cells, sample);
+            conv.add_weight_gradient(level, x, grad, depthwise);
+        }
+    });
+    let taps = kernel * kernel * channels;
+    add_all(gradients.depthwise, &grads, 0);
+    add_all(gradients.depthwise_bias, &grads, taps);
+    add_all(gradients.norm, &grads, taps + channels);
+    add_all(gradients.norm_bias, &grads, taps + 2 * channels);
+}
