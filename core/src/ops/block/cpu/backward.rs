@@ -5,9 +5,15 @@
 
 use std::ops::Range;
 
-use super::{Call, Factors, Flavour, Gradients, Saved, Shape, Weights, mean_norm, panels, scale_of_response};
+use rayon::prelude::*;
+
+use super::{Call, Factors, Gradients, Saved, Shape, Weights, mean_norm, panels, scale_of_response};
 use crate::{
-    ops::{block::depthwise::turned, parallel::zero, scratch::Buffer},
+    ops::{
+        block::depthwise::turned,
+        parallel::{TILE, add_all, ranges, zero},
+        scratch::Buffer,
+    },
     simd::{self, Compute, Factor, Matrix, multiply, product},
 };
 
@@ -62,31 +68,38 @@ pub(in crate::ops::block) fn backward(
         }
         if first || values == 0 {
             zero(flat);
-        } else {
-            finish(&call, &mut gradients);
+        } else if !call.grn() {
+            unscale(&call, &mut gradients);
         }
     });
     gradients.add(&parts);
+    if call.grn() {
+        let mut sum = Buffer::zeros(shape.channels);
+        add_all(&mut sum, &parts, shape.parameters() - shape.channels);
+        let features = ranges(0..shape.hidden, TILE);
+        let parts = gradients.beta.chunks_mut(TILE).zip(gradients.project.chunks_mut(TILE * shape.channels));
+        let jobs: Vec<_> = features.zip(parts).collect();
+        jobs.into_par_iter().for_each(|(features, (beta, project))| shift(&call, features, &sum, beta, project));
+    }
 }
 
-/// What is the same for all samples of a chunk: until here `project` holds `a^T g` (V2: of the scaled `a`) and
-/// `project_bias` holds `sum g`, with `g` the gradient of the branch before V1's scale.
-fn finish(call: &Call, gradients: &mut Gradients) {
-    let (level, weights, channels) = (call.compute.level, call.weights, call.shape.channels);
-    let sum = &mut *gradients.project_bias;
-    match call.shape.flavour {
-        Flavour::V2 => {
-            let weight = Matrix::new(weights.project, call.shape.hidden, channels);
-            product(Compute::exact(level), weight, Matrix::new(sum, channels, 1), true, gradients.beta);
-            simd::add_scaled_rows(level, weights.beta, sum, channels, gradients.project);
-        }
-        Flavour::V1 => {
-            simd::add_column_products(level, weights.project, gradients.project, gradients.gamma);
-            simd::add_column_products(level, weights.project_bias, sum, gradients.gamma);
-            simd::scale_columns(level, gradients.project, weights.gamma);
-            simd::scale_columns(level, sum, weights.gamma);
-        }
-    }
+/// What GRN's shift adds to its own gradient and to that of `W2`, from `sum g` over all rows, `g` the gradient of the branch;
+/// for some of the features.
+pub(super) fn shift(call: &Call, features: Range<usize>, sum: &[f32], beta: &mut [f32], project: &mut [f32]) {
+    let (level, channels) = (call.compute.level, call.shape.channels);
+    let weight = call.project(call.weights.project).rows(features.clone());
+    product(Compute::exact(level), weight, Matrix::new(sum, channels, 1), true, beta);
+    simd::add_scaled_rows(level, &call.weights.beta[features], sum, channels, project);
+}
+
+/// V1's scale, the same for all samples of a chunk: until here `project` holds `a^T g` and `project_bias` holds `sum g`,
+/// with `g` the gradient of the branch before it.
+fn unscale(call: &Call, gradients: &mut Gradients) {
+    let (level, weights, sum) = (call.compute.level, call.weights, &mut *gradients.project_bias);
+    simd::add_column_products(level, weights.project, gradients.project, gradients.gamma);
+    simd::add_column_products(level, weights.project_bias, sum, gradients.gamma);
+    simd::scale_columns(level, gradients.project, weights.gamma);
+    simd::scale_columns(level, sum, weights.gamma);
 }
 
 /// How the gradient passes GRN, for each sample and feature of a group: `da = scale * du + pull * a`.

@@ -42,6 +42,7 @@ pub(in crate::ops::block) fn forward(
         return panels::forward(&call, x, out, y, s);
     }
     let factors = Factors { expand: call.factor(call.expand()), project: call.factor(call.project(&call.project)) };
+    let project_bias = call.project_bias();
     let groups = call.plan.all_groups();
     let outs = split(out, &groups, rows * channels);
     let ys = split(&mut saved.y, &groups, rows * channels);
@@ -50,11 +51,11 @@ pub(in crate::ops::block) fn forward(
     let jobs: Vec<_> = groups.into_iter().zip(parts).collect();
     jobs.into_par_iter().with_max_len(1).for_each(|(group, ((out, y), s))| {
         let x = &x[group.start * rows * channels..][..out.len()];
-        forward_group(&call, &factors, x, Forward { group, out, y, s });
+        forward_group(&call, &factors, &project_bias, x, Forward { group, out, y, s });
     });
 }
 
-fn forward_group(call: &Call, factors: &Factors, x: &[f32], job: Forward) {
+fn forward_group(call: &Call, factors: &Factors, project_bias: &[f32], x: &[f32], job: Forward) {
     let Forward { group, out, y, s } = job;
     if call.dropped(&group) {
         out.copy_from_slice(x);
@@ -69,7 +70,7 @@ fn forward_group(call: &Call, factors: &Factors, x: &[f32], job: Forward) {
     simd::fill_rows(y, call.weights.depthwise_bias);
     call.convolve(&mut call.depthwise(), &group, x, call.weights.depthwise, y);
     hidden_features(call, &factors.expand, &group, y, &mut a, s);
-    project(call, &factors.project, &group, x, &mut a, s, out);
+    project(call, (&factors.project, project_bias), &group, x, &mut a, s, out);
 }
 
 /// `slice`, or if it is empty a buffer of `length` values.
@@ -105,7 +106,15 @@ fn hidden_features(call: &Call, expand: &Factor, group: &Range<usize>, y: &[f32]
 }
 
 /// The second pointwise layer and the residual: `a` to `out`. Leaves small samples' `a` scaled.
-fn project(call: &Call, weight: &Factor, group: &Range<usize>, x: &[f32], a: &mut [f32], s: &[f32], out: &mut [f32]) {
+fn project(
+    call: &Call,
+    (weight, bias): (&Factor, &[f32]),
+    group: &Range<usize>,
+    x: &[f32],
+    a: &mut [f32],
+    s: &[f32],
+    out: &mut [f32],
+) {
     let (level, channels, hidden) = (call.compute.level, call.shape.channels, call.shape.hidden);
     let folded = fold(call, s);
     let folded = folded.as_ref().map(|folded| call.factor(call.project(folded)));
@@ -125,7 +134,7 @@ fn project(call: &Call, weight: &Factor, group: &Range<usize>, x: &[f32], a: &mu
         for (sample, rows) in call.samples_of(&tile) {
             let values = rows.start * channels..rows.end * channels;
             let drop = call.drop(group.start + sample);
-            simd::residual(level, &x[values.clone()], &call.project_bias, drop, &mut out[values]);
+            simd::residual(level, &x[values.clone()], bias, drop, &mut out[values]);
         }
     }
 }

@@ -31,29 +31,31 @@ struct Call<'a> {
     plan: Plan,
     /// `W2`, for V1 with its columns scaled.
     project: Cow<'a, [f32]>,
-    /// `b2`, for V2 with `beta W2` added, for V1 scaled.
-    project_bias: Buffer,
 }
 
 impl<'a> Call<'a> {
     fn new(compute: Compute, shape: &'a Shape, weights: &'a Weights, drop: Option<&'a [f32]>) -> Self {
-        let level = compute.level;
         let mut project = Cow::Borrowed(weights.project);
-        let mut project_bias = Buffer::new(weights.project_bias.len());
-        project_bias.copy_from_slice(weights.project_bias);
-        match shape.flavour {
-            Flavour::V1 => {
-                simd::scale_columns(level, project.to_mut(), weights.gamma);
-                simd::scale_columns(level, &mut project_bias, weights.gamma);
-            }
-            Flavour::V2 => {
-                let beta = Matrix::new(weights.beta, 1, shape.hidden);
-                let weight = Matrix::new(weights.project, shape.hidden, shape.channels);
-                product(Compute::exact(level), beta, weight, true, &mut project_bias);
-            }
+        if shape.flavour == Flavour::V1 {
+            simd::scale_columns(compute.level, project.to_mut(), weights.gamma);
         }
         let plan = Plan::new(shape.samples, shape.cells.rows(), shape.parameters());
-        Self { compute, shape, weights, drop, plan, project, project_bias }
+        Self { compute, shape, weights, drop, plan, project }
+    }
+
+    /// `b2`, for V2 with `beta W2` added, for V1 scaled.
+    fn project_bias(&self) -> Buffer {
+        let (shape, weights, level) = (self.shape, self.weights, self.compute.level);
+        let mut bias = Buffer::new(shape.channels);
+        bias.copy_from_slice(weights.project_bias);
+        match shape.flavour {
+            Flavour::V1 => simd::scale_columns(level, &mut bias, weights.gamma),
+            Flavour::V2 => {
+                let beta = Matrix::new(weights.beta, 1, shape.hidden);
+                product(Compute::exact(level), beta, self.project(weights.project), true, &mut bias);
+            }
+        }
+        bias
     }
 
     fn rows(&self) -> usize {

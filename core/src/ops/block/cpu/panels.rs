@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 use super::{
     Call, Gradients, Saved, Shape,
-    backward::{response_backward, scaled},
+    backward::{response_backward, scaled, shift},
     scale_of_response,
 };
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
         parallel::{LARGE, Plan, add_all, ranges, split, zero},
         scratch::Buffer,
     },
-    simd::{self, Compute, Matrix, multiply, product},
+    simd::{self, Matrix, multiply, product},
 };
 
 /// Panels of hidden features, and of channels.
@@ -125,7 +125,7 @@ impl<'a> Batch<'a> {
 
 /// `out` from `x`; `y [N, R, C]` and `s [N, F]` are written too.
 pub(super) fn forward(call: &Call, x: &[f32], out: &mut [f32], y: &mut [f32], s: &mut [f32]) {
-    let batch = Batch::new(call);
+    let (batch, project_bias) = (Batch::new(call), call.project_bias());
     let (level, values) = (call.compute.level, call.rows() * call.shape.channels);
     let mut z = Buffer::new(y.len());
     let samples = y.par_chunks_exact_mut(values).zip(z.par_chunks_exact_mut(values)).zip(x.par_chunks_exact(values));
@@ -152,7 +152,7 @@ pub(super) fn forward(call: &Call, x: &[f32], out: &mut [f32], y: &mut [f32], s:
     let samples = out.par_chunks_exact_mut(values).zip(x.par_chunks_exact(values));
     samples.enumerate().for_each(|(sample, (out, x))| match call.drop(sample) {
         0.0 => out.copy_from_slice(x),
-        drop => simd::residual(level, x, &call.project_bias, drop, out),
+        drop => simd::residual(level, x, &project_bias, drop, out),
     });
 }
 
@@ -234,9 +234,7 @@ pub(super) fn backward(
         }
         batch.scale_panel(&columns, &scale, &mut panel.a);
         product(call.compute, batch.matrix(&panel.a).t(), batch.matrix(grad), true, panel.project);
-        let project = call.project(call.weights.project).rows(columns.clone());
-        product(Compute::exact(level), project, Matrix::new(&sum, channels, 1), true, panel.beta);
-        simd::add_scaled_rows(level, &call.weights.beta[columns], &sum, channels, panel.project);
+        shift(call, columns, &sum, panel.beta, panel.project);
         product(call.compute, batch.matrix(&z).t(), batch.matrix(grad_h), false, &mut panel.expand);
     });
     gradients.expand.par_chunks_exact_mut(hidden).with_min_len(8).enumerate().for_each(|(row, expand)| {
