@@ -15,6 +15,9 @@ pub enum Level {
     /// x86-64-v4: AVX-512.
     #[cfg(target_arch = "x86_64")]
     V4(pulp::x86::V4),
+    /// NEON, with FMA.
+    #[cfg(target_arch = "aarch64")]
+    Neon(pulp::aarch64::Neon),
 }
 
 /// The name of a level that is unknown, or that this machine lacks.
@@ -36,7 +39,7 @@ pub struct ForceLevelError {
 static CURRENT: OnceLock<Level> = OnceLock::new();
 
 impl Level {
-    /// The environment variable that forces a level: `scalar`, `v3` or `v4`.
+    /// The environment variable that forces a level: `scalar`, `v3` or `v4`, on AArch64 `scalar` or `neon`.
     pub const VARIABLE: &'static str = "CONVNEXT_LEVEL";
 
     /// The best level of this machine. Under miri, which knows no instruction sets, the scalar one.
@@ -52,6 +55,8 @@ impl Level {
             levels.extend(pulp::x86::V3::try_new().map(Self::V3));
             levels.extend(pulp::x86::V4::try_new().map(Self::V4));
         }
+        #[cfg(all(target_arch = "aarch64", not(miri)))]
+        levels.extend(pulp::aarch64::Neon::try_new().map(Self::Neon));
         levels
     }
 
@@ -81,6 +86,8 @@ impl Level {
             Self::V3(_) => "v3",
             #[cfg(target_arch = "x86_64")]
             Self::V4(_) => "v4",
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(_) => "neon",
         }
     }
 
@@ -124,6 +131,8 @@ impl Level {
             Self::V3(simd) => pulp::Simd::vectorize(simd, operation),
             #[cfg(target_arch = "x86_64")]
             Self::V4(simd) => pulp::Simd::vectorize(simd, operation),
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(simd) => pulp::Simd::vectorize(simd, operation),
         }
     }
 
@@ -137,6 +146,8 @@ impl Level {
             Self::V3(simd) => pulp::Simd::vectorize(simd, Call { input, function: fused }),
             #[cfg(target_arch = "x86_64")]
             Self::V4(simd) => pulp::Simd::vectorize(simd, Call { input, function: fused }),
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(simd) => pulp::Simd::vectorize(simd, Call { input, function: fused }),
         }
     }
 }
