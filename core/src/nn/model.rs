@@ -43,7 +43,7 @@ pub trait Flat {
     /// Moves new parameters in, one buffer for every tensor of the layout.
     ///
     /// # Errors
-    /// When a buffer has another length than its tensor.
+    /// When there is another number of buffers, or one of another length than its tensor.
     fn replace(&mut self, values: Vec<Vec<f32>>) -> Result<(), Error>;
 }
 

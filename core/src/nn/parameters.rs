@@ -77,10 +77,10 @@ impl fmt::Debug for Reader {
     }
 }
 
-/// Moves new values of all parameters in, without a copy.
+/// Moves new values of all parameters in, without a copy, one buffer for every tensor of the [`layout`].
 ///
 /// # Errors
-/// When there is another number of values than the layout says.
+/// When there is another number of buffers, or one of another length than its tensor.
 pub fn replace<M: Collection>(model: &mut M, values: Vec<Vec<f32>>) -> Result<(), super::Error> {
     let (mut values, mut result) = (values.into_iter(), Ok(()));
     change(model, &mut |tensor| {
@@ -89,6 +89,9 @@ pub fn replace<M: Collection>(model: &mut M, values: Vec<Vec<f32>>) -> Result<()
             result = replaced;
         }
     });
+    if values.next().is_some() {
+        return Err(super::Error::WrongNumElements);
+    }
     result
 }
 

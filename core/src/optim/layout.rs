@@ -93,12 +93,6 @@ impl Layout {
         assert_eq!(flat.len(), self.len, "a flat buffer of another layout");
         self.get(name).map(|segment| &flat[segment.range.clone()])
     }
-
-    /// The tensor that element `at` belongs to.
-    pub fn at(&self, at: usize) -> Option<&Segment> {
-        let first = self.segments.partition_point(|segment| segment.range.end <= at);
-        self.segments.get(first)
-    }
 }
 
 #[cfg(test)]
@@ -110,8 +104,6 @@ mod tests {
         let layout = Layout::new([("a", vec![2, 3]), ("empty", vec![0]), ("b", vec![4])]).unwrap();
         assert_eq!(layout.len(), 10);
         assert_eq!(layout.get("b").unwrap().range, 6..10);
-        assert_eq!((layout.at(5).unwrap().name.as_str(), layout.at(6).unwrap().name.as_str()), ("a", "b"));
-        assert_eq!(layout.at(10), None);
         let flat: Vec<f32> = (0..10).map(|i| i as f32).collect();
         assert_eq!(layout.view(&flat, "b").unwrap(), [6.0, 7.0, 8.0, 9.0]);
     }

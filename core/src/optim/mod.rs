@@ -1,8 +1,8 @@
 //! The optimiser, on flat buffers or tensor by tensor.
 //!
-//! All parameters of a model lie in one `Vec<f32>` in a fixed order; a [`Layout`] says which range is which
-//! tensor. Gradients, moments and the moving average use the same layout, so that an update is one pass over
-//! memory, a checkpoint one copy, and the result the same bits for any number of threads.
+//! Moments and the moving average lie in one `Vec<f32>` each, the tensors in a fixed order; a [`Layout`] says which range
+//! is which. Parameters and gradients come as such buffers too ([`Optimizer::step`]) or as one buffer for each tensor
+//! ([`Optimizer::step_tensors`]). An update is one pass over memory, and its result the same bits for any number of threads.
 //!
 //! ```
 //! use convnext_core::optim::{AdamW, LayerDecay, Layout, Optimizer, Schedule, clip_scale, global_norm, rules};

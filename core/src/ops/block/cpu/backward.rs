@@ -60,11 +60,7 @@ pub(in crate::ops::block) fn backward(
             );
             simd::add_columns(call.compute.level, &grad_y, gradients.depthwise_bias);
             call.convolve(&mut conv, &group, &grad_y, &turned, grad_x);
-            let each = x[here].chunks_exact(values).zip(grad_y.chunks_exact(values));
-            for (sample, (x, grad)) in group.zip(each) {
-                conv.read(&shape.cells, sample);
-                conv.add_weight_gradient(call.compute.level, x, grad, gradients.depthwise);
-            }
+            call.add_weight_gradient(&mut conv, &group, &x[here], &grad_y, gradients.depthwise);
         }
         if first || values == 0 {
             zero(flat);

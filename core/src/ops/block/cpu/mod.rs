@@ -130,6 +130,22 @@ impl<'a> Call<'a> {
             conv.add(self.compute.level, x, weight, out);
         }
     }
+
+    /// Adds the gradient of the depthwise kernel over a group: `x` the input, `grad` the gradient of `y`.
+    fn add_weight_gradient(
+        &self,
+        conv: &mut Depthwise,
+        group: &Range<usize>,
+        x: &[f32],
+        grad: &[f32],
+        grad_weight: &mut [f32],
+    ) {
+        let values = self.rows() * self.shape.channels;
+        for ((sample, x), grad) in group.clone().zip(x.chunks_exact(values)).zip(grad.chunks_exact(values)) {
+            conv.read(&self.shape.cells, sample);
+            conv.add_weight_gradient(self.compute.level, x, grad, grad_weight);
+        }
+    }
 }
 
 /// The weights of both pointwise layers, for the forward pass or turned for the backward pass.

@@ -280,10 +280,7 @@ fn before(
         simd::add_columns(level, grad_y, bias);
         let mut conv = call.depthwise();
         call.convolve(&mut conv, &chunk, grad_y, &turned, grad_x);
-        for (sample, (x, grad)) in chunk.zip(x[here].chunks_exact(values).zip(grad_y.chunks_exact(values))) {
-            conv.read(&call.shape.cells, sample);
-            conv.add_weight_gradient(level, x, grad, depthwise);
-        }
+        call.add_weight_gradient(&mut conv, &chunk, &x[here], grad_y, depthwise);
     });
     let taps = kernel * kernel * channels;
     add_all(gradients.depthwise, &grads, 0);
