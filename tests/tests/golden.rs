@@ -97,7 +97,7 @@ fn pre_training_of_lopsided() {
     let predictions = model.predictions(&device, images.clone(), &visible).unwrap();
     let error = relative(&predictions, &golden.values("predictions"));
     assert!(error <= FORWARD, "predictions: {error:.2e}");
-    let (loss, tape) = model.step(&device, images, &visible, Gradients::leaky()).unwrap();
+    let (loss, tape) = model.step(&device, &images, &visible, Gradients::leaky()).unwrap();
     let error = relative(&[loss], &golden.values("loss"));
     assert!(error <= FORWARD, "loss: {error:.2e}");
     close(&layout, &gradients(&*model, tape), &golden.flat("gradients", &layout));
@@ -128,7 +128,7 @@ fn classifier(name: &str) {
     let error = relative(&logits, &golden.values("logits"));
     assert!(error <= FORWARD, "logits: {error:.2e}");
     let targets = golden.values("targets");
-    let (loss, tape) = model.step(&device, images, targets, samples, Gradients::leaky()).unwrap();
+    let (loss, tape) = model.step(&device, &images, targets, samples, Gradients::leaky()).unwrap();
     let error = relative(&[loss], &golden.values("loss"));
     assert!(error <= FORWARD, "loss: {error:.2e}");
     close(&layout, &gradients(&*model, tape), &golden.flat("gradients", &layout));

@@ -7,7 +7,10 @@ mod jobs;
 use std::path::PathBuf;
 
 use clap::ValueEnum;
-use convnext_core::{Entry, profile, simd::Level};
+use convnext_core::{
+    Entry, profile,
+    simd::{self, Level},
+};
 use convnext_pipeline::{device::Device, recipe::Precision};
 use serde::Serialize;
 
@@ -146,9 +149,16 @@ pub fn run(args: &Args, context: &Context<'_>) -> Outcome {
     if args.breakdown {
         profile::start();
     }
-    let mut times = (0..bench.steps).map(|_| step()).collect::<Outcome<Vec<f64>>>()?;
-    let breakdown = args.breakdown.then(|| Breakdown::of(bench.steps, &profile::stop()));
+    let (mut times, mut rates) = (Vec::new(), Vec::new());
+    for _ in 0..bench.steps {
+        if args.breakdown {
+            rates.push(simd::product_rate());
+        }
+        times.push(step()?);
+    }
     times.sort_by(f64::total_cmp);
+    rates.sort_by(f64::total_cmp);
+    let breakdown = args.breakdown.then(|| Breakdown::of(bench.steps, median(&rates), &profile::stop()));
     let report = Report::of(&bench, &times, breakdown);
     if args.json { output::json_line(&report) } else { output::text(&text(&report)) }
 }

@@ -133,7 +133,7 @@ fn autoencoder(emission: &Emission<'_>, fcmae: &FcmaePlan) -> TokenStream {
             fn step(
                 &self,
                 device: &::convnext_core::dfdx::tensor::Cpu,
-                images: ::std::vec::Vec<f32>,
+                images: &[f32],
                 visible: &::std::sync::Arc<::convnext_core::nn::Visibility>,
                 gradients: ::convnext_core::dfdx::tensor::Gradients<f32, ::convnext_core::dfdx::tensor::Cpu>,
             ) -> ::core::result::Result<

@@ -144,7 +144,7 @@ fn classifier(emission: &Emission<'_>) -> TokenStream {
             fn step(
                 &mut self,
                 device: &::convnext_core::dfdx::tensor::Cpu,
-                images: ::std::vec::Vec<f32>,
+                images: &[f32],
                 targets: ::std::vec::Vec<f32>,
                 samples: usize,
                 gradients: ::convnext_core::dfdx::tensor::Gradients<f32, ::convnext_core::dfdx::tensor::Cpu>,

@@ -131,7 +131,7 @@ fn classifier(names: &Names, declaration: &Declaration, classes: u64) -> TokenSt
             fn step(
                 &mut self,
                 _: &#cpu,
-                _: ::std::vec::Vec<f32>,
+                _: &[f32],
                 _: ::std::vec::Vec<f32>,
                 _: usize,
                 _: ::convnext_core::dfdx::tensor::Gradients<f32, #cpu>,
@@ -161,7 +161,7 @@ fn autoencoder(names: &Names, declaration: &Declaration) -> TokenStream {
             fn step(
                 &self,
                 _: &#cpu,
-                _: ::std::vec::Vec<f32>,
+                _: &[f32],
                 _: #visible,
                 _: ::convnext_core::dfdx::tensor::Gradients<f32, #cpu>,
             ) -> ::core::result::Result<(f32, ::convnext_core::dfdx::tensor::Gradients<f32, #cpu>), #error> {

@@ -88,7 +88,7 @@ pub trait ClassifierModule: Flat {
     fn step(
         &mut self,
         device: &Cpu,
-        images: Vec<f32>,
+        images: &[f32],
         targets: Vec<f32>,
         samples: usize,
         gradients: Gradients<f32, Cpu>,
@@ -120,7 +120,7 @@ pub trait AutoencoderModule: Flat {
     fn step(
         &self,
         device: &Cpu,
-        images: Vec<f32>,
+        images: &[f32],
         visible: &Arc<Visibility>,
         gradients: Gradients<f32, Cpu>,
     ) -> Result<(f32, Gradients<f32, Cpu>), Error>;

@@ -28,11 +28,9 @@ typed_module! {
     }
 }
 
-/// What the loss compares the predictions with.
+/// What the loss looks at.
 #[derive(Debug, Clone)]
 pub struct Target {
-    /// The images, `[N, H * S, W * S, C]`.
-    pub images: Vec<f32>,
     /// Which patches the encoder saw; the others are in the loss.
     pub visible: Arc<Visibility>,
     /// Side of a cell in pixels, `S`.
@@ -63,13 +61,14 @@ fn weights(parameters: &[Buffer]) -> Weights<'_> {
 }
 
 impl<const H: usize, const W: usize, const DEC: usize, const OUT: usize> Prediction<H, W, DEC, OUT> {
-    /// The masked mean squared error of the predictions from `features`; only removed patches are computed.
+    /// The masked mean squared error of the predictions from `features` against `images [N, H * S, W * S, C]`; only removed
+    /// patches are computed.
     pub fn try_loss<B: Dim, T: Tape<f32, Cpu>>(
         &self,
         features: Tensor<(B, Const<H>, Const<W>, Const<DEC>), f32, Cpu, T>,
+        images: &[f32],
         target: Target,
     ) -> Result<Tensor<Rank0, f32, Cpu, T>, Error> {
-        let target = Arc::new(target);
         let kept = target.clone();
         record(
             features,
@@ -79,8 +78,7 @@ impl<const H: usize, const W: usize, const DEC: usize, const OUT: usize> Predict
             |features, parameters, out, keep| {
                 let mut saved = Saved::default();
                 let saving = keep.then_some(&mut saved);
-                out[0] =
-                    masked_mse::forward(&target.shape(H, DEC), &weights(parameters), features, &target.images, saving);
+                out[0] = masked_mse::forward(&target.shape(H, DEC), &weights(parameters), features, images, saving);
                 saved
             },
             move |pass| {
@@ -98,7 +96,7 @@ impl<const H: usize, const W: usize, const DEC: usize, const OUT: usize> Predict
         )
     }
 
-    /// Predictions of every patch, `[N, L, P * P * C]`, from features `[N, H, W, DEC]`; `target`'s images are not read.
+    /// Predictions of every patch, `[N, L, P * P * C]`, from features `[N, H, W, DEC]`.
     pub fn predict_patches<B: Dim>(
         &self,
         features: &Tensor<(B, Const<H>, Const<W>, Const<DEC>), f32, Cpu>,

@@ -44,7 +44,7 @@ where
 pub fn classifier_step<const H: usize, const W: usize, const C: usize, const CLASSES: usize, M>(
     model: &mut M,
     device: &Cpu,
-    images: Vec<f32>,
+    images: &[f32],
     targets: Vec<f32>,
     samples: usize,
     gradients: Gradients<f32, Cpu>,
@@ -52,7 +52,7 @@ pub fn classifier_step<const H: usize, const W: usize, const C: usize, const CLA
 where
     M: ModuleMut<Images<H, W, C, Tracing>, Output = Logits<CLASSES, Tracing>, Error = Error>,
 {
-    let images: Images<H, W, C> = device.try_tensor_from_vec(images, (samples, Const, Const, Const))?;
+    let images: Images<H, W, C> = device.try_tensor_from_vec(images.to_vec(), (samples, Const, Const, Const))?;
     let logits = constant_images(|| model.try_forward_mut(images.traced(gradients)))?;
     finish(soft_cross_entropy(logits, targets)?)
 }
@@ -72,18 +72,18 @@ pub fn autoencoder_step<
 >(
     prediction: &Prediction<H, W, DEC, OUT>,
     device: &Cpu,
-    images: Vec<f32>,
+    images: &[f32],
     visible: &Arc<Visibility>,
     gradients: Gradients<f32, Cpu>,
     stride: usize,
     normalised: bool,
     decode: impl FnOnce(Images<HEIGHT, WIDTH, C, Tracing>) -> Result<Features<H, W, DEC>, Error>,
 ) -> Result<(f32, Gradients<f32, Cpu>), Error> {
-    let target = Target { images: images.clone(), visible: visible.clone(), stride, channels: C, normalised };
-    let images: Images<HEIGHT, WIDTH, C> =
-        device.try_tensor_from_vec(images, (visible.samples(), Const, Const, Const))?;
-    let features = constant_images(|| decode(images.traced(gradients)))?;
-    finish(prediction.try_loss(features, target)?)
+    let target = Target { visible: visible.clone(), stride, channels: C, normalised };
+    let tensor: Images<HEIGHT, WIDTH, C> =
+        device.try_tensor_from_vec(images.to_vec(), (visible.samples(), Const, Const, Const))?;
+    let features = constant_images(|| decode(tensor.traced(gradients)))?;
+    finish(prediction.try_loss(features, images, target)?)
 }
 
 /// Runs the backward pass.
@@ -100,6 +100,6 @@ pub fn predictions<const H: usize, const W: usize, const DEC: usize, const OUT: 
     stride: usize,
 ) -> Vec<f32> {
     let channels = OUT / (stride * stride);
-    let target = Target { images: Vec::new(), visible: visible.clone(), stride, channels, normalised: false };
+    let target = Target { visible: visible.clone(), stride, channels, normalised: false };
     prediction.predict_patches(features, &target)
 }

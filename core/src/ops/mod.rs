@@ -17,6 +17,7 @@ pub mod densify;
 pub mod downsample;
 pub mod head;
 pub mod masked_mse;
+mod panels;
 mod parallel;
 mod reference;
 pub(crate) mod scratch;

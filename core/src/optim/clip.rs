@@ -4,10 +4,10 @@ use rayon::prelude::*;
 use thiserror::Error;
 
 use super::{CHUNK, Layout};
-use crate::profile::timed;
-
-/// Partial sums kept side by side: enough for the widest vectors, and always the same number.
-const LANES: usize = 16;
+use crate::{
+    profile::timed,
+    simd::{self, Level},
+};
 
 /// A NaN or an infinity, and where it is.
 #[derive(Debug, Clone, PartialEq, Error)]
@@ -28,21 +28,10 @@ pub struct NonFinite {
 /// Squares of f32 cannot overflow an f64, so the result is finite exactly if every value is.
 pub fn global_norm<T: AsRef<[f32]>>(tensors: &[T]) -> f64 {
     timed!(Operation, "norm of the gradients");
+    let level = Level::current();
     let chunks: Vec<&[f32]> = tensors.iter().flat_map(|tensor| tensor.as_ref().chunks(CHUNK)).collect();
-    let partial: Vec<f64> = chunks.into_par_iter().map(sum_of_squares).collect();
+    let partial: Vec<f64> = chunks.into_par_iter().map(|values| simd::sum_of_squares(level, values, 0.0)).collect();
     partial.iter().sum::<f64>().sqrt()
-}
-
-fn sum_of_squares(values: &[f32]) -> f64 {
-    let (rows, rest) = values.as_chunks::<LANES>();
-    let mut lanes = [0.0f64; LANES];
-    for row in rows {
-        for (lane, &x) in lanes.iter_mut().zip(row) {
-            *lane += f64::from(x) * f64::from(x);
-        }
-    }
-    let rest: f64 = rest.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
-    lanes.iter().sum::<f64>() + rest
 }
 
 /// Factor that brings gradients of norm `norm` down to `max`; 1 if they are there already.

@@ -3,8 +3,73 @@
 use super::{Arithmetic, Level, dispatch, math};
 use crate::profile::timed;
 
+/// Lanes of sums in f64.
+const LANES_F64: usize = 16;
+
 /// Lanes of the reductions over a row.
 const LANES: usize = 8;
+
+/// `sum_i x_i` in f64. The same bits at every level, as for all in f64: lanes are fixed, and nothing is fused.
+pub(crate) fn sum(level: Level, values: &[f32]) -> f64 {
+    dispatch!(level, sum_body(values))
+}
+
+#[inline(always)]
+fn sum_body<A: Arithmetic>(values: &[f32]) -> f64 {
+    let (rows, rest) = values.as_chunks::<LANES_F64>();
+    let mut lanes = [0.0; LANES_F64];
+    for row in rows {
+        for (lane, &x) in lanes.iter_mut().zip(row) {
+            *lane += f64::from(x);
+        }
+    }
+    let mut sum = 0.0;
+    for lane in lanes {
+        sum += lane;
+    }
+    for &x in rest {
+        sum += f64::from(x);
+    }
+    sum
+}
+
+/// `sum_i (x_i - mean)^2` in f64.
+pub(crate) fn sum_of_squares(level: Level, values: &[f32], mean: f64) -> f64 {
+    dispatch!(level, sum_of_squares_body(values, mean))
+}
+
+#[inline(always)]
+fn sum_of_squares_body<A: Arithmetic>(values: &[f32], mean: f64) -> f64 {
+    let (rows, rest) = values.as_chunks::<LANES_F64>();
+    let mut lanes = [0.0; LANES_F64];
+    for row in rows {
+        for (lane, &x) in lanes.iter_mut().zip(row) {
+            let difference = f64::from(x) - mean;
+            *lane += difference * difference;
+        }
+    }
+    let mut sum = 0.0;
+    for lane in lanes {
+        sum += lane;
+    }
+    for &x in rest {
+        let difference = f64::from(x) - mean;
+        sum += difference * difference;
+    }
+    sum
+}
+
+/// `x = (x - mean) * rate`, in f64.
+pub(crate) fn standardise(level: Level, values: &mut [f32], mean: f64, rate: f64) {
+    dispatch!(level, standardise_body(values, mean, rate));
+}
+
+#[inline(always)]
+fn standardise_body<A: Arithmetic>(values: &mut [f32], mean: f64, rate: f64) {
+    for value in values {
+        *value = ((f64::from(*value) - mean) * rate) as f32;
+    }
+}
 
 /// `into += from`.
 ///
@@ -13,6 +78,13 @@ pub fn add(into: &mut [f32], from: &[f32]) {
     assert_eq!(into.len(), from.len(), "lengths of a sum");
     for (into, from) in into.iter_mut().zip(from) {
         *into += from;
+    }
+}
+
+/// `into -= from`.
+pub(crate) fn subtract(into: &mut [f32], from: &[f32]) {
+    for (into, from) in into.iter_mut().zip(from) {
+        *into -= from;
     }
 }
 

@@ -272,14 +272,14 @@ impl Job {
                 if self.masked {
                     let mut model = self.entry.autoencoder(&device).unwrap().unwrap();
                     model.write(&parameters);
-                    (loss, gradients) = model.step(&device, images, &Arc::new(visible), gradients).unwrap();
+                    (loss, gradients) = model.step(&device, &images, &Arc::new(visible), gradients).unwrap();
                     self.take(&*model, &mut gradients, &mut flat, number);
                 } else {
                     let mut model = self.entry.classifier(&device).unwrap();
                     model.set_drop_path(DROP_PATH);
                     model.set_drop_path_keys(&keys);
                     model.write(&parameters);
-                    (loss, gradients) = model.step(&device, images, targets, SAMPLES, gradients).unwrap();
+                    (loss, gradients) = model.step(&device, &images, targets, SAMPLES, gradients).unwrap();
                     self.take(&*model, &mut gradients, &mut flat, number);
                 }
                 sum += f64::from(loss);

@@ -125,7 +125,7 @@ fn pretraining(entry: Entry, visible: Visibility) {
     model.write(&before);
     let images = random(12, SAMPLES * plan.height * plan.width * plan.channels);
     let visible = Arc::new(visible);
-    let (loss, mut gradients) = model.step(&device, narrow(&images), &visible, Gradients::leaky()).unwrap();
+    let (loss, mut gradients) = model.step(&device, &narrow(&images), &visible, Gradients::leaky()).unwrap();
     let flat = model.take_gradients(&mut gradients).unwrap().concat();
     let depths: Vec<usize> = plan.stages.iter().map(|stage| stage.depth).collect();
     let expected = Expected::new(layout, before, loss, flat, &depths);
@@ -153,7 +153,7 @@ fn finetuning(entry: Entry) {
     model.write(&before);
     let images = random(12, SAMPLES * plan.height * plan.width * plan.channels);
     let targets: Vec<f64> = random(13, SAMPLES * plan.classes).into_iter().map(f64::abs).collect();
-    let step = model.step(&device, narrow(&images), narrow(&targets), SAMPLES, Gradients::leaky());
+    let step = model.step(&device, &narrow(&images), narrow(&targets), SAMPLES, Gradients::leaky());
     let (loss, mut gradients) = step.unwrap();
     let flat = model.take_gradients(&mut gradients).unwrap().concat();
     let depths: Vec<usize> = plan.stages.iter().map(|stage| stage.depth).collect();

@@ -463,6 +463,9 @@ pub(crate) fn cases() -> Vec<Case> {
             (30, Sparse(1, visibility(30, 7, 7, 19)), [40, 160, 7]),
             (1, Sparse(1, visibility(1, 7, 7, 1)), [16, 64, 7]),
             (2, Sparse(3, visibility(2, 3, 3, 9)), [16, 64, 9]),
+            // Channels enough to keep the hidden features, of large samples and of small ones.
+            (2, Dense(12, 12), [136, 272, 3]),
+            (7, Dense(4, 5), [130, 260, 3]),
             // Matrices large enough for panels.
             (3, Dense(3, 5), [184, 720, 7]),
             (4, Sparse(1, visibility(4, 3, 3, 4)), [190, 690, 7]),
@@ -488,6 +491,11 @@ pub(crate) fn cases() -> Vec<Case> {
             (visibility(1, 1, 2, 1), 1, 1),
         ],
     );
+    // Matrices large enough for panels.
+    for (visible, sizes) in [(visibility(3, 3, 3, 2), [20, 1, 3, 112]), (visibility(2, 2, 3, 4), [10, 2, 3, 440])] {
+        let op = MaskedMse { visible, sizes, normalised: true };
+        list.push(case(format!("masked_mse in panels {sizes:?}"), op));
+    }
     list.push(case("cross_entropy of one".into(), CrossEntropy { samples: 1, classes: 1000 }));
     list
 }

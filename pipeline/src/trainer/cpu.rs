@@ -69,12 +69,12 @@ impl CpuTrainer {
         let gradients = std::mem::replace(&mut self.gradients, Gradients::leaky());
         let (loss, added) = match (&mut self.model, aim) {
             (Model::Autoencoder(model), Aim::Masked(visible)) => {
-                model.step(device, batch.images.clone(), &visible, gradients)?
+                model.step(device, &batch.images, &visible, gradients)?
             }
             (Model::Classifier(model), Aim::Labelled { targets, mixing, drop_path_keys }) => {
                 mixing.apply(&mut batch.images, samples, self.size);
                 model.set_drop_path_keys(&drop_path_keys);
-                model.step(device, batch.images.clone(), targets, samples, gradients)?
+                model.step(device, &batch.images, targets, samples, gradients)?
             }
             _ => unreachable!("a task's batches fit its model"),
         };

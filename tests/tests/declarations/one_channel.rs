@@ -26,7 +26,7 @@ fn grey_pictures_are_learned_from() {
     let visible = Arc::new(Visibility::from_mask(&[0, 1, 1, 0, 1, 1, 0, 0], 2, 2, 2).unwrap());
     assert_eq!(autoencoder.predictions(&device, images.clone(), &visible).unwrap().len(), 2 * 8 * 8);
     let gradients = Gradients::leaky();
-    let (loss, _) = autoencoder.step(&device, images.clone(), &visible, gradients).unwrap();
+    let (loss, _) = autoencoder.step(&device, &images, &visible, gradients).unwrap();
     assert!(loss.is_finite());
 
     let mut classifier = entry.classifier(&device).unwrap();
@@ -34,6 +34,6 @@ fn grey_pictures_are_learned_from() {
     assert_eq!(classifier.logits(&device, images.clone(), 2).unwrap().len(), 2 * 3);
     let gradients = Gradients::leaky();
     let targets = vec![1.0, 0.0, 0.0, 0.0, 1.0, 0.0];
-    let (loss, _) = classifier.step(&device, images, targets, 2, gradients).unwrap();
+    let (loss, _) = classifier.step(&device, &images, targets, 2, gradients).unwrap();
     assert!(loss.is_finite());
 }

@@ -2,16 +2,14 @@
 
 use std::fmt::Write;
 
-use convnext_core::{
-    profile::{Kind, Measured},
-    simd,
-};
+use convnext_core::profile::{Kind, Measured};
 use serde::Serialize;
 
 /// Time by operation and by kernel.
 #[derive(Debug, Serialize)]
 pub(super) struct Breakdown {
-    /// Multiply-adds that the best of a few large products reached on all threads, a second.
+    /// Multiply-adds a second that the best of twenty large products reached on all threads, right before a step; the median
+    /// over the steps, since others may use the machine too.
     ceiling: f64,
     /// Wall time.
     operations: Vec<Line>,
@@ -33,8 +31,7 @@ struct Line {
 
 impl Breakdown {
     /// All times are those of one step of `steps`.
-    pub(super) fn of(steps: usize, measured: &[Measured]) -> Self {
-        let ceiling = simd::product_rate();
+    pub(super) fn of(steps: usize, ceiling: f64, measured: &[Measured]) -> Self {
         let threads = rayon::current_num_threads() as f64;
         let lines = |kind, ceiling: f64| {
             let of_kind = measured.iter().filter(|site| site.kind == kind);

@@ -80,11 +80,11 @@ fn pretrain<'a>(bench: &'a Bench<'_>) -> Outcome<Step<'a>> {
     let images = images(plan, bench.batch);
     let mut number = 0;
     Ok(Box::new(move || {
-        let (images, visible) = (images.clone(), masks(&fcmae, bench.batch, number)?);
+        let visible = masks(&fcmae, bench.batch, number)?;
         number += 1;
         let start = Instant::now();
         let taken = gradients.take().unwrap_or_else(Gradients::leaky);
-        let (_, mut filled) = model.step(&device, images, &visible, taken)?;
+        let (_, mut filled) = model.step(&device, &images, &visible, taken)?;
         check(learner.update(&mut *model, &mut filled, 1, LEARNING_RATE)?)?;
         gradients = Some(filled);
         Ok(milliseconds(start))
@@ -103,14 +103,14 @@ fn finetune<'a>(bench: &'a Bench<'_>) -> Outcome<Step<'a>> {
     let targets = targets(plan.classes, bench.batch);
     let mut number = 0;
     Ok(Box::new(move || {
-        let (images, targets) = (images.clone(), targets.clone());
+        let targets = targets.clone();
         number += 1;
         let mut random = Random::new(SEED, number, 0, Purpose::DropPath);
         let keys: Arc<[u64]> = (0..bench.batch).map(|_| random.next_u64()).collect();
         let start = Instant::now();
         model.set_drop_path_keys(&keys);
         let taken = gradients.take().unwrap_or_else(Gradients::leaky);
-        let (_, mut filled) = model.step(&device, images, targets, bench.batch, taken)?;
+        let (_, mut filled) = model.step(&device, &images, targets, bench.batch, taken)?;
         check(learner.update(&mut *model, &mut filled, 1, LEARNING_RATE)?)?;
         gradients = Some(filled);
         Ok(milliseconds(start))

@@ -34,7 +34,7 @@ pub(crate) fn run(args: &Args, context: &Context<'_>) -> Outcome {
     let mut classifier = entry.classifier(&device)?;
     load(&mut *classifier, &args.given.weights)?;
     classifier.set_drop_path(0.0);
-    let (loss, mut gradients) = classifier.step(&device, values, targets, samples, Gradients::leaky())?;
+    let (loss, mut gradients) = classifier.step(&device, &values, targets, samples, Gradients::leaky())?;
     if let Some(path) = &args.grads {
         let flat = classifier.take_gradients(&mut gradients)?.concat();
         convert::save(path, &classifier.layout(), &flat, Dialect::Official)?;

@@ -52,7 +52,7 @@ pub(crate) fn run(args: &Args, context: &Context<'_>) -> Outcome {
         let values = plan.patch * plan.patch * entry.plan.channels;
         npy::write(path, &[images.samples, plan.patches(), values], &predictions)?;
     }
-    let (loss, gradients) = step(&*model, &device, images.values, &visible)?;
+    let (loss, gradients) = step(&*model, &device, &images.values, &visible)?;
     if let Some(path) = &args.grads {
         convert::save(path, &model.layout(), &gradients, Dialect::Official)?;
     }
@@ -63,7 +63,7 @@ pub(crate) fn run(args: &Args, context: &Context<'_>) -> Outcome {
 fn step(
     model: &dyn AutoencoderModule,
     device: &Cpu,
-    images: Vec<f32>,
+    images: &[f32],
     visible: &Arc<Visibility>,
 ) -> Outcome<(f32, Vec<f32>)> {
     let (loss, mut gradients) = model.step(device, images, visible, Gradients::leaky())?;

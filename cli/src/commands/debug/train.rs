@@ -116,7 +116,7 @@ fn make(
     for batch in 0..run.accumulation {
         let from = first + batch * run.batch;
         let samples = from..from + run.batch;
-        let images = data.images.values[samples.start * image..samples.end * image].to_vec();
+        let images = &data.images.values[samples.start * image..samples.end * image];
         let targets = data.targets[samples.start * data.classes..samples.end * data.classes].to_vec();
         let (loss, added) = classifier.step(device, images, targets, run.batch, gradients)?;
         (losses, gradients) = (losses + f64::from(loss), added);

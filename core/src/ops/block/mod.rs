@@ -29,7 +29,8 @@
 //! # How the fast version saves work
 //!
 //! `beta W2` is added to `b2` once a call, and `dbeta = W2 (sum g)`, so that no pass over the hidden features knows
-//! `beta`. Only `y` and the norms `s` are saved; everything else is recomputed while it is in the cache.
+//! `beta`. Only `y` and the norms `s` are saved, and `z W1` of wide blocks in f32; everything else is recomputed while it is
+//! in the cache.
 
 mod cpu;
 pub mod cuda;
@@ -97,11 +98,13 @@ impl Shape<'_> {
     }
 }
 
-/// What the backward pass needs: `y [N, R, C]` and the norms `s [N, F]`.
+/// What the backward pass needs: `y [N, R, C]`, the norms `s [N, F]`, and `z W1`, `[N, R, F]` or panel by panel, or nothing,
+/// where it takes less time to compute it again.
 #[derive(Debug, Default)]
 pub struct Saved {
     y: Buffer,
     s: Buffer,
+    hidden: Buffer,
 }
 
 /// `x [N, R, C]` to `out [N, R, C]`.

@@ -1,4 +1,6 @@
-//! Prediction and loss on the CPU: the features of a group's removed cells are gathered for one product.
+//! Prediction and loss on the CPU: the features of removed cells are gathered for one product.
+//!
+//! Small matrices are multiplied group by group, large ones in panels of pixels.
 
 use std::ops::Range;
 
@@ -7,6 +9,7 @@ use rayon::prelude::*;
 use super::{Gradients, Saved, Shape, Weights};
 use crate::{
     ops::{
+        panels::{LARGE_MATRIX, Panels},
         parallel::{Plan, TILE, split, zero},
         scratch::Buffer,
     },
@@ -51,16 +54,27 @@ impl Shape<'_> {
         });
     }
 
-    /// Subtracts a patch's target from its predictions, cell by cell.
-    fn subtract(&self, target: &[f32], predictions: &mut [f32]) {
-        let line = self.stride * self.channels;
-        for (index, predictions) in predictions.chunks_exact_mut(line).enumerate() {
-            let (cell, y) = (index / self.stride, index % self.stride);
-            let pixel = (cell / self.side * self.stride + y) * self.side + cell % self.side;
-            for (prediction, target) in predictions.iter_mut().zip(&target[pixel * line..][..line]) {
-                *prediction -= target;
+    /// Targets of a group's removed cells.
+    fn targets(&self, group: &Range<usize>, images: &[f32], rows: &mut [f32]) {
+        let (line, image) = (self.stride * self.channels, self.grid() * self.pixels());
+        let removed =
+            group.clone().flat_map(|sample| self.visible.removed_patches(sample).map(move |patch| (sample, patch)));
+        let mut target = Buffer::new(self.patch());
+        for ((sample, patch), rows) in removed.zip(rows.chunks_exact_mut(self.patch())) {
+            self.read_patch(&images[sample * image..][..image], patch, &mut target);
+            self.normalise(&mut target);
+            for (index, row) in rows.chunks_exact_mut(line).enumerate() {
+                let (cell, y) = (index / self.stride, index % self.stride);
+                let pixel = (cell / self.side * self.stride + y) * self.side + cell % self.side;
+                row.copy_from_slice(&target[pixel * line..][..line]);
             }
         }
+    }
+
+    /// Panels for all removed cells, if the matrix is large.
+    fn panels(&self, compute: Compute) -> Option<Panels> {
+        let rows = self.visible.samples() * self.rows();
+        (rows > 0 && self.dim * self.pixels() >= LARGE_MATRIX).then(|| Panels::new(compute, rows, self.pixels()))
     }
 }
 
@@ -88,43 +102,69 @@ pub(super) fn forward(
     if saved.error.is_empty() {
         return 0.0;
     }
-    let prediction = Factor::new(compute, shape.weights_matrix(weights));
-    let groups = shape.plan().all_groups();
-    let errors = split(&mut saved.error, &groups, each);
-    let jobs: Vec<_> = groups.into_iter().zip(errors).collect();
-    let sums: Vec<f64> = jobs
-        .into_par_iter()
-        .with_max_len(1)
-        .map(|(group, error)| {
-            forward_group(shape, (weights, &prediction), features, images, &group, error);
-            error.iter().map(|&error| f64::from(error) * f64::from(error)).sum::<f64>()
-        })
-        .collect();
+    let sums = match shape.panels(compute) {
+        Some(panels) => forward_in_panels(&panels, shape, weights, features, images, &mut saved.error),
+        None => forward_in_groups(compute, shape, weights, features, images, &mut saved.error),
+    };
     (sums.iter().sum::<f64>() * shape.weight()) as f32
 }
 
-fn forward_group(
+/// The sums of the squared errors of all panels; errors are written panel by panel.
+fn forward_in_panels(
+    panels: &Panels,
     shape: &Shape,
-    (weights, prediction): (&Weights, &Factor),
+    weights: &Weights,
     features: &[f32],
     images: &[f32],
-    group: &Range<usize>,
     error: &mut [f32],
-) {
-    let count = group.len() * shape.rows();
-    let image = shape.grid() * shape.pixels();
-    let mut rows = Buffer::new(count * shape.dim);
-    shape.gather(group, features, &mut rows);
-    simd::fill_rows(error, weights.prediction_bias);
-    multiply(Matrix::new(&rows, count, shape.dim), prediction, true, error);
-    let removed =
-        group.clone().flat_map(|sample| shape.visible.removed_patches(sample).map(move |patch| (sample, patch)));
-    let mut target = Buffer::new(shape.patch());
-    for ((sample, patch), error) in removed.zip(error.chunks_exact_mut(shape.patch())) {
-        shape.read_patch(&images[sample * image..][..image], patch, &mut target);
-        shape.normalise(&mut target);
-        shape.subtract(&target, error);
-    }
+) -> Vec<f64> {
+    let (rows, dim, pixels, level) = (shape.rows(), shape.dim, shape.pixels(), panels.compute().level);
+    let mut gathered = Buffer::new(panels.rows() * dim);
+    let mut targets = Buffer::new(panels.rows() * pixels);
+    let samples = gathered.par_chunks_exact_mut(rows * dim).zip(targets.par_chunks_exact_mut(rows * pixels));
+    samples.enumerate().for_each(|(sample, (gathered, targets))| {
+        shape.gather(&(sample..sample + 1), features, gathered);
+        shape.targets(&(sample..sample + 1), images, targets);
+    });
+    let errors = split(error, panels.ranges(), panels.rows());
+    let jobs: Vec<_> = panels.ranges().iter().cloned().zip(errors).collect();
+    let squares = jobs.into_par_iter().with_max_len(1).map(|(panel, error)| {
+        simd::fill_rows(error, &weights.prediction_bias[panel.clone()]);
+        let prediction = Factor::new(panels.compute(), shape.weights_matrix(weights).columns(panel.clone()));
+        multiply(panels.matrix(&gathered), &prediction, true, error);
+        for (error, target) in error.chunks_exact_mut(panel.len()).zip(targets.chunks_exact(pixels)) {
+            simd::subtract(error, &target[panel.clone()]);
+        }
+        simd::sum_of_squares(level, error, 0.0)
+    });
+    squares.collect()
+}
+
+/// The sums of the squared errors of all groups; errors are written row by row.
+fn forward_in_groups(
+    compute: Compute,
+    shape: &Shape,
+    weights: &Weights,
+    features: &[f32],
+    images: &[f32],
+    error: &mut [f32],
+) -> Vec<f64> {
+    let each = shape.rows() * shape.pixels();
+    let prediction = Factor::new(compute, shape.weights_matrix(weights));
+    let groups = shape.plan().all_groups();
+    let errors = split(error, &groups, each);
+    let jobs: Vec<_> = groups.into_iter().zip(errors).collect();
+    let squares = jobs.into_par_iter().with_max_len(1).map(|(group, error)| {
+        let rows = group.len() * shape.rows();
+        let (mut gathered, mut targets) = (Buffer::new(rows * shape.dim), Buffer::new(error.len()));
+        shape.gather(&group, features, &mut gathered);
+        simd::fill_rows(error, weights.prediction_bias);
+        multiply(Matrix::new(&gathered, rows, shape.dim), &prediction, true, error);
+        shape.targets(&group, images, &mut targets);
+        simd::subtract(error, &targets);
+        simd::sum_of_squares(compute.level, error, 0.0)
+    });
+    squares.collect()
 }
 
 #[expect(clippy::too_many_arguments, reason = "the forward pass's arguments and one gradient for each")]
@@ -136,11 +176,71 @@ pub(super) fn backward(
     saved: &Saved,
     grad_loss: f32,
     grad_features: &mut [f32],
+    gradients: Gradients,
+) {
+    let scale = (2.0 * shape.weight() * f64::from(grad_loss)) as f32;
+    match shape.panels(compute) {
+        Some(panels) => backward_in_panels(&panels, shape, weights, features, saved, scale, grad_features, gradients),
+        None => backward_in_groups(compute, shape, weights, features, saved, scale, grad_features, gradients),
+    }
+}
+
+/// `scale` turns an error into its gradient.
+#[expect(clippy::too_many_arguments, reason = "those of `backward`, and how")]
+fn backward_in_panels(
+    panels: &Panels,
+    shape: &Shape,
+    weights: &Weights,
+    features: &[f32],
+    saved: &Saved,
+    scale: f32,
+    grad_features: &mut [f32],
+    gradients: Gradients,
+) {
+    let (rows, dim, level) = (shape.rows(), shape.dim, panels.compute().level);
+    // Gathered features and their gradients are scaled in place of the errors, of which there are more.
+    let mut gathered = Buffer::new(panels.rows() * dim);
+    gathered.par_chunks_exact_mut(rows * dim).enumerate().for_each(|(sample, gathered)| {
+        shape.gather(&(sample..sample + 1), features, gathered);
+        gathered.iter_mut().for_each(|feature| *feature *= scale);
+    });
+    let mut parts = panels.buffers(dim);
+    let biases = gradients.prediction_bias.par_chunks_mut(panels.width());
+    panels.ranges().par_iter().zip(&mut parts).zip(biases).with_max_len(1).for_each(|((panel, part), bias)| {
+        let error = panels.part(&saved.error, panel);
+        product(panels.compute(), panels.matrix(&gathered).t(), panels.matrix(error), false, part);
+        let mut sums = Buffer::zeros(panel.len());
+        simd::add_columns(level, error, &mut sums);
+        simd::add_scaled_rows(level, &[scale], &sums, panel.len(), bias);
+    });
+    panels.add(&parts, gradients.prediction);
+    let errors: Vec<_> = panels.ranges().iter().map(|panel| panels.part(&saved.error, panel)).collect();
+    let matrix = shape.weights_matrix(weights);
+    panels.reduce(&errors, |panel, narrow| matrix.rows(narrow.clone()).columns(panel.clone()).t(), &mut gathered);
+    let samples = grad_features.par_chunks_exact_mut(shape.grid() * dim).zip(gathered.par_chunks_exact(rows * dim));
+    samples.enumerate().for_each(|(sample, (grad_features, gathered))| {
+        let begin = sample * shape.grid();
+        shape.each_removed(&(sample..sample + 1), |row, cell| {
+            let grad = &mut grad_features[(cell - begin) * dim..][..dim];
+            simd::add_scaled_rows(level, &[scale], &gathered[row * dim..][..dim], dim, grad);
+        });
+    });
+}
+
+/// `scale` turns an error into its gradient.
+#[expect(clippy::too_many_arguments, reason = "those of `backward`")]
+fn backward_in_groups(
+    compute: Compute,
+    shape: &Shape,
+    weights: &Weights,
+    features: &[f32],
+    saved: &Saved,
+    scale: f32,
+    grad_features: &mut [f32],
     mut gradients: Gradients,
 ) {
     let plan = shape.plan();
     let (rows, dim, pixels) = (shape.rows(), shape.dim, shape.pixels());
-    let scale = (2.0 * shape.weight() * f64::from(grad_loss)) as f32;
     let each = shape.grid() * dim;
     let prediction = Factor::new(compute, shape.weights_matrix(weights).t());
     let parts = plan.accumulate(shape.parameters(), grad_features, each, |chunk, grad_features, flat| {

@@ -85,7 +85,7 @@ impl Shape<'_> {
     }
 }
 
-/// What the backward pass needs: `prediction - target` on removed cells.
+/// What the backward pass needs: `prediction - target` on removed cells, row by row or panel by panel.
 #[derive(Debug, Default)]
 pub struct Saved {
     error: Buffer,

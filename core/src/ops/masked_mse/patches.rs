@@ -3,7 +3,10 @@
 use rayon::prelude::*;
 
 use super::Shape;
-use crate::ops::TARGET_EPSILON;
+use crate::{
+    ops::TARGET_EPSILON,
+    simd::{self, Level},
+};
 
 /// What the network should predict for every patch, and how to turn predictions back into pixels.
 #[derive(Debug, Clone)]
@@ -53,14 +56,12 @@ impl Shape<'_> {
         if !self.normalised {
             return (0.0, 1.0);
         }
-        let count = values.len() as f64;
-        let mean = values.iter().map(|&value| f64::from(value)).sum::<f64>() / count;
-        let squares = values.iter().map(|&value| (f64::from(value) - mean).powi(2)).sum::<f64>();
+        let (level, count) = (Level::current(), values.len() as f64);
+        let mean = simd::sum(level, values) / count;
+        let squares = simd::sum_of_squares(level, values, mean);
         // A patch of one value has no unbiased variance; it counts as constant.
         let deviation = (squares / (count - 1.0).max(1.0) + TARGET_EPSILON).sqrt();
-        for value in values.iter_mut() {
-            *value = ((f64::from(*value) - mean) / deviation) as f32;
-        }
+        simd::standardise(level, values, mean, 1.0 / deviation);
         (mean as f32, deviation as f32)
     }
 

@@ -25,7 +25,7 @@ fn uses() {
     let logits: Tensor<(usize, Const<10>), f32, Cpu> = model.forward(images.clone());
     let traced = images.leaky_trace();
     let gradients = model.forward_mut(traced).sum().backward();
-    model.step(&device, Vec::new(), Vec::new(), 0, gradients).unwrap();
+    model.step(&device, &[], Vec::new(), 0, gradients).unwrap();
     let autoencoder = device.build_module::<OwnFcmae, f32>();
     let _: &dyn AutoencoderModule = &autoencoder;
     println!("{} {:?} {:?}", Own::PLAN.name, Own::entry(), logits.as_vec());

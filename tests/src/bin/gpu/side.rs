@@ -136,7 +136,7 @@ impl OnCpu {
 
 impl Side for OnCpu {
     fn step(&mut self, batch: &Batch, _update: u64) -> Outcome<f32> {
-        let (device, images, empty) = (Cpu::default(), batch.images.clone(), Gradients::leaky());
+        let (device, images, empty) = (Cpu::default(), &batch.images, Gradients::leaky());
         let loss = match (&mut self.model, &batch.task) {
             (Model::Autoencoder(model), Task::Pretrain(visible)) => {
                 let (loss, mut gradients) = model.step(&device, images, visible, empty)?;

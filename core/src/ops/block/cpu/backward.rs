@@ -1,7 +1,8 @@
 //! The backward pass of the block.
 //!
-//! The hidden features are not saved: they are the largest tensors by far, to write and read them takes as long as the
-//! product that makes them. They are computed again here, once, together with the derivative of GELU.
+//! Only the forward pass of wide blocks in f32 saves its hidden features, the largest tensors by far: elsewhere to write and
+//! read them takes as long as the product that makes them, and they are computed again. GELU always is, here together with
+//! its derivative.
 
 use std::ops::Range;
 
@@ -125,6 +126,8 @@ struct Part<'a> {
     a: Buffer,
     /// The derivative of GELU at `h`.
     slope: Buffer,
+    /// `h` without its bias, if it was saved.
+    hidden: &'a [f32],
 }
 
 impl<'a> Part<'a> {
@@ -141,12 +144,15 @@ impl<'a> Part<'a> {
         let y = &saved.y[group.start * rows * channels..group.end * rows * channels];
         let s = &saved.s[group.start * hidden..group.end * hidden];
         let [a, slope] = [(); 2].map(|()| Buffer::new(group.len() * rows * hidden));
-        let mut part = Self { call, group, y, s, grad, z: Buffer::new(y.len()), a, slope };
+        let features =
+            if saved.hidden.is_empty() { 0..0 } else { group.start * rows * hidden..group.end * rows * hidden };
+        let hidden = &saved.hidden[features];
+        let mut part = Self { call, group, y, s, grad, z: Buffer::new(y.len()), a, slope, hidden };
         part.recompute(expand);
         part
     }
 
-    /// `z`, `a` and GELU's derivative from `y`.
+    /// `z`, `a` and GELU's derivative from `y`, and from the hidden features if they were saved.
     fn recompute(&mut self, expand: &Factor) {
         let (call, channels, hidden) = (self.call, self.call.shape.channels, self.call.shape.hidden);
         for tile in call.tiles(&self.group) {
@@ -154,8 +160,12 @@ impl<'a> Part<'a> {
             let wide = tile.start * hidden..tile.end * hidden;
             let z = &mut self.z[narrow.clone()];
             call.norm(&self.y[narrow], z);
-            let (h, a) = (&mut self.slope[wide.clone()], &mut self.a[wide]);
-            multiply(Matrix::new(z, tile.len(), channels), expand, false, h);
+            let (h, a) = (&mut self.slope[wide.clone()], &mut self.a[wide.clone()]);
+            if self.hidden.is_empty() {
+                multiply(Matrix::new(z, tile.len(), channels), expand, false, h);
+            } else {
+                h.copy_from_slice(&self.hidden[wide]);
+            }
             simd::bias_gelu_with_derivative(call.compute.level, h, call.weights.expand_bias, a);
         }
     }

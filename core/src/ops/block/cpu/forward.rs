@@ -10,12 +10,13 @@ use crate::{
     simd::{self, Compute, Factor, Matrix, multiply},
 };
 
-/// A group's part of the forward pass's arguments; `y` and `s` are empty if they are not to be saved.
+/// A group's part of the forward pass's arguments; `y`, `s` and `h` are empty if they are not to be saved.
 struct Forward<'a> {
     group: Range<usize>,
     out: &'a mut [f32],
     y: &'a mut [f32],
     s: &'a mut [f32],
+    h: &'a mut [f32],
 }
 
 pub(in crate::ops::block) fn forward(
@@ -33,13 +34,14 @@ pub(in crate::ops::block) fn forward(
     let saved = saved.map_or(&mut nothing, |saved| {
         saved.y = Buffer::new(shape.activation());
         saved.s = Buffer::new(shape.samples * hidden);
+        saved.hidden = Buffer::new(if call.keeps_hidden() { shape.samples * rows * hidden } else { 0 });
         saved
     });
     if panels::suit(&call) {
         let (mut own_y, mut own_s) = (Buffer::default(), Buffer::default());
         let y = or_own(&mut saved.y, &mut own_y, x.len());
         let s = or_own(&mut saved.s, &mut own_s, shape.samples * hidden);
-        return panels::forward(&call, x, out, y, s);
+        return panels::forward(&call, x, out, y, s, &mut saved.hidden);
     }
     let factors = Factors { expand: call.factor(call.expand()), project: call.factor(call.project(&call.project)) };
     let project_bias = call.project_bias();
@@ -47,16 +49,17 @@ pub(in crate::ops::block) fn forward(
     let outs = split(out, &groups, rows * channels);
     let ys = split(&mut saved.y, &groups, rows * channels);
     let ss = split(&mut saved.s, &groups, hidden);
-    let parts = outs.into_iter().zip(ys).zip(ss);
+    let hs = split(&mut saved.hidden, &groups, rows * hidden);
+    let parts = outs.into_iter().zip(ys).zip(ss.into_iter().zip(hs));
     let jobs: Vec<_> = groups.into_iter().zip(parts).collect();
-    jobs.into_par_iter().with_max_len(1).for_each(|(group, ((out, y), s))| {
+    jobs.into_par_iter().with_max_len(1).for_each(|(group, ((out, y), (s, h)))| {
         let x = &x[group.start * rows * channels..][..out.len()];
-        forward_group(&call, &factors, &project_bias, x, Forward { group, out, y, s });
+        forward_group(&call, &factors, &project_bias, x, Forward { group, out, y, s, h });
     });
 }
 
 fn forward_group(call: &Call, factors: &Factors, project_bias: &[f32], x: &[f32], job: Forward) {
-    let Forward { group, out, y, s } = job;
+    let Forward { group, out, y, s, h } = job;
     if call.dropped(&group) {
         out.copy_from_slice(x);
         return;
@@ -69,7 +72,7 @@ fn forward_group(call: &Call, factors: &Factors, project_bias: &[f32], x: &[f32]
 
     simd::fill_rows(y, call.weights.depthwise_bias);
     call.convolve(&mut call.depthwise(), &group, x, call.weights.depthwise, y);
-    hidden_features(call, &factors.expand, &group, y, &mut a, s);
+    hidden_features(call, &factors.expand, &group, y, (h, &mut a), s);
     project(call, (&factors.project, project_bias), &group, x, &mut a, s, out);
 }
 
@@ -82,8 +85,15 @@ fn or_own<'a>(slice: &'a mut [f32], own: &'a mut Buffer, length: usize) -> &'a m
     own
 }
 
-/// `a = gelu(h)` and the norms `s` of a group.
-fn hidden_features(call: &Call, expand: &Factor, group: &Range<usize>, y: &[f32], a: &mut [f32], s: &mut [f32]) {
+/// `a = gelu(h)` and the norms `s` of a group; `h` without its bias, unless there is no room for it.
+fn hidden_features(
+    call: &Call,
+    expand: &Factor,
+    group: &Range<usize>,
+    y: &[f32],
+    (h, a): (&mut [f32], &mut [f32]),
+    s: &mut [f32],
+) {
     let (channels, hidden) = (call.shape.channels, call.shape.hidden);
     let mut z = Buffer::new(call.tile() * channels);
     let mut squares = Buffer::new(hidden);
@@ -91,8 +101,12 @@ fn hidden_features(call: &Call, expand: &Factor, group: &Range<usize>, y: &[f32]
     for tile in call.tiles(group) {
         let z = &mut z[..tile.len() * channels];
         call.norm(&y[tile.start * channels..tile.end * channels], z);
-        let a = &mut a[tile.start * hidden..tile.end * hidden];
+        let wide = tile.start * hidden..tile.end * hidden;
+        let a = &mut a[wide.clone()];
         multiply(Matrix::new(z, tile.len(), channels), expand, false, a);
+        if !h.is_empty() {
+            h[wide].copy_from_slice(a);
+        }
         for (sample, rows) in call.samples_of(&tile) {
             squares.fill(0.0);
             let a = &mut a[rows.start * hidden..rows.end * hidden];

@@ -12,7 +12,7 @@ use crate::{
         parallel::{LARGE, Plan, TILE, ranges},
         scratch::Buffer,
     },
-    simd::{self, Compute, Factor, Matrix, product},
+    simd::{self, Compute, Factor, Matrix, Precision, product},
 };
 
 mod backward;
@@ -21,6 +21,9 @@ mod panels;
 
 pub(super) use backward::backward;
 pub(super) use forward::forward;
+
+/// Channels from which on the product that makes the hidden features takes longer in f32 than to write and to read them.
+const KEEP: usize = 128;
 
 /// What every group of a call needs.
 struct Call<'a> {
@@ -74,6 +77,11 @@ impl<'a> Call<'a> {
     /// Whether a sample is worked on in tiles, and has more rows than `W2` has columns: then it is `W2` that is scaled.
     fn large(&self) -> bool {
         self.rows() >= LARGE.max(self.shape.channels)
+    }
+
+    /// Whether the hidden features are saved for the backward pass.
+    fn keeps_hidden(&self) -> bool {
+        self.compute.precision == Precision::F32 && self.shape.channels >= KEEP
     }
 
     fn grn(&self) -> bool {

@@ -1,8 +1,6 @@
 //! The block by panels of its hidden features: for few rows under large matrices.
 //!
-//! Cut by samples, every thread would read all of both matrices for a handful of rows, and have gradients of its own as
-//! large as they are. Here a thread has all rows and some columns: it reads its part of the matrices once, and what GRN sums
-//! over a sample's rows lies in one panel.
+//! What GRN sums over a sample's rows lies in one panel.
 
 use std::ops::Range;
 
@@ -16,18 +14,12 @@ use super::{
 use crate::{
     ops::{
         block::depthwise::turned,
-        parallel::{LARGE, Plan, add_all, ranges, split, zero},
+        panels::{LARGE_MATRIX, Panels},
+        parallel::{LARGE, Plan, add_all, split, zero},
         scratch::Buffer,
     },
-    simd::{self, Matrix, multiply, product},
+    simd::{self, multiply, product},
 };
-
-/// Panels of hidden features, and of channels.
-const HIDDEN: usize = 8;
-const CHANNELS: usize = 4;
-
-/// Values of a matrix that is large: a quarter of a core's second cache.
-const MATRIX: usize = 1 << 17;
 
 /// Rows of a batch, at most, that are few.
 const ROWS: usize = 1024;
@@ -36,36 +28,19 @@ const ROWS: usize = 1024;
 pub(super) fn suit(call: &Call) -> bool {
     let (channels, hidden) = (call.shape.channels, call.shape.hidden);
     let rows = call.shape.samples * call.rows();
-    call.grn() && !call.large() && channels * hidden >= MATRIX && (1..=ROWS).contains(&rows)
+    call.grn() && !call.large() && channels * hidden >= LARGE_MATRIX && (1..=ROWS).contains(&rows)
 }
 
-/// Cuts columns, at whole cache lines.
-fn cut(columns: usize, panels: usize) -> Vec<Range<usize>> {
-    ranges(0..columns, columns.div_ceil(panels).next_multiple_of(16)).collect()
-}
-
-/// A whole batch, and how its hidden features are cut.
+/// A whole batch, its hidden features cut.
 struct Batch<'a> {
     call: &'a Call<'a>,
-    /// Rows of all samples.
-    rows: usize,
-    panels: Vec<Range<usize>>,
+    panels: Panels,
 }
 
-// Buffers go back to the thread that drops them: those that outlive a parallel pass are made outside of it.
 impl<'a> Batch<'a> {
     fn new(call: &'a Call) -> Self {
-        Self { call, rows: call.shape.samples * call.rows(), panels: cut(call.shape.hidden, HIDDEN) }
-    }
-
-    /// A buffer for `rows` rows of each panel.
-    fn buffers(&self, rows: usize) -> Vec<Buffer> {
-        self.panels.iter().map(|panel| Buffer::new(rows * panel.len())).collect()
-    }
-
-    /// A matrix of all rows.
-    fn matrix<'b>(&self, values: &'b [f32]) -> Matrix<'b> {
-        Matrix::new(values, self.rows, values.len() / self.rows)
+        let rows = call.shape.samples * call.rows();
+        Self { call, panels: Panels::new(call.compute, rows, call.shape.hidden) }
     }
 
     /// A panel's columns of `[N, F]`.
@@ -76,33 +51,11 @@ impl<'a> Batch<'a> {
 
     /// Panels of `[N, F]` side by side.
     fn join<'b>(&self, parts: impl IntoIterator<Item = &'b Buffer>, all: &mut [f32]) {
-        for (panel, part) in self.panels.iter().zip(parts) {
+        for (panel, part) in self.panels.ranges().iter().zip(parts) {
             for (all, part) in all.chunks_exact_mut(self.call.shape.hidden).zip(part.chunks_exact(panel.len())) {
                 all[panel.clone()].copy_from_slice(part);
             }
         }
-    }
-
-    /// `out [R, C]`, the sum over panels of `left * right(panel)`; `right` cuts its matrix to some of the channels.
-    fn reduce<'b>(
-        &self,
-        left: &[Buffer],
-        right: impl Fn(&Range<usize>, &Range<usize>) -> Matrix<'b> + Sync,
-        out: &mut [f32],
-    ) {
-        let channels = self.call.shape.channels;
-        let with_buffer = |narrow: Range<usize>| (Buffer::new(self.rows * narrow.len()), narrow);
-        let mut parts: Vec<_> = cut(channels, CHANNELS).into_iter().map(with_buffer).collect();
-        parts.par_iter_mut().with_max_len(1).for_each(|(part, narrow)| {
-            for (index, (panel, left)) in self.panels.iter().zip(left).enumerate() {
-                multiply(self.matrix(left), &self.call.factor(right(panel, narrow)), index > 0, part);
-            }
-        });
-        out.par_chunks_exact_mut(channels).with_min_len(32).enumerate().for_each(|(row, out)| {
-            for (part, narrow) in &parts {
-                out[narrow.clone()].copy_from_slice(&part[row * narrow.len()..][..narrow.len()]);
-            }
-        });
     }
 
     /// `1 + gamma n` of all samples.
@@ -123,9 +76,11 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// `out` from `x`; `y [N, R, C]` and `s [N, F]` are written too.
-pub(super) fn forward(call: &Call, x: &[f32], out: &mut [f32], y: &mut [f32], s: &mut [f32]) {
+/// `out` from `x`; `y [N, R, C]` and `s [N, F]` are written too, and `h` without its bias, panel by panel, unless there is
+/// no room for it.
+pub(super) fn forward(call: &Call, x: &[f32], out: &mut [f32], y: &mut [f32], s: &mut [f32], h: &mut [f32]) {
     let (batch, project_bias) = (Batch::new(call), call.project_bias());
+    let panels = &batch.panels;
     let (level, values) = (call.compute.level, call.rows() * call.shape.channels);
     let mut z = Buffer::new(y.len());
     let samples = y.par_chunks_exact_mut(values).zip(z.par_chunks_exact_mut(values)).zip(x.par_chunks_exact(values));
@@ -134,10 +89,14 @@ pub(super) fn forward(call: &Call, x: &[f32], out: &mut [f32], y: &mut [f32], s:
         call.convolve(&mut call.depthwise(), &(sample..sample + 1), x, call.weights.depthwise, y);
         call.norm(y, z);
     });
-    let (mut a, mut norms) = (batch.buffers(batch.rows), batch.buffers(call.shape.samples));
-    let panels = batch.panels.par_iter().zip(&mut a).zip(&mut norms).with_max_len(1);
-    panels.for_each(|((panel, a), s)| {
-        multiply(batch.matrix(&z), &call.factor(call.expand().columns(panel.clone())), false, a);
+    let (mut a, mut norms) = (panels.buffers(panels.rows()), panels.buffers(call.shape.samples));
+    let hs = split(h, panels.ranges(), panels.rows());
+    let parts = panels.ranges().par_iter().zip(&mut a).zip(&mut norms).zip(hs).with_max_len(1);
+    parts.for_each(|(((panel, a), s), h)| {
+        multiply(panels.matrix(&z), &call.factor(call.expand().columns(panel.clone())), false, a);
+        if !h.is_empty() {
+            h.copy_from_slice(a);
+        }
         s.fill(0.0);
         for (a, s) in a.chunks_exact_mut(call.rows() * panel.len()).zip(s.chunks_exact_mut(panel.len())) {
             simd::bias_gelu(level, a, &call.weights.expand_bias[panel.clone()], s);
@@ -146,9 +105,10 @@ pub(super) fn forward(call: &Call, x: &[f32], out: &mut [f32], y: &mut [f32], s:
     });
     batch.join(&norms, s);
     let scale = batch.scale(s);
-    batch.panels.par_iter().zip(&mut a).with_max_len(1).for_each(|(panel, a)| batch.scale_panel(panel, &scale, a));
+    let parts = panels.ranges().par_iter().zip(&mut a).with_max_len(1);
+    parts.for_each(|(panel, a)| batch.scale_panel(panel, &scale, a));
     let project = call.project(&call.project);
-    batch.reduce(&a, |panel, narrow| project.rows(panel.clone()).columns(narrow.clone()), out);
+    panels.reduce(&a, |panel, narrow| project.rows(panel.clone()).columns(narrow.clone()), out);
     let samples = out.par_chunks_exact_mut(values).zip(x.par_chunks_exact(values));
     samples.enumerate().for_each(|(sample, (out, x))| match call.drop(sample) {
         0.0 => out.copy_from_slice(x),
@@ -181,6 +141,7 @@ pub(super) fn backward(
     gradients: &mut Gradients,
 ) {
     let batch = Batch::new(call);
+    let panels = &batch.panels;
     let Shape { samples, channels, hidden, .. } = *call.shape;
     let (level, values) = (call.compute.level, call.rows() * channels);
     let (mut z, mut own) = (Buffer::new(x.len()), Buffer::default());
@@ -190,21 +151,25 @@ pub(super) fn backward(
     simd::add_columns(level, grad, &mut sum);
     simd::add(gradients.project_bias, &sum);
 
-    let width = batch.panels[0].len();
-    let parts = gradients.expand_bias.chunks_mut(width).zip(gradients.beta.chunks_mut(width));
-    let parts = parts.zip(gradients.project.chunks_mut(width * channels)).zip(&batch.panels);
-    let mut panels: Vec<_> = parts
+    let width = panels.width();
+    let columns = gradients.expand_bias.chunks_mut(width).zip(gradients.beta.chunks_mut(width));
+    let columns = columns.zip(gradients.project.chunks_mut(width * channels)).zip(panels.ranges());
+    let mut parts: Vec<_> = columns
         .map(|(((expand_bias, beta), project), columns)| {
-            let [a, slope] = [(); 2].map(|()| Buffer::new(batch.rows * columns.len()));
+            let [a, slope] = [(); 2].map(|()| Buffer::new(panels.rows() * columns.len()));
             let (t, expand) = (Buffer::zeros(samples * columns.len()), Buffer::new(channels * columns.len()));
             Panel { columns: columns.clone(), a, slope, t, expand, expand_bias, beta, project }
         })
         .collect();
     // The gradient of `u`, then that of `h`.
-    let mut grads = batch.buffers(batch.rows);
-    panels.par_iter_mut().zip(&mut grads).with_max_len(1).for_each(|(panel, grad_u)| {
+    let mut grads = panels.buffers(panels.rows());
+    parts.par_iter_mut().zip(&mut grads).with_max_len(1).for_each(|(panel, grad_u)| {
         let columns = panel.columns.clone();
-        multiply(batch.matrix(&z), &call.factor(call.expand().columns(columns.clone())), false, &mut panel.slope);
+        if saved.hidden.is_empty() {
+            multiply(panels.matrix(&z), &call.factor(call.expand().columns(columns.clone())), false, &mut panel.slope);
+        } else {
+            panel.slope.copy_from_slice(panels.part(&saved.hidden, &columns));
+        }
         simd::bias_gelu_with_derivative(
             level,
             &mut panel.slope,
@@ -212,7 +177,7 @@ pub(super) fn backward(
             &mut panel.a,
         );
         let project = call.project(call.weights.project).rows(columns.clone());
-        multiply(batch.matrix(grad), &call.factor(project.t()), false, grad_u);
+        multiply(panels.matrix(grad), &call.factor(project.t()), false, grad_u);
         let one = call.rows() * columns.len();
         let samples =
             panel.a.chunks_exact(one).zip(grad_u.chunks_exact(one)).zip(panel.t.chunks_exact_mut(columns.len()));
@@ -220,12 +185,12 @@ pub(super) fn backward(
     });
 
     let [mut t, mut pull] = [(); 2].map(|()| Buffer::new(samples * hidden));
-    batch.join(panels.iter().map(|panel| &panel.t), &mut t);
+    batch.join(parts.iter().map(|part| &part.t), &mut t);
     let each = saved.s.chunks_exact(hidden).zip(t.chunks_exact(hidden)).zip(pull.chunks_exact_mut(hidden));
     each.for_each(|((s, t), pull)| response_backward(call, s, t, gradients.gamma, pull));
     let scale = batch.scale(&saved.s);
 
-    panels.par_iter_mut().zip(&mut grads).with_max_len(1).for_each(|(panel, grad_h)| {
+    parts.par_iter_mut().zip(&mut grads).with_max_len(1).for_each(|(panel, grad_h)| {
         let (columns, one) = (panel.columns.clone(), call.rows() * panel.columns.len());
         let each = panel.a.chunks_exact(one).zip(panel.slope.chunks_exact(one)).zip(grad_h.chunks_exact_mut(one));
         let features = batch.columns(&scale, &columns).zip(batch.columns(&pull, &columns));
@@ -233,19 +198,16 @@ pub(super) fn backward(
             simd::activation_backward(level, a, slope, scale, pull, grad, panel.expand_bias);
         }
         batch.scale_panel(&columns, &scale, &mut panel.a);
-        product(call.compute, batch.matrix(&panel.a).t(), batch.matrix(grad), true, panel.project);
+        product(call.compute, panels.matrix(&panel.a).t(), panels.matrix(grad), true, panel.project);
         shift(call, columns, &sum, panel.beta, panel.project);
-        product(call.compute, batch.matrix(&z).t(), batch.matrix(grad_h), false, &mut panel.expand);
+        product(call.compute, panels.matrix(&z).t(), panels.matrix(grad_h), false, &mut panel.expand);
     });
-    gradients.expand.par_chunks_exact_mut(hidden).with_min_len(8).enumerate().for_each(|(row, expand)| {
-        for Panel { columns, expand: part, .. } in &panels {
-            simd::add(&mut expand[columns.clone()], &part[row * columns.len()..][..columns.len()]);
-        }
-    });
-    drop(panels);
+    let expand: Vec<_> = parts.into_iter().map(|part| part.expand).collect();
+    panels.add(&expand, gradients.expand);
+    drop(expand);
 
     let (mut grad_y, expand) = (z, call.expand());
-    batch.reduce(&grads, |panel, narrow| expand.rows(narrow.clone()).columns(panel.clone()).t(), &mut grad_y);
+    panels.reduce(&grads, |panel, narrow| expand.rows(narrow.clone()).columns(panel.clone()).t(), &mut grad_y);
     drop(grads);
     before(call, x, &saved.y, grad_out, &mut grad_y, grad_x, gradients);
 }
