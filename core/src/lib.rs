@@ -47,6 +47,7 @@
 // Generated code names this crate by its full path, inside this crate's own tests too.
 extern crate self as convnext_core;
 
+mod awake;
 pub mod checkpoint;
 pub mod convert;
 pub mod cuda;

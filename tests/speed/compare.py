@@ -20,7 +20,10 @@ from flags import sized, some_of
 PROGRAM = os.environ["CONVNEXT"]
 JOBS = ["pretrain", "finetune", "infer"]
 DTYPES = ["f32", "bf16"]
-MODES = ["eager", "channels-last", "compile"]
+# How PyTorch computes, and how its threads wait: asleep is better beside other work, awake on cores of its own.
+WAYS = ["eager", "channels-last", "compile"]
+WAITS = {"asleep": "passive", "awake": "active"}
+MODES = [f"{way}, {wait}" for way in WAYS for wait in WAITS]
 WARMUP = 2
 # Products in bf16 without the matrix unit, which kills PyTorch's process on some virtual machines.
 WITHOUT_MATRIX_UNIT = {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_BF16"}
@@ -166,9 +169,10 @@ def measure_mode(case: Case, mode: str, number: int, arguments: argparse.Namespa
 
 
 def measure_pytorch(case: Case, mode: str, arguments: argparse.Namespace) -> Measurement:
+    way, wait = mode.split(", ")
     order = {
         "job": case.job,
-        "mode": mode,
+        "mode": way,
         "dtype": case.dtype,
         "batch": case.batch,
         "threads": arguments.threads,
@@ -178,6 +182,7 @@ def measure_pytorch(case: Case, mode: str, arguments: argparse.Namespace) -> Mea
     }
     # Compilation in the process itself: no others beside it while steps are measured.
     settings = {"OMP_NUM_THREADS": str(arguments.threads), "TORCHINDUCTOR_COMPILE_THREADS": "1"}
+    settings["OMP_WAIT_POLICY"] = WAITS[wait]
     script = str(Path(__file__).with_name("measure.py"))
     text = ran([sys.executable, script], json.dumps(order), settings | case.environments[mode])
     report = json.loads(text.splitlines()[-1])
@@ -275,7 +280,7 @@ def modes_note(case: Case) -> str:
         rounds = list(case.modes[mode].values())
         return f"{mode} {shown(rate(rounds))} ({memory(rounds):.0f} MiB)"
 
-    return f"- PyTorch's modes, {case.job}, img/s: {', '.join(map(said, case.alive)) or 'none ran'}"
+    return f"- PyTorch's modes, {case.job}, img/s: {'; '.join(map(said, case.alive)) or 'none ran'}"
 
 
 def deaths_notes(cases: list[Case]) -> list[str]:

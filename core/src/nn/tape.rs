@@ -3,7 +3,7 @@
 use dfdx::prelude::*;
 use rayon::prelude::*;
 
-use crate::{ops::scratch::Buffer, profile::timed};
+use crate::{awake::stay_awake, ops::scratch::Buffer, profile::timed};
 
 /// What dfdx's CPU device reports when it runs out of memory.
 pub type Error = dfdx::tensor::CpuError;
@@ -130,6 +130,7 @@ where
     Forward: FnOnce(&[f32], &[Buffer], &mut [f32], bool) -> Saved,
     Back: 'static + FnOnce(Backward<'_, Saved>),
 {
+    stay_awake();
     // A permuted or broadcast view is copied into row-major order first; anything else passes through.
     let (input, mut tape) = input.try_contiguous()?.split_tape();
     let input_values = kept_values(&input);
@@ -139,6 +140,7 @@ where
     if T::OWNS_TAPE {
         let (input_ghost, output_ghost) = (input.ghost(), output.ghost());
         tape.add_backward_op(move |gradients| {
+            stay_awake();
             // The output's gradient is complete and has no later reader: it is taken, and freed at the end.
             let output_gradient = std::mem::take(&mut **gradients.get_or_alloc_mut(&output_ghost)?);
             let mut input_gradient = Vec::new();
