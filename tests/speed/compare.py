@@ -292,7 +292,7 @@ def deaths_notes(cases: list[Case]) -> list[str]:
             hows = ["as installed", f"with `{fallback}`" if case.environments[mode] else "again"]
             for reason, how in zip(deaths, hows):
                 where.setdefault(f"PyTorch died {how} ({reason})", []).append(f"{case.job} {mode}")
-    notes = [f"- {what}: {', '.join(which)}" for what, which in where.items()]
+    notes = [f"- {what}: {'; '.join(which)}" for what, which in where.items()]
     if any(case.environments[mode] and case.modes[mode] for case in cases for mode in MODES):
         notes.append(f"- Its figures there are those with `{fallback}`")
     return notes
