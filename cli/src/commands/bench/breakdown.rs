@@ -9,7 +9,7 @@ use serde::Serialize;
 #[derive(Debug, Serialize)]
 pub(super) struct Breakdown {
     /// Multiply-adds a second that the best of twenty large products reached on all threads, right before a step; the median
-    /// over the steps, since others may use the machine too.
+    /// over the steps, since others may use the machine too. Of loading, and on a GPU, before the first one only.
     ceiling: f64,
     /// Wall time.
     operations: Vec<Line>,
