@@ -9,8 +9,11 @@ mod ops_traps;
 
 use std::{env, process::Command};
 
-use convnext_core::simd::{Level, Precision};
-use ops_cases::{Case, cases, differentiable, narrow, random};
+use convnext_core::{
+    ops::block::Flavour,
+    simd::{Level, Precision},
+};
+use ops_cases::{Block, Case, Grid, cases, differentiable, narrow, random};
 use rayon::ThreadPoolBuilder;
 
 /// Relative to the largest value of a tensor. A value is a sum of at most some 10^4 products rounded to 6e-8 each,
@@ -74,6 +77,32 @@ fn fast_equals_reference() {
         assert_close(&case.name, "output without saving", &alone, &out, TOLERANCE);
         assert_close(&case.name, "gradient of the input", &fast_x, &grad_x, TOLERANCE);
         assert_close(&case.name, "gradient of the weights", &fast_weights, &grad_weights, TOLERANCE);
+    }
+}
+
+/// A loss on removed patches says nothing of the visible rows: what such zeros are multiplied with is skipped, but through
+/// the response normalisation these rows have gradients all the same.
+#[test]
+fn rows_without_a_gradient_are_as_in_the_reference() {
+    let grid = Grid::Dense(3, 5);
+    let op = Block { samples: 3, grid, sizes: [184, 720, 7], flavour: Flavour::V2, drop: None };
+    let case = Case { name: "block of which some rows matter".into(), op: Box::new(op) };
+    for kept in [[1, 4, 7], [0, 2, 11], [15, 15, 15]] {
+        let (weights, x, mut grad_out) = case.values(6);
+        for (row, grad) in grad_out.chunks_exact_mut(184).enumerate() {
+            if !kept.contains(&(row % 15)) {
+                grad.fill(0.0);
+            }
+        }
+        let (mut grad_x, mut grad_weights) = (vec![0.0; x.len()], vec![0.0; weights.len()]);
+        case.op.reference_backward(&weights, &x, &grad_out, &mut grad_x, &mut grad_weights);
+        let (mut fast_x, mut fast_weights) = (vec![0.0; x.len()], vec![0.0; weights.len()]);
+        let gradients = Some((narrow(&grad_out), &mut fast_x[..], &mut fast_weights[..]));
+        case.op.fast(&narrow(&weights), &narrow(&x), gradients);
+        assert_close(&case.name, "gradient of the input", &fast_x, &grad_x, TOLERANCE);
+        assert_close(&case.name, "gradient of the weights", &fast_weights, &grad_weights, TOLERANCE);
+        let visible = grad_x.chunks_exact(184).enumerate().find(|(row, _)| !kept.contains(&(row % 15)));
+        assert_eq!(visible.unwrap().1.iter().any(|&x| x != 0.0), kept[0] < 15, "through the normalisation");
     }
 }
 

@@ -2,13 +2,14 @@
 //!
 //! What GRN sums over a sample's rows lies in one panel.
 
-use std::ops::Range;
+use std::{borrow::Cow, ops::Range};
 
 use rayon::prelude::*;
 
 use super::{
     Call, Gradients, Saved, Shape,
     backward::{response_backward, scaled, shift},
+    forward::or_own,
     scale_of_response,
 };
 use crate::{
@@ -18,7 +19,7 @@ use crate::{
         parallel::{LARGE, Plan, add_all, split, zero},
         scratch::Buffer,
     },
-    simd::{self, multiply, product},
+    simd::{self, Compute, Factor, Matrix, multiply, product},
 };
 
 /// Rows of a batch, at most, that are few.
@@ -93,13 +94,14 @@ pub(super) fn forward(call: &Call, x: &[f32], out: &mut [f32], y: &mut [f32], s:
     let hs = split(h, panels.ranges(), panels.rows());
     let parts = panels.ranges().par_iter().zip(&mut a).zip(&mut norms).zip(hs).with_max_len(1);
     parts.for_each(|(((panel, a), s), h)| {
-        multiply(panels.matrix(&z), &call.factor(call.expand().columns(panel.clone())), false, a);
-        if !h.is_empty() {
-            h.copy_from_slice(a);
-        }
+        let mut own = Buffer::default();
+        let h = or_own(h, &mut own, a.len());
+        multiply(panels.matrix(&z), &call.factor(call.expand().columns(panel.clone())), false, h);
         s.fill(0.0);
-        for (a, s) in a.chunks_exact_mut(call.rows() * panel.len()).zip(s.chunks_exact_mut(panel.len())) {
-            simd::bias_gelu(level, a, &call.weights.expand_bias[panel.clone()], s);
+        let one = call.rows() * panel.len();
+        let samples = h.chunks_exact(one).zip(a.chunks_exact_mut(one)).zip(s.chunks_exact_mut(panel.len()));
+        for ((h, a), s) in samples {
+            simd::bias_gelu(level, h, &call.weights.expand_bias[panel.clone()], a, s);
         }
         s.iter_mut().for_each(|s| *s = s.sqrt());
     });
@@ -114,6 +116,56 @@ pub(super) fn forward(call: &Call, x: &[f32], out: &mut [f32], y: &mut [f32], s:
         0.0 => out.copy_from_slice(x),
         drop => simd::residual(level, x, &project_bias, drop, out),
     });
+}
+
+/// The rows of a gradient that are not zero, when some are: a loss that looks at removed patches only says nothing of the
+/// visible ones, and the drop path passes samples by. What zeros are multiplied with need not be read.
+struct Rows<'a> {
+    channels: usize,
+    values: Cow<'a, [f32]>,
+    /// Where the rows belong; `None` if they are all there are.
+    places: Option<Vec<usize>>,
+}
+
+impl<'a> Rows<'a> {
+    fn new(grad: &'a [f32], channels: usize) -> Self {
+        let rows = grad.chunks_exact(channels);
+        let places: Vec<_> =
+            rows.enumerate().filter(|(_, row)| row.iter().any(|&x| x != 0.0)).map(|(i, _)| i).collect();
+        if places.len() * channels == grad.len() {
+            return Self { channels, values: Cow::Borrowed(grad), places: None };
+        }
+        let rows: Vec<_> = places.iter().map(|row| &grad[row * channels..][..channels]).collect();
+        Self { channels, values: Cow::Owned(rows.concat()), places: Some(places) }
+    }
+
+    /// `[rows, C]`.
+    fn matrix(&self) -> Matrix<'_> {
+        Matrix::new(&self.values, self.values.len() / self.channels, self.channels)
+    }
+
+    /// `all = grad * factor`, of `width` columns; zeros where the gradient is.
+    fn multiply(&self, factor: &Factor, width: usize, all: &mut [f32]) {
+        let Some(places) = &self.places else { return multiply(self.matrix(), factor, false, all) };
+        let mut rows = Buffer::new(places.len() * width);
+        multiply(self.matrix(), factor, false, &mut rows);
+        all.fill(0.0);
+        for (row, place) in rows.chunks_exact(width).zip(places) {
+            all[place * width..][..width].copy_from_slice(row);
+        }
+    }
+
+    /// `out += all^T * grad`, with `all` of `width` columns.
+    fn add_product(&self, compute: Compute, all: &[f32], width: usize, out: &mut [f32]) {
+        let Some(places) = &self.places else {
+            return product(compute, Matrix::new(all, all.len() / width, width).t(), self.matrix(), true, out);
+        };
+        let mut rows = Buffer::new(places.len() * width);
+        for (row, place) in rows.chunks_exact_mut(width).zip(places) {
+            row.copy_from_slice(&all[place * width..][..width]);
+        }
+        product(compute, Matrix::new(&rows, places.len(), width).t(), self.matrix(), true, out);
+    }
 }
 
 /// A panel in the backward pass, and its part of the gradients.
@@ -147,6 +199,7 @@ pub(super) fn backward(
     let (mut z, mut own) = (Buffer::new(x.len()), Buffer::default());
     z.par_chunks_exact_mut(values).zip(saved.y.par_chunks_exact(values)).for_each(|(z, y)| call.norm(y, z));
     let grad = scaled(call, &(0..samples), grad_out, &mut own);
+    let grad_rows = Rows::new(grad, channels);
     let mut sum = Buffer::zeros(channels);
     simd::add_columns(level, grad, &mut sum);
     simd::add(gradients.project_bias, &sum);
@@ -165,19 +218,18 @@ pub(super) fn backward(
     let mut grads = panels.buffers(panels.rows());
     parts.par_iter_mut().zip(&mut grads).with_max_len(1).for_each(|(panel, grad_u)| {
         let columns = panel.columns.clone();
-        if saved.hidden.is_empty() {
-            multiply(panels.matrix(&z), &call.factor(call.expand().columns(columns.clone())), false, &mut panel.slope);
+        let mut own;
+        let h = if saved.hidden.is_empty() {
+            own = Buffer::new(panels.rows() * columns.len());
+            multiply(panels.matrix(&z), &call.factor(call.expand().columns(columns.clone())), false, &mut own);
+            &*own
         } else {
-            panel.slope.copy_from_slice(panels.part(&saved.hidden, &columns));
-        }
-        simd::bias_gelu_with_derivative(
-            level,
-            &mut panel.slope,
-            &call.weights.expand_bias[columns.clone()],
-            &mut panel.a,
-        );
+            panels.part(&saved.hidden, &columns)
+        };
+        let bias = &call.weights.expand_bias[columns.clone()];
+        simd::bias_gelu_with_derivative(level, h, bias, &mut panel.a, &mut panel.slope);
         let project = call.project(call.weights.project).rows(columns.clone());
-        multiply(panels.matrix(grad), &call.factor(project.t()), false, grad_u);
+        grad_rows.multiply(&call.factor(project.t()), columns.len(), grad_u);
         let one = call.rows() * columns.len();
         let samples =
             panel.a.chunks_exact(one).zip(grad_u.chunks_exact(one)).zip(panel.t.chunks_exact_mut(columns.len()));
@@ -198,7 +250,7 @@ pub(super) fn backward(
             simd::activation_backward(level, a, slope, scale, pull, grad, panel.expand_bias);
         }
         batch.scale_panel(&columns, &scale, &mut panel.a);
-        product(call.compute, panels.matrix(&panel.a).t(), panels.matrix(grad), true, panel.project);
+        grad_rows.add_product(call.compute, &panel.a, columns.len(), panel.project);
         shift(call, columns, &sum, panel.beta, panel.project);
         product(call.compute, panels.matrix(&z).t(), panels.matrix(grad_h), false, &mut panel.expand);
     });
