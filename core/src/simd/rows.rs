@@ -170,35 +170,34 @@ fn fold(lanes: [f32; LANES]) -> f32 {
     (half[0] + half[2]) + (half[1] + half[3])
 }
 
-/// `a = gelu(h + bias)`, `slope = gelu'(h + bias)`.
-pub(crate) fn bias_gelu_with_derivative(level: Level, h: &[f32], bias: &[f32], a: &mut [f32], slope: &mut [f32]) {
-    dispatch!(level, bias_gelu_with_derivative_body(h, bias, a, slope));
+/// `a = gelu(h + bias)`, and `h` becomes its derivative, `gelu'(h + bias)`.
+pub(crate) fn bias_gelu_with_derivative(level: Level, h: &mut [f32], bias: &[f32], a: &mut [f32]) {
+    dispatch!(level, bias_gelu_with_derivative_body(h, bias, a));
 }
 
 #[inline(always)]
-fn bias_gelu_with_derivative_body<A: Arithmetic>(h: &[f32], bias: &[f32], a: &mut [f32], slope: &mut [f32]) {
+fn bias_gelu_with_derivative_body<A: Arithmetic>(h: &mut [f32], bias: &[f32], a: &mut [f32]) {
     let width = bias.len();
-    let rows = h.chunks_exact(width).zip(a.chunks_exact_mut(width)).zip(slope.chunks_exact_mut(width));
-    for ((h, a), slope) in rows {
+    for (h, a) in h.chunks_exact_mut(width).zip(a.chunks_exact_mut(width)) {
         for c in 0..width {
-            (a[c], slope[c]) = math::gelu_with_derivative::<A>(h[c] + bias[c]);
+            (a[c], h[c]) = math::gelu_with_derivative::<A>(h[c] + bias[c]);
         }
     }
 }
 
-/// `a = gelu(h + bias)`, `squares[c] += sum_r a^2`.
-pub(crate) fn bias_gelu(level: Level, h: &[f32], bias: &[f32], a: &mut [f32], squares: &mut [f32]) {
-    dispatch!(level, bias_gelu_body(h, bias, a, squares));
+/// `h = gelu(h + bias)` in place, `squares[c] += sum_r h^2`.
+pub(crate) fn bias_gelu(level: Level, h: &mut [f32], bias: &[f32], squares: &mut [f32]) {
+    dispatch!(level, bias_gelu_body(h, bias, squares));
 }
 
 #[inline(always)]
-fn bias_gelu_body<A: Arithmetic>(h: &[f32], bias: &[f32], a: &mut [f32], squares: &mut [f32]) {
+fn bias_gelu_body<A: Arithmetic>(h: &mut [f32], bias: &[f32], squares: &mut [f32]) {
     let width = bias.len();
     let squares = &mut squares[..width];
-    for (h, a) in h.chunks_exact(width).zip(a.chunks_exact_mut(width)) {
+    for h in h.chunks_exact_mut(width) {
         for c in 0..width {
-            a[c] = math::gelu::<A>(h[c] + bias[c]);
-            squares[c] = A::multiply_add(a[c], a[c], squares[c]);
+            h[c] = math::gelu::<A>(h[c] + bias[c]);
+            squares[c] = A::multiply_add(h[c], h[c], squares[c]);
         }
     }
 }

@@ -160,16 +160,13 @@ impl<'a> Part<'a> {
             let wide = tile.start * hidden..tile.end * hidden;
             let z = &mut self.z[narrow.clone()];
             call.norm(&self.y[narrow], z);
-            let (a, slope) = (&mut self.a[wide.clone()], &mut self.slope[wide.clone()]);
-            let mut own;
-            let h = if self.hidden.is_empty() {
-                own = Buffer::new(wide.len());
-                multiply(Matrix::new(z, tile.len(), channels), expand, false, &mut own);
-                &*own
+            let (h, a) = (&mut self.slope[wide.clone()], &mut self.a[wide.clone()]);
+            if self.hidden.is_empty() {
+                multiply(Matrix::new(z, tile.len(), channels), expand, false, h);
             } else {
-                &self.hidden[wide]
-            };
-            simd::bias_gelu_with_derivative(call.compute.level, h, call.weights.expand_bias, a, slope);
+                h.copy_from_slice(&self.hidden[wide]);
+            }
+            simd::bias_gelu_with_derivative(call.compute.level, h, call.weights.expand_bias, a);
         }
     }
 

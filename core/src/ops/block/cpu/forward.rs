@@ -77,7 +77,7 @@ fn forward_group(call: &Call, factors: &Factors, project_bias: &[f32], x: &[f32]
 }
 
 /// `slice`, or if it is empty a buffer of `length` values.
-pub(super) fn or_own<'a>(slice: &'a mut [f32], own: &'a mut Buffer, length: usize) -> &'a mut [f32] {
+fn or_own<'a>(slice: &'a mut [f32], own: &'a mut Buffer, length: usize) -> &'a mut [f32] {
     if !slice.is_empty() {
         return slice;
     }
@@ -102,14 +102,15 @@ fn hidden_features(
         let z = &mut z[..tile.len() * channels];
         call.norm(&y[tile.start * channels..tile.end * channels], z);
         let wide = tile.start * hidden..tile.end * hidden;
-        let mut own_h = Buffer::default();
-        let h = if h.is_empty() { &mut [] } else { &mut h[wide.clone()] };
-        let (h, a) = (or_own(h, &mut own_h, wide.len()), &mut a[wide]);
-        multiply(Matrix::new(z, tile.len(), channels), expand, false, h);
+        let a = &mut a[wide.clone()];
+        multiply(Matrix::new(z, tile.len(), channels), expand, false, a);
+        if !h.is_empty() {
+            h[wide].copy_from_slice(a);
+        }
         for (sample, rows) in call.samples_of(&tile) {
             squares.fill(0.0);
-            let rows = rows.start * hidden..rows.end * hidden;
-            simd::bias_gelu(call.compute.level, &h[rows.clone()], call.weights.expand_bias, &mut a[rows], &mut squares);
+            let a = &mut a[rows.start * hidden..rows.end * hidden];
+            simd::bias_gelu(call.compute.level, a, call.weights.expand_bias, &mut squares);
             simd::add(&mut s[sample * hidden..][..hidden], &squares);
         }
     }

@@ -9,7 +9,6 @@ use rayon::prelude::*;
 use super::{
     Call, Gradients, Saved, Shape,
     backward::{response_backward, scaled, shift},
-    forward::or_own,
     scale_of_response,
 };
 use crate::{
@@ -94,14 +93,13 @@ pub(super) fn forward(call: &Call, x: &[f32], out: &mut [f32], y: &mut [f32], s:
     let hs = split(h, panels.ranges(), panels.rows());
     let parts = panels.ranges().par_iter().zip(&mut a).zip(&mut norms).zip(hs).with_max_len(1);
     parts.for_each(|(((panel, a), s), h)| {
-        let mut own = Buffer::default();
-        let h = or_own(h, &mut own, a.len());
-        multiply(panels.matrix(&z), &call.factor(call.expand().columns(panel.clone())), false, h);
+        multiply(panels.matrix(&z), &call.factor(call.expand().columns(panel.clone())), false, a);
+        if !h.is_empty() {
+            h.copy_from_slice(a);
+        }
         s.fill(0.0);
-        let one = call.rows() * panel.len();
-        let samples = h.chunks_exact(one).zip(a.chunks_exact_mut(one)).zip(s.chunks_exact_mut(panel.len()));
-        for ((h, a), s) in samples {
-            simd::bias_gelu(level, h, &call.weights.expand_bias[panel.clone()], a, s);
+        for (a, s) in a.chunks_exact_mut(call.rows() * panel.len()).zip(s.chunks_exact_mut(panel.len())) {
+            simd::bias_gelu(level, a, &call.weights.expand_bias[panel.clone()], s);
         }
         s.iter_mut().for_each(|s| *s = s.sqrt());
     });
@@ -218,16 +216,17 @@ pub(super) fn backward(
     let mut grads = panels.buffers(panels.rows());
     parts.par_iter_mut().zip(&mut grads).with_max_len(1).for_each(|(panel, grad_u)| {
         let columns = panel.columns.clone();
-        let mut own;
-        let h = if saved.hidden.is_empty() {
-            own = Buffer::new(panels.rows() * columns.len());
-            multiply(panels.matrix(&z), &call.factor(call.expand().columns(columns.clone())), false, &mut own);
-            &*own
+        if saved.hidden.is_empty() {
+            multiply(panels.matrix(&z), &call.factor(call.expand().columns(columns.clone())), false, &mut panel.slope);
         } else {
-            panels.part(&saved.hidden, &columns)
-        };
-        let bias = &call.weights.expand_bias[columns.clone()];
-        simd::bias_gelu_with_derivative(level, h, bias, &mut panel.a, &mut panel.slope);
+            panel.slope.copy_from_slice(panels.part(&saved.hidden, &columns));
+        }
+        simd::bias_gelu_with_derivative(
+            level,
+            &mut panel.slope,
+            &call.weights.expand_bias[columns.clone()],
+            &mut panel.a,
+        );
         let project = call.project(call.weights.project).rows(columns.clone());
         grad_rows.multiply(&call.factor(project.t()), columns.len(), grad_u);
         let one = call.rows() * columns.len();
