@@ -10,11 +10,15 @@ use crate::{profile::timed, simd};
 /// Rows that a matrix product should have: enough to pay for packing, few enough for the cache.
 pub(crate) const TILE: usize = 256;
 
-/// From this many rows on a sample is worked on alone.
+/// From this many rows on a sample is worked on alone, unless matrices are large.
 pub(crate) const LARGE: usize = 128;
 
 /// Chunks of a batch at most. Each has its own gradients.
 const CHUNKS: usize = 8;
+
+/// From this many parameters on an operation has matrices that no core keeps in its cache: more rows go together, so that
+/// they are read, and their gradients written, less often.
+const LARGE_PARAMETERS: usize = 1 << 19;
 
 /// Values in the gradients of all chunks together, at most (unless one chunk alone needs more).
 const CHUNK_VALUES: usize = 64 << 20;
@@ -30,12 +34,13 @@ pub(crate) struct Plan {
 impl Plan {
     /// For `samples` of `rows` rows each, and an operation of `parameters` parameters.
     ///
-    /// A chunk has 128 rows or more, and there is a power of two of chunks.
+    /// A chunk has 128 rows or more, 256 if matrices are large, and there is a power of two of chunks.
     pub(crate) fn new(samples: usize, rows: usize, parameters: usize) -> Self {
-        let most = [CHUNKS, samples, samples * rows / LARGE, CHUNK_VALUES / parameters.max(1)];
+        let times = if parameters < LARGE_PARAMETERS { 1 } else { 2 };
+        let most = [CHUNKS, samples, samples * rows / (times * LARGE), CHUNK_VALUES / parameters.max(1)];
         let most = most.into_iter().min().unwrap_or(1).max(1);
         let chunk = samples.div_ceil(1 << most.ilog2()).max(1);
-        let group = if rows < LARGE { (TILE / rows.max(1)).min(chunk) } else { 1 };
+        let group = if rows < times * LARGE { (times * TILE / rows.max(1)).min(chunk) } else { 1 };
         let groups = chunk.div_ceil(group);
         Self { samples, chunk, group: chunk.div_ceil(groups) }
     }
@@ -140,6 +145,8 @@ mod tests {
     #[test]
     fn large_gradients_have_few_chunks() {
         assert_eq!(Plan::new(64, 49, 1 << 20).chunks().len(), 8);
+        assert_eq!((Plan::new(8, 196, 1 << 20).chunks().len(), Plan::new(8, 196, 1 << 18).chunks().len()), (4, 8));
+        assert_eq!((Plan::new(8, 196, 1 << 20).group(), Plan::new(8, 196, 1 << 18).group()), (2, 1));
         assert_eq!(Plan::new(64, 49, 30 << 20).chunks().len(), 2);
         assert_eq!(Plan::new(64, 49, 100 << 20).chunks().len(), 1);
     }

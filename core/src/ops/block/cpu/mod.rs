@@ -76,7 +76,7 @@ impl<'a> Call<'a> {
 
     /// Whether a sample is worked on in tiles, and has more rows than `W2` has columns: then it is `W2` that is scaled.
     fn large(&self) -> bool {
-        self.rows() >= LARGE.max(self.shape.channels)
+        self.plan.group() <= 1 && self.rows() >= LARGE.max(self.shape.channels)
     }
 
     /// Whether the hidden features are saved for the backward pass.
