@@ -16,6 +16,9 @@ pub(crate) const LARGE: usize = 128;
 /// Chunks of a batch at most. Each has its own gradients.
 const CHUNKS: usize = 8;
 
+/// Chunks that stay chunks although their matrices are large and their rows few: threads want work.
+const FEW: usize = 4;
+
 /// From this many parameters on an operation has matrices that no core keeps in its cache: more rows go together, so that
 /// they are read, and their gradients written, less often.
 const LARGE_PARAMETERS: usize = 1 << 19;
@@ -34,13 +37,15 @@ pub(crate) struct Plan {
 impl Plan {
     /// For `samples` of `rows` rows each, and an operation of `parameters` parameters.
     ///
-    /// A chunk has 128 rows or more, 256 if matrices are large, and there is a power of two of chunks.
+    /// A chunk has 128 rows or more, 256 if matrices are large and there are more than four chunks; there is a power of two of
+    /// them.
     pub(crate) fn new(samples: usize, rows: usize, parameters: usize) -> Self {
-        let times = if parameters < LARGE_PARAMETERS { 1 } else { 2 };
-        let most = [CHUNKS, samples, samples * rows / (times * LARGE), CHUNK_VALUES / parameters.max(1)];
+        let (large, tile) = if parameters < LARGE_PARAMETERS { (LARGE, TILE) } else { (2 * LARGE, 2 * TILE) };
+        let all = samples * rows;
+        let most = [CHUNKS, samples, all / LARGE, (all / large).max(FEW), CHUNK_VALUES / parameters.max(1)];
         let most = most.into_iter().min().unwrap_or(1).max(1);
         let chunk = samples.div_ceil(1 << most.ilog2()).max(1);
-        let group = if rows < times * LARGE { (times * TILE / rows.max(1)).min(chunk) } else { 1 };
+        let group = if rows < large { (tile / rows.max(1)).min(chunk) } else { 1 };
         let groups = chunk.div_ceil(group);
         Self { samples, chunk, group: chunk.div_ceil(groups) }
     }
@@ -146,6 +151,7 @@ mod tests {
     fn large_gradients_have_few_chunks() {
         assert_eq!(Plan::new(64, 49, 1 << 20).chunks().len(), 8);
         assert_eq!((Plan::new(8, 196, 1 << 20).chunks().len(), Plan::new(8, 196, 1 << 18).chunks().len()), (4, 8));
+        assert_eq!((Plan::new(8, 76, 1 << 20).chunks().len(), Plan::new(8, 49, 1 << 20).chunks().len()), (4, 2));
         assert_eq!((Plan::new(8, 196, 1 << 20).group(), Plan::new(8, 196, 1 << 18).group()), (2, 1));
         assert_eq!(Plan::new(64, 49, 30 << 20).chunks().len(), 2);
         assert_eq!(Plan::new(64, 49, 100 << 20).chunks().len(), 1);

@@ -2,7 +2,7 @@
 //!
 //! What GRN sums over a sample's rows lies in one panel.
 
-use std::{borrow::Cow, ops::Range};
+use std::ops::Range;
 
 use rayon::prelude::*;
 
@@ -118,28 +118,29 @@ pub(super) fn forward(call: &Call, x: &[f32], out: &mut [f32], y: &mut [f32], s:
 
 /// The rows of a gradient that are not zero, when some are: a loss that looks at removed patches only says nothing of the
 /// visible ones, and the drop path passes samples by. What zeros are multiplied with need not be read.
-struct Rows<'a> {
+struct NonzeroRows<'a> {
     channels: usize,
-    values: Cow<'a, [f32]>,
+    values: &'a [f32],
     /// Where the rows belong; `None` if they are all there are.
     places: Option<Vec<usize>>,
 }
 
-impl<'a> Rows<'a> {
-    fn new(grad: &'a [f32], channels: usize) -> Self {
-        let rows = grad.chunks_exact(channels);
-        let places: Vec<_> =
-            rows.enumerate().filter(|(_, row)| row.iter().any(|&x| x != 0.0)).map(|(i, _)| i).collect();
+impl<'a> NonzeroRows<'a> {
+    /// The rows of `grad [any, C]`; `own` is room for them.
+    fn new(grad: &'a [f32], channels: usize, own: &'a mut Buffer) -> Self {
+        let rows = grad.chunks_exact(channels).enumerate();
+        let places: Vec<_> = rows.filter(|(_, row)| row.iter().any(|&x| x != 0.0)).map(|(place, _)| place).collect();
         if places.len() * channels == grad.len() {
-            return Self { channels, values: Cow::Borrowed(grad), places: None };
+            return Self { channels, values: grad, places: None };
         }
-        let rows: Vec<_> = places.iter().map(|row| &grad[row * channels..][..channels]).collect();
-        Self { channels, values: Cow::Owned(rows.concat()), places: Some(places) }
+        *own = Buffer::new(places.len() * channels);
+        gather(grad, &places, channels, own);
+        Self { channels, values: own, places: Some(places) }
     }
 
     /// `[rows, C]`.
     fn matrix(&self) -> Matrix<'_> {
-        Matrix::new(&self.values, self.values.len() / self.channels, self.channels)
+        Matrix::new(self.values, self.values.len() / self.channels, self.channels)
     }
 
     /// `all = grad * factor`, of `width` columns; zeros where the gradient is.
@@ -159,10 +160,15 @@ impl<'a> Rows<'a> {
             return product(compute, Matrix::new(all, all.len() / width, width).t(), self.matrix(), true, out);
         };
         let mut rows = Buffer::new(places.len() * width);
-        for (row, place) in rows.chunks_exact_mut(width).zip(places) {
-            row.copy_from_slice(&all[place * width..][..width]);
-        }
+        gather(all, places, width, &mut rows);
         product(compute, Matrix::new(&rows, places.len(), width).t(), self.matrix(), true, out);
+    }
+}
+
+/// Copies the rows at `places`, each of `width` values.
+fn gather(all: &[f32], places: &[usize], width: usize, rows: &mut [f32]) {
+    for (row, place) in rows.chunks_exact_mut(width).zip(places) {
+        row.copy_from_slice(&all[place * width..][..width]);
     }
 }
 
@@ -194,10 +200,10 @@ pub(super) fn backward(
     let panels = &batch.panels;
     let Shape { samples, channels, hidden, .. } = *call.shape;
     let (level, values) = (call.compute.level, call.rows() * channels);
-    let (mut z, mut own) = (Buffer::new(x.len()), Buffer::default());
+    let (mut z, mut own, mut own_rows) = (Buffer::new(x.len()), Buffer::default(), Buffer::default());
     z.par_chunks_exact_mut(values).zip(saved.y.par_chunks_exact(values)).for_each(|(z, y)| call.norm(y, z));
     let grad = scaled(call, &(0..samples), grad_out, &mut own);
-    let grad_rows = Rows::new(grad, channels);
+    let grad_rows = NonzeroRows::new(grad, channels, &mut own_rows);
     let mut sum = Buffer::zeros(channels);
     simd::add_columns(level, grad, &mut sum);
     simd::add(gradients.project_bias, &sum);
