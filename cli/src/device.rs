@@ -3,7 +3,7 @@
 use std::{fmt, str::FromStr};
 
 use convnext_core::cuda::detect;
-use convnext_pipeline::device::Device;
+use convnext_pipeline::{device::Device, tell};
 
 use crate::{Failure, Outcome};
 
@@ -73,7 +73,7 @@ impl Args {
                 Failure::because(format!("--device {}: {what}", self.device), error)
             })?,
         };
-        eprintln!("computing on {}, cuda:{}", found.name, found.index);
+        tell::say(format_args!("computing on {}, cuda:{}", found.name, found.index));
         Ok(Device::Cuda(found))
     }
 }

@@ -6,6 +6,8 @@ use std::{
     process::ExitCode,
 };
 
+use convnext_pipeline::tell;
+
 /// Exit code of a command line that is wrong.
 pub(crate) const USAGE: u8 = 2;
 const FAILED: u8 = 1;
@@ -72,7 +74,7 @@ impl Failure {
             text += &format!("  because: {because}\n");
         }
         // If even this cannot be written, the exit code has to do.
-        let _ = io::stderr().write_all(text.as_bytes());
+        let _ = io::stderr().write_all(tell::printable(&text).as_bytes());
         ExitCode::from(code)
     }
 }

@@ -25,6 +25,9 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 the command line itself is wrong.
 
+// What cannot be told must end nothing; `println!` and its like panic.
+#![warn(clippy::print_stderr, clippy::print_stdout)]
+
 pub mod commands;
 pub mod models;
 

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use convnext_pipeline::tell;
 use serde::Serialize;
 
 use crate::failure::{Failure, Outcome};
@@ -16,8 +17,8 @@ pub(crate) fn json(value: &impl Serialize) -> Outcome {
     text(&(serde_json::to_string_pretty(value)? + "\n"))
 }
 
-/// Writes text as it is.
+/// Writes text, in which control characters are shown and not obeyed.
 pub(crate) fn text(text: &str) -> Outcome {
     let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Failure::output)
+    out.write_all(tell::printable(text).as_bytes()).and_then(|()| out.flush()).map_err(Failure::output)
 }

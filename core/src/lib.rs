@@ -44,6 +44,9 @@
 //! model.forward(images);
 //! ```
 
+// What cannot be told must end nothing; `println!` and its like panic.
+#![warn(clippy::print_stderr, clippy::print_stdout)]
+
 // Generated code names this crate by its full path, inside this crate's own tests too.
 extern crate self as convnext_core;
 

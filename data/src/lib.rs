@@ -7,6 +7,9 @@
 //! Nothing here starts a thread or keeps global state. Every random decision is a pure function of
 //! `(seed, epoch, sample id, purpose)`, see [`random`].
 
+// What cannot be told must end nothing; `println!` and its like panic.
+#![warn(clippy::print_stderr, clippy::print_stdout)]
+
 pub mod augment;
 pub mod decode;
 pub mod image;

@@ -2,7 +2,8 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use convnext_core::plan::Plan;
+pub use convnext_core::checkpoint::View;
+use convnext_core::{checkpoint::Usage, plan::Plan};
 use convnext_data::{
     Augment as Step, AugmentError, Chain, Channels, Geometry, Normalise as Table, Order, ShardSet,
     augment::{CentreCrop, Erase, Flip, Pad, RandAugment, RandomResizedCrop},
@@ -194,21 +195,28 @@ impl Input<'_> {
     }
 }
 
-/// How evaluation looks at an image.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum View {
-    /// Shrunk so that the input is this share of it on its tighter side, then its centre; 1 warps the whole image.
-    Cropped(f64),
-    /// Unresampled, in the middle of the input: for models that were trained so.
-    Padded,
+/// The view that goes with a training augmentation, and `crop` where that resamples.
+pub fn view_of(augment: Option<&Augment>, crop: f64) -> View {
+    match augment {
+        Some(augment) if augment.pad > 0 => View::Padded,
+        _ => View::Cropped(crop),
+    }
 }
 
-impl View {
-    /// The view that goes with a training augmentation, and `crop` where that resamples.
-    pub fn of(augment: Option<&Augment>, crop: f64) -> Self {
-        match augment {
-            Some(augment) if augment.pad > 0 => Self::Padded,
-            _ => Self::Cropped(crop),
-        }
-    }
+/// How a model of `plan` is to be used that was trained on `data`, looked at by `view`, with these classes.
+///
+/// # Errors
+/// Mean or deviation do not fit the channels.
+pub fn usage(plan: &Plan, data: &Data, view: View, classes: &[String]) -> Result<Usage, InputError> {
+    let (mean, std) = data.normalisation(plan.channels).map_err(InputError::Normalisation)?;
+    Ok(Usage {
+        model: plan.name.to_owned(),
+        height: plan.height,
+        width: plan.width,
+        channels: plan.channels,
+        mean,
+        std,
+        view,
+        classes: classes.to_vec(),
+    })
 }

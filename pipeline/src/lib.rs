@@ -4,6 +4,9 @@
 //! recipe -> input -> stream -> runs (trainer) -> run_dir, records -> report, pictures
 //! ```
 
+// What cannot be told must end nothing; `println!` and its like panic.
+#![warn(clippy::print_stderr, clippy::print_stdout)]
+
 pub mod device;
 pub mod events;
 pub mod input;
@@ -18,6 +21,7 @@ pub mod report;
 pub mod run_dir;
 pub mod runs;
 pub mod stream;
+pub mod tell;
 pub mod trainer;
 
 pub use mix::{Images, Mix, Mixing};

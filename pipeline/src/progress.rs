@@ -7,6 +7,8 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::tell;
+
 /// How often a line is printed where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
@@ -56,7 +58,12 @@ impl Progress {
             }
             None if self.printed.elapsed() >= LINE_EVERY => {
                 self.printed = Instant::now();
-                eprintln!("{}: step {step}/{}  {message}  {} left", self.name, self.total, self.left(step));
+                tell::say(format_args!(
+                    "{}: step {step}/{}  {message}  {} left",
+                    self.name,
+                    self.total,
+                    self.left(step)
+                ));
             }
             None => {}
         }
@@ -65,8 +72,8 @@ impl Progress {
     /// Prints a line that stays.
     pub fn say(&self, line: &str) {
         match &self.bar {
-            Some(bar) => bar.println(line),
-            None => eprintln!("{line}"),
+            Some(bar) => bar.println(tell::printable(line)),
+            None => tell::say(line),
         }
     }
 

@@ -128,7 +128,7 @@ fn convert(given: &Given, target: Target, context: &Context<'_>) -> Outcome {
     warn_of(&loaded.skipped);
     let to_layout = match target {
         Target::Weights(dialect) => {
-            convert::save(&given.output, &layout, &values, dialect)?;
+            convert::save(&given.output, &layout, &values, dialect, None)?;
             dialect.name()
         }
         Target::Onnx if part != "classifier" => {

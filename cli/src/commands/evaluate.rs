@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use convnext_pipeline::{
-    input::View,
+    input::{View, view_of},
     recipe::{Data, Evaluate, EvaluatedWeights, Job},
     run_dir,
     runs::{self, Measure},
@@ -59,7 +59,7 @@ impl Manner {
             Job::Finetune { evaluate, .. } | Job::Evaluate { evaluate } => evaluate.clone(),
             Job::Pretrain { .. } => Evaluate::default(),
         };
-        let view = View::of(recipe.training().map(|training| &training.augment), evaluate.crop);
+        let view = view_of(recipe.training().map(|training| &training.augment), evaluate.crop);
         let (model, workers) = (recipe.model.name, recipe.machine.workers);
         Ok(Self { model: Some(model), data: recipe.data, evaluate, view, workers })
     }

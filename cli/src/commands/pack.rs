@@ -10,6 +10,7 @@ use convnext_data::{
     pack::{self, FolderSource, IdxSource, ListSource, Options, Packed, Recode, Source},
     shard::Limits,
 };
+use convnext_pipeline::tell;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
@@ -176,7 +177,7 @@ fn report(Packed { written, skipped }: &Packed, json: bool) -> Outcome {
         let (samples, bytes) = (written.samples, written.bytes);
         return output::json_line(&Report { shards: &written.shards, samples, bytes, skipped });
     }
-    skipped.iter().for_each(|why| eprintln!("left out: {why}"));
+    skipped.iter().for_each(|why| tell::say(format_args!("left out: {why}")));
     let mut text: String = written.shards.iter().map(|path| format!("{}\n", path.display())).collect();
     let shards =
         if written.shards.len() == 1 { "1 shard".to_owned() } else { format!("{} shards", written.shards.len()) };

@@ -25,6 +25,7 @@ mod store;
 mod tensors;
 #[cfg(test)]
 mod tests;
+mod usage;
 
 use std::{
     collections::BTreeMap,
@@ -38,6 +39,7 @@ use serde::{Deserialize, Serialize};
 pub use error::{CheckpointError, Misshapen, Skipped, TensorProblems};
 pub use store::{Better, Keep, Saved, Store};
 pub use tensors::HEADER_CAP;
+pub use usage::{Usage, View};
 
 use error::at;
 use manifest::{EMA, MANIFEST, Manifest, OPTIMIZER, STATE, WEIGHTS, read_json, sync_directory};
@@ -82,6 +84,8 @@ pub struct Snapshot<'a> {
     pub ema: Option<&'a [f32]>,
     /// Where the run stands.
     pub state: &'a State,
+    /// How the model is to be used: written beside its weights, and beside their average.
+    pub usage: Option<&'a Usage>,
 }
 
 /// Everything a run needs to go on.
@@ -209,20 +213,26 @@ pub enum Which {
     Best,
 }
 
-/// Writes weights as one `.safetensors` file: under a temporary name, synced, then renamed over `path`.
+/// Writes weights as one `.safetensors` file, with what is known of their use: under a temporary name, synced, then renamed
+/// over `path`.
 ///
 /// # Errors
 /// [`CheckpointError::Io`] when the disk refuses; a file that was at `path` is then as it was.
 ///
 /// # Panics
 /// If `values` has another length than the layout.
-pub fn save_weights(path: impl AsRef<Path>, layout: &Layout, values: &[f32]) -> Result<(), CheckpointError> {
+pub fn save_weights(
+    path: impl AsRef<Path>,
+    layout: &Layout,
+    values: &[f32],
+    usage: Option<&Usage>,
+) -> Result<(), CheckpointError> {
     let path = path.as_ref();
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let unfinished = path.with_file_name(format!(".tmp-{name}"));
     let write = || {
         let mut out = BufWriter::new(File::create(&unfinished)?);
-        tensors::write(&mut out, layout, &[Part { prefix: "", values }])?;
+        tensors::write(&mut out, layout, &[Part { prefix: "", values }], usage)?;
         out.get_ref().sync_all()?;
         fs::rename(&unfinished, path)
     };
@@ -243,6 +253,8 @@ pub struct Header {
     pub skipped: Vec<Skipped>,
     /// Name and shape of each tensor.
     pub tensors: Vec<(String, Vec<usize>)>,
+    /// What the file says about the use of the weights.
+    pub usage: Option<Usage>,
 }
 
 /// Reads what is in the weights that `path` means, not the weights. `path` is a file of tensors, a checkpoint, a folder of
@@ -253,8 +265,9 @@ pub struct Header {
 /// When the file is damaged or is none.
 pub fn read_header(path: impl AsRef<Path>, which: Which) -> Result<Header, CheckpointError> {
     let (path, skipped) = find(path.as_ref(), which)?;
-    let tensors = TensorFile::open(&path)?.shapes();
-    Ok(Header { path, skipped, tensors })
+    let file = TensorFile::open(&path)?;
+    let (tensors, usage) = (file.shapes(), file.usage());
+    Ok(Header { path, skipped, tensors, usage })
 }
 
 /// Reads the tensors of `layout` from the file `path`, and no other tensors that `ours` accepts may be in it.

@@ -235,15 +235,15 @@ fn parse(name: &str) -> Option<(u64, u64)> {
 }
 
 fn write_snapshot(directory: &Path, snapshot: &Snapshot<'_>) -> Result<(), CheckpointError> {
-    let Snapshot { layout, weights, moments, ema, state } = *snapshot;
+    let Snapshot { layout, weights, moments, ema, state, usage } = *snapshot;
     let mut manifest = Manifest::new();
     let part = |prefix, values| Part { prefix, values };
-    manifest.add(directory, WEIGHTS, |out| write(out, layout, &[part("", weights)]))?;
+    manifest.add(directory, WEIGHTS, |out| write(out, layout, &[part("", weights)], usage))?;
     if let Some((m, v)) = moments {
-        manifest.add(directory, OPTIMIZER, |out| write(out, layout, &[part("m.", m), part("v.", v)]))?;
+        manifest.add(directory, OPTIMIZER, |out| write(out, layout, &[part("m.", m), part("v.", v)], None))?;
     }
     if let Some(ema) = ema {
-        manifest.add(directory, EMA, |out| write(out, layout, &[part("", ema)]))?;
+        manifest.add(directory, EMA, |out| write(out, layout, &[part("", ema)], usage))?;
     }
     let json = serde_json::to_vec_pretty(state).expect("plain numbers and names are JSON");
     manifest.add(directory, STATE, |out| out.write_all(&json))?;

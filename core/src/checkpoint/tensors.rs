@@ -16,6 +16,7 @@ use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use super::{
     error::{CheckpointError, Misshapen, TensorProblems, at},
     pytorch::{Dtype as PytorchType, PytorchFile},
+    usage::{self, Usage},
 };
 use crate::optim::{Layout, Segment};
 
@@ -37,8 +38,13 @@ pub(super) struct Part<'a> {
 ///
 /// # Panics
 /// If a part has another length than the layout.
-pub(super) fn write(out: &mut impl Write, layout: &Layout, parts: &[Part<'_>]) -> std::io::Result<()> {
-    let header = header(layout, parts);
+pub(super) fn write(
+    out: &mut impl Write,
+    layout: &Layout,
+    parts: &[Part<'_>],
+    usage: Option<&Usage>,
+) -> std::io::Result<()> {
+    let header = header(layout, parts, usage);
     out.write_all(&(header.len() as u64).to_le_bytes())?;
     out.write_all(&header)?;
     for part in parts {
@@ -47,14 +53,15 @@ pub(super) fn write(out: &mut impl Write, layout: &Layout, parts: &[Part<'_>]) -
     out.flush()
 }
 
-fn header(layout: &Layout, parts: &[Part<'_>]) -> Vec<u8> {
+fn header(layout: &Layout, parts: &[Part<'_>], usage: Option<&Usage>) -> Vec<u8> {
     let mut tensors = Vec::new();
     for (index, part) in parts.iter().enumerate() {
         assert_eq!(part.values.len(), layout.len(), "a flat buffer of another layout");
         let start = index * layout.len();
         tensors.extend(layout.segments().iter().map(|segment| entry(part.prefix, segment, start)));
     }
-    let about = HashMap::from([("format".to_owned(), "convnext".to_owned())]);
+    let mut about = HashMap::from([("format".to_owned(), "convnext".to_owned())]);
+    about.extend(usage.map(|usage| (usage::KEY.to_owned(), usage.to_json())));
     let metadata = Metadata::new(Some(about), tensors).expect("a layout lies back to back");
     let mut header = serde_json::to_vec(&metadata).expect("names and numbers are JSON");
     header.resize(header.len().next_multiple_of(PREFIX as usize), b' ');
@@ -97,6 +104,14 @@ impl<'a> TensorFile<'a> {
         match &self.container {
             Container::Safetensors(file) => file.shapes(),
             Container::Pytorch(file) => file.tensors().map(|(name, shape)| (name.into(), shape.into())).collect(),
+        }
+    }
+
+    /// What the file says about the use of the weights.
+    pub(super) fn usage(&self) -> Option<Usage> {
+        match &self.container {
+            Container::Safetensors(file) => Usage::of_json(file.metadata.metadata().as_ref()?.get(usage::KEY)?),
+            Container::Pytorch(_) => None,
         }
     }
 

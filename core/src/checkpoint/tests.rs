@@ -38,7 +38,9 @@ fn save(store: &Store, step: u64, metric: Option<f64>) -> Saved {
     let (weights, m, v, ema) = (values(step as f32), values(0.1), values(0.2), values(0.3));
     let state = state(step, metric);
     let moments = Some((&m[..], &v[..]));
-    store.save(&Snapshot { layout: &layout(), weights: &weights, moments, ema: Some(&ema), state: &state }).unwrap()
+    store
+        .save(&Snapshot { layout: &layout(), weights: &weights, moments, ema: Some(&ema), state: &state, usage: None })
+        .unwrap()
 }
 
 /// A folder with checkpoints of steps 1 and 2.
@@ -93,7 +95,7 @@ fn everything_comes_back_bit_for_bit() {
     state.seed = u64::MAX;
     let (m, v) = (values(0.1), values(0.2));
     let moments = Some((&m[..], &v[..]));
-    store.save(&Snapshot { layout: &layout(), weights: &odd, moments, ema: None, state: &state }).unwrap();
+    store.save(&Snapshot { layout: &layout(), weights: &odd, moments, ema: None, state: &state, usage: None }).unwrap();
 
     let mut loaded = store.load_newest(&layout()).unwrap().unwrap();
     let bits = |values: &[f32]| values.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
@@ -289,7 +291,7 @@ fn problems(tensors: Vec<(&str, Vec<usize>)>) -> TensorProblems {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("w.safetensors");
     let other = Layout::new(tensors).unwrap();
-    save_weights(&path, &other, &vec![0.0; other.len()]).unwrap();
+    save_weights(&path, &other, &vec![0.0; other.len()], None).unwrap();
     match load_weights(&path, &layout(), Which::Weights) {
         Err(CheckpointError::Tensors { problems, .. }) => problems,
         other => panic!("{other:?}"),
@@ -446,7 +448,7 @@ fn saving_weights_replaces_a_file_whole() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("w.safetensors");
     fs::File::create(&path).unwrap().write_all(b"old").unwrap();
-    save_weights(&path, &layout(), &values(1.0)).unwrap();
+    save_weights(&path, &layout(), &values(1.0), None).unwrap();
     assert_eq!(load_weights(&path, &layout(), Which::Weights).unwrap(), values(1.0));
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
 }

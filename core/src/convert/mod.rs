@@ -23,7 +23,7 @@ use std::{
 use thiserror::Error;
 
 use crate::{
-    checkpoint::{self, CheckpointError, Header, Skipped, TensorProblems, Which},
+    checkpoint::{self, CheckpointError, Header, Skipped, TensorProblems, Usage, Which},
     optim::{Layout, Segment},
 };
 use table::{Axes, ENCODER, Naming};
@@ -308,6 +308,8 @@ pub struct Loaded {
     pub dialect: Dialect,
     /// Newer checkpoints that were passed over: tell the user.
     pub skipped: Vec<Skipped>,
+    /// What the file says about the use of the weights.
+    pub usage: Option<Usage>,
 }
 
 const LINEAR: &str = "head.linear.";
@@ -462,19 +464,25 @@ fn recognise(header: &Header, layouts: &[&Layout]) -> Result<(usize, Translation
 
 fn loaded(header: Header, translation: &Translation, values: &[f32]) -> Loaded {
     let (values, dialect) = (translation.invert(values), translation.dialect);
-    Loaded { values, path: header.path, dialect, skipped: header.skipped }
+    Loaded { values, path: header.path, dialect, skipped: header.skipped, usage: header.usage }
 }
 
-/// Writes a flat buffer of `layout` as one `.safetensors` file in `dialect`.
+/// Writes a flat buffer of `layout` as one `.safetensors` file in `dialect`, with what is known of its use.
 ///
 /// # Errors
 /// [`ConvertError::Inexpressible`], or the disk refuses.
 ///
 /// # Panics
 /// If `values` has another length than the layout.
-pub fn save(path: impl AsRef<Path>, layout: &Layout, values: &[f32], dialect: Dialect) -> Result<(), ConvertError> {
+pub fn save(
+    path: impl AsRef<Path>,
+    layout: &Layout,
+    values: &[f32],
+    dialect: Dialect,
+    usage: Option<&Usage>,
+) -> Result<(), ConvertError> {
     let translation = Translation::new(layout, dialect)?;
-    checkpoint::save_weights(path, translation.theirs(), &translation.apply(values))?;
+    checkpoint::save_weights(path, translation.theirs(), &translation.apply(values), usage)?;
     Ok(())
 }
 

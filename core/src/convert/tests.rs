@@ -223,7 +223,7 @@ fn a_file_is_read_in_any_layout() {
     for layout in [classifier('1'), classifier('2'), autoencoder()] {
         for dialect in dialects(&layout) {
             let values = numbered(&layout);
-            save(&path, &layout, &values, dialect).unwrap();
+            save(&path, &layout, &values, dialect, None).unwrap();
             let loaded = load(&path, &layout, Which::Best).unwrap();
             assert_eq!((loaded.dialect, &loaded.path), (dialect, &path));
             assert!(loaded.values == values);
@@ -243,7 +243,7 @@ fn axes_of_length_one_may_be_missing_or_more() {
             name if name.contains("stages.0.0.grn") => (name, shape.clone()),
             name => (name, segment.shape.clone()),
         });
-        checkpoint::save_weights(&path, &Layout::new(tensors).unwrap(), &values).unwrap();
+        checkpoint::save_weights(&path, &Layout::new(tensors).unwrap(), &values, None).unwrap();
         assert!(load(&path, &layout, Which::Best).unwrap().values == numbered(&layout));
     }
 }
@@ -262,7 +262,7 @@ fn the_encoder_alone_can_be_read() {
             if Translation::new(&from, dialect).is_err() {
                 continue;
             }
-            save(&path, &from, &numbered(&from), dialect).unwrap();
+            save(&path, &from, &numbered(&from), dialect, None).unwrap();
             let mut values = vec![-1.0; to.len()];
             let loaded = load_into(&path, &to, &mut values, Which::Best, Take::Encoder).unwrap();
             assert_eq!(loaded.dialect, dialect);
@@ -292,7 +292,7 @@ fn a_classifier_of_other_classes_gives_all_but_its_last_layer() {
     let path = folder.path().join("weights.safetensors");
     let (from, to) = (of_classes(9), classifier('2'));
     for dialect in dialects(&from) {
-        save(&path, &from, &numbered(&from), dialect).unwrap();
+        save(&path, &from, &numbered(&from), dialect, None).unwrap();
         let error = load(&path, &to, Which::Best).unwrap_err();
         assert!(matches!(error, ConvertError::Classes { expected: 5, found: 9, .. }), "{error}");
         for take in [Take::Encoder, Take::AllButClasses] {
@@ -316,7 +316,7 @@ fn the_kind_of_model_is_seen_from_the_names() {
     let candidates: Vec<&Layout> = kinds.iter().collect();
     for (index, kind) in kinds.iter().enumerate() {
         for dialect in Dialect::ALL {
-            if save(&path, kind, &numbered(kind), dialect).is_ok() {
+            if save(&path, kind, &numbered(kind), dialect, None).is_ok() {
                 let (found, loaded) = load_fitting(&path, &candidates, Which::Best).unwrap();
                 assert_eq!((found, loaded.dialect), (index, dialect));
                 assert!(loaded.values == numbered(kind));
@@ -333,7 +333,7 @@ fn an_encoder_with_more_than_the_model_is_refused() {
     let more = Layout::new(more).unwrap();
     let to = classifier('2');
     for dialect in Dialect::ALL {
-        save(&path, &more, &numbered(&more), dialect).unwrap();
+        save(&path, &more, &numbered(&more), dialect, None).unwrap();
         let mut values = vec![-1.0; to.len()];
         let error = load_into(&path, &to, &mut values, Which::Best, Take::Encoder).unwrap_err();
         let ConvertError::Checkpoint(CheckpointError::Tensors { problems, .. }) = error else { panic!("{error}") };
@@ -354,7 +354,7 @@ fn everything_that_is_wrong_is_told_at_once() {
         name => Some((name, segment.shape.clone())),
     });
     let wrong = Layout::new(tensors).unwrap();
-    checkpoint::save_weights(&path, &wrong, &numbered(&wrong)).unwrap();
+    checkpoint::save_weights(&path, &wrong, &numbered(&wrong), None).unwrap();
     let error = load(&path, &classifier('2'), Which::Best).unwrap_err();
     let ConvertError::Checkpoint(CheckpointError::Tensors { problems, .. }) = error else { panic!("{error}") };
     assert_eq!(problems.missing, ["norm.weight", "norm.bias"]);
@@ -367,7 +367,7 @@ fn names_of_no_layout() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("weights.safetensors");
     let other = Layout::new([("layer1.weight", vec![2])]).unwrap();
-    checkpoint::save_weights(&path, &other, &[1.0, 2.0]).unwrap();
+    checkpoint::save_weights(&path, &other, &[1.0, 2.0], None).unwrap();
     let error = load(&path, &classifier('2'), Which::Best).unwrap_err().to_string();
     assert!(error.contains("known (ours, official, sparse, timm, hf); the file has `layer1.weight`"), "{error}");
 }

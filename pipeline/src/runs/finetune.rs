@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     device::Device,
-    input::{Input, View},
+    input::{Input, view_of},
     mix::{Images, Mix},
     recipe::{Evaluate, EvaluatedWeights, Finetune, Job, Resolved, Run, Start},
     records::{self, EvaluateRecord, RunKind, RunRecord, Weights},
@@ -163,7 +163,7 @@ impl Finetuning<'_> {
         let augment = self.recipe.training().map(|training| &training.augment);
         let measure = Measure {
             data: &self.recipe.data,
-            view: View::of(augment, self.measured.crop),
+            view: view_of(augment, self.measured.crop),
             batch: self.measured.batch as usize,
             workers: self.recipe.machine.workers,
         };

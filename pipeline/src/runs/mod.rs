@@ -23,6 +23,7 @@ pub use reconstruct::{Reconstructed, Subject, reconstruct};
 use crate::{
     recipe::Resolved,
     run_dir::{RunDir, RunDirError},
+    tell,
 };
 
 /// Where a run lives.
@@ -46,6 +47,6 @@ impl Place {
 /// Tells the user, on standard error, of checkpoints that were passed over.
 pub fn warn_of(skipped: &[Skipped]) {
     for skipped in skipped {
-        eprintln!("warning: passed over: {skipped}");
+        tell::warn(format_args!("passed over: {skipped}"));
     }
 }

@@ -24,6 +24,7 @@ use crate::{
     records::{EvaluateRecord, Metric, RunKind, RunRecord, TrainRecord},
     run_dir::{MetricsLog, RunDir},
     stream::{Batch, Stream},
+    tell,
     trainer::{Aim, Outcome, State, Trainer},
 };
 
@@ -236,7 +237,7 @@ fn open(source: &Source<'_>, place: &Place) -> Result<Stream, RunError> {
 fn go_back(trainer: &mut dyn Trainer, store: &Store, place: &mut Place) -> Result<bool, RunError> {
     let Some(loaded) = store.load_newest(trainer.layout())? else { return Ok(false) };
     warn_of(&loaded.skipped);
-    eprintln!("going on from {}", loaded.path.display());
+    tell::say(format_args!("going on from {}", loaded.path.display()));
     let state = loaded.state.clone();
     trainer.restore(State::of(loaded, trainer.averages())?)?;
     place.step = state.step;
@@ -300,6 +301,7 @@ fn save(
         moments: Some((&m, &v)),
         ema: average.as_deref(),
         state: &state,
+        usage: None,
     })?;
     Ok(())
 }

@@ -37,7 +37,7 @@ pub(crate) fn run(args: &Args, context: &Context<'_>) -> Outcome {
     let (loss, mut gradients) = classifier.step(&device, &values, targets, samples, Gradients::leaky())?;
     if let Some(path) = &args.grads {
         let flat = classifier.take_gradients(&mut gradients)?.concat();
-        convert::save(path, &classifier.layout(), &flat, Dialect::Official)?;
+        convert::save(path, &classifier.layout(), &flat, Dialect::Official, None)?;
     }
     output::json_line(&Loss { loss })
 }

@@ -54,7 +54,7 @@ pub(crate) fn run(args: &Args, context: &Context<'_>) -> Outcome {
     }
     let (loss, gradients) = step(&*model, &device, &images.values, &visible)?;
     if let Some(path) = &args.grads {
-        convert::save(path, &model.layout(), &gradients, Dialect::Official)?;
+        convert::save(path, &model.layout(), &gradients, Dialect::Official, None)?;
     }
     output::json_line(&Loss { loss })
 }

@@ -57,5 +57,5 @@ fn write(model: &(impl Flat + ?Sized), args: &Args) -> Outcome {
     if args.noise != 0.0 {
         values.iter_mut().for_each(|value| *value += args.noise * random.normal());
     }
-    Ok(convert::save(&args.output, &layout, &values, args.layout)?)
+    Ok(convert::save(&args.output, &layout, &values, args.layout, None)?)
 }

@@ -14,7 +14,10 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use convnext_core::{checkpoint::Which, convert, nn::Flat, plan::Plan};
-use convnext_pipeline::recipe::{Recipe, Resolved};
+use convnext_pipeline::{
+    recipe::{Recipe, Resolved},
+    runs::warn_of,
+};
 use serde::Serialize;
 
 use super::training::toml_string;
@@ -158,9 +161,7 @@ fn written(shape: &[usize]) -> String {
 /// Puts weights, in whatever layout they are, into a model.
 fn load(model: &mut dyn Flat, path: &Path) -> Outcome {
     let loaded = convert::load(path, &model.layout(), Which::Best)?;
-    for skipped in &loaded.skipped {
-        eprintln!("warning: passed over: {skipped}");
-    }
+    warn_of(&loaded.skipped);
     model.write(&loaded.values);
     Ok(())
 }

@@ -84,9 +84,9 @@ pub(crate) fn run(args: &Args, context: &Context<'_>) -> Outcome {
         output::json_line(&make(step, &run, &data, &device, &mut *classifier, &mut learner)?)?;
     }
 
-    convert::save(&args.output, learner.layout(), &learner.parameters(&*classifier), Dialect::Official)?;
+    convert::save(&args.output, learner.layout(), &learner.parameters(&*classifier), Dialect::Official, None)?;
     if let (Some(path), Some(average)) = (&args.ema, learner.optimizer().ema()) {
-        convert::save(path, learner.layout(), average, Dialect::Official)?;
+        convert::save(path, learner.layout(), average, Dialect::Official, None)?;
     }
     Ok(())
 }

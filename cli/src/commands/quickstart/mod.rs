@@ -14,12 +14,13 @@ use convnext_data::{
 };
 use convnext_pipeline::{
     device::Device,
-    input::View,
+    input::view_of,
     interrupt,
     recipe::{Evaluate, EvaluatedWeights, Recipe, Resolved},
     records::{Evaluation, RECONSTRUCTION, RunRecord},
     report,
     runs::{self, Measure, Place, Subject},
+    tell,
 };
 use serde::Serialize;
 
@@ -101,7 +102,7 @@ pub fn run(args: &Args, context: &Context<'_>) -> Outcome {
     let train = format!("data.train={}", pattern(&shards.unlabelled));
     let recipe_pretrain = recipe(PRETRAIN, &[train])?;
     let data = recipe_pretrain.data.clone();
-    let view = View::of(recipe_pretrain.training().map(|training| &training.augment), Evaluate::default().crop);
+    let view = view_of(recipe_pretrain.training().map(|training| &training.augment), Evaluate::default().crop);
     let place = Place { out: pretraining.clone(), resume: false };
     let pretrained = runs::pretrain(entry, recipe_pretrain, open(&shards.unlabelled)?, &place, &device)?;
     let subject = Subject::Shards(open(&shards.test)?, 8);
@@ -148,7 +149,7 @@ fn classify(
 ) -> Outcome<(RunRecord, Evaluation)> {
     let (data, workers) = (recipe.data.clone(), recipe.machine.workers);
     let evaluate = Evaluate::default();
-    let view = View::of(recipe.training().map(|training| &training.augment), evaluate.crop);
+    let view = view_of(recipe.training().map(|training| &training.augment), evaluate.crop);
     let place = Place { out: out.to_owned(), resume: false };
     let test = open(&shards.test)?;
     let record = runs::finetune(entry, recipe, open(&shards.labelled)?, Some(test.clone()), &place, device)?;
@@ -211,8 +212,8 @@ type Sources = (Box<dyn Source>, Box<dyn Source>);
 fn sources(args: &Args) -> Outcome<Sources> {
     let folder = args.data.as_deref().unwrap_or(Path::new(INSTALLED));
     if args.data.is_none() && !folder.is_dir() {
-        eprintln!(
-            "Fashion-MNIST is not installed (`apt-get install dataset-fashion-mnist`, or --data DIR); drawing shapes instead"
+        tell::say(
+            "Fashion-MNIST is not installed (`apt-get install dataset-fashion-mnist`, or --data DIR); drawing shapes instead",
         );
         return Ok((Box::new(Drawn::new(0, 12_000)), Box::new(Drawn::new(1, 2_000))));
     }

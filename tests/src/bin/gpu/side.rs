@@ -156,7 +156,7 @@ impl Side for OnCpu {
     }
 
     fn save_gradients(&self, path: &Path) -> Outcome<()> {
-        Ok(convert::save(path, &self.layout, &self.gradients, Dialect::Official)?)
+        Ok(convert::save(path, &self.layout, &self.gradients, Dialect::Official, None)?)
     }
 }
 
@@ -219,7 +219,7 @@ impl Side for OnDevice {
     fn save_gradients(&self, path: &Path) -> Outcome<()> {
         let gradients = read(&self.executor, &self.step.state.gradients)?;
         let gradients = self.step.layout.join(&self.layout, &gradients);
-        Ok(convert::save(path, &self.layout, &gradients, Dialect::Official)?)
+        Ok(convert::save(path, &self.layout, &gradients, Dialect::Official, None)?)
     }
 }
 
