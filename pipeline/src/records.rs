@@ -11,6 +11,8 @@
 //!
 //! JSON has no NaN: a number that is not finite is written as `null` and read back as NaN.
 
+mod confusion;
+
 use std::{
     fs, io,
     path::{Path, PathBuf},
@@ -18,6 +20,8 @@ use std::{
 
 use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 use thiserror::Error;
+
+pub use confusion::Confusion;
 
 /// The resolved recipe, in a run directory.
 pub const RECIPE: &str = "recipe.toml";
@@ -210,12 +214,12 @@ pub struct Evaluation {
     pub top5: f64,
     /// Which weights.
     pub weights: Weights,
-    /// Names of the classes, by label; may be empty.
+    /// The model's names of the classes, by label; may be empty.
     #[serde(default)]
     pub classes: Vec<String>,
-    /// Counts `[label][predicted]`; may be empty.
+    /// Which classes were taken for which; may be empty.
     #[serde(default)]
-    pub confusion: Vec<Vec<u64>>,
+    pub confusion: Confusion,
     /// Wrong predictions, the most confident first; may be empty.
     #[serde(default)]
     pub mistakes: Vec<Mistake>,

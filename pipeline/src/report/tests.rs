@@ -59,7 +59,7 @@ fn evaluation(class: &str) -> Evaluation {
         top5: 1.0,
         weights: Weights::Ema,
         classes: vec![class.to_owned(), "Coat".to_owned()],
-        confusion: vec![vec![4, 1], vec![0, 5]],
+        confusion: [(0, 0, 4), (0, 1, 1), (1, 1, 5)].into_iter().collect(),
         mistakes: vec![mistake(Some("pictures/mistake-00.png")), mistake(None)],
     }
 }

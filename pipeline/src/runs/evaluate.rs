@@ -1,6 +1,6 @@
 //! Evaluation: a classifier measured on every sample once.
 
-use std::{path::Path, sync::Arc};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use convnext_core::{checkpoint::Which, convert, nn::Entry, optim::Layout};
 use convnext_data::{Image, ShardSet};
@@ -113,14 +113,14 @@ struct Tally {
     loss: f64,
     top1: u64,
     top5: u64,
-    confusion: Vec<Vec<u64>>,
+    confusion: BTreeMap<(usize, usize), u64>,
     mistakes: Vec<(f64, u64, usize, usize)>,
 }
 
 impl Tally {
     fn new(classes: usize) -> Self {
-        let confusion = vec![vec![0; classes]; classes];
-        Self { classes, samples: 0, loss: 0.0, top1: 0, top5: 0, confusion, mistakes: Vec::new() }
+        let (confusion, mistakes) = (BTreeMap::new(), Vec::new());
+        Self { classes, samples: 0, loss: 0.0, top1: 0, top5: 0, confusion, mistakes }
     }
 
     fn add(&mut self, batch: &Batch, logits: &[f32]) {
@@ -142,7 +142,7 @@ impl Tally {
         self.loss -= probability(label).ln();
         self.top1 += u64::from(ahead < 1);
         self.top5 += u64::from(ahead < 5);
-        self.confusion[label][predicted] += 1;
+        *self.confusion.entry((label, predicted)).or_default() += 1;
         if predicted != label {
             self.mistakes.push((probability(predicted), id, label, predicted));
         }
@@ -152,11 +152,6 @@ impl Tally {
         self.mistakes.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
         self.mistakes.truncate(MISTAKES);
         let share = |count: u64| count as f64 / self.samples.max(1) as f64;
-        // A head may have more classes than the shards use.
-        let used = (shards.classes() as usize).max(1);
-        let predicted = |row: &[u64]| row.iter().rposition(|&count| count > 0).map_or(0, |last| last + 1);
-        let shown = self.confusion.iter().map(|row| predicted(row)).fold(used, usize::max);
-        let confusion = self.confusion[..shown].iter().map(|row| row[..shown].to_vec()).collect();
         Evaluation {
             samples: self.samples,
             loss: self.loss / self.samples.max(1) as f64,
@@ -164,7 +159,11 @@ impl Tally {
             top5: share(self.top5),
             weights: Weights::Model,
             classes: shards.class_names().map(<[String]>::to_vec).unwrap_or_default(),
-            confusion,
+            confusion: self
+                .confusion
+                .into_iter()
+                .map(|((label, predicted), count)| (label, predicted, count))
+                .collect(),
             mistakes: self
                 .mistakes
                 .iter()
