@@ -113,6 +113,15 @@ pub enum RunError {
         /// Where the checkpoint is.
         checkpoints: PathBuf,
     },
+    /// A signal came while a classifier was measured. What was counted until then is no result.
+    #[error("stopped by a signal before the measurement was done")]
+    MeasurementStopped,
+    /// A measurement met logits or a loss that are not finite.
+    #[error("{what}; such weights have no accuracy")]
+    MeasuredNonFinite {
+        /// What is not finite, and for which image.
+        what: String,
+    },
     /// The stream ended before the run did.
     #[error("the input ended at step {0}, before the run did")]
     Starved(u64),
