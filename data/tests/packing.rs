@@ -76,7 +76,7 @@ fn idx_becomes_raw_images() {
     assert_ne!(values, (0..50).collect::<Vec<u8>>(), "packed order is shuffled");
     values.sort_unstable();
     assert_eq!(values, (0..50).collect::<Vec<u8>>());
-    assert_eq!(set.summary().unwrap().encodings, [0, 0, 50]);
+    assert_eq!(set.summary().unwrap().encodings, [0, 0, 50, 0, 0, 0, 0]);
 }
 
 #[test]

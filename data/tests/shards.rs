@@ -94,7 +94,7 @@ fn what_is_written_is_read() {
         assert!(matches!(set.sample(10), Err(ShardError::NoSample { id: 10, len: 10 })));
         assert!(matches!(set.sample(u64::MAX), Err(ShardError::NoSample { .. })));
         let summary = set.summary().unwrap();
-        assert_eq!((summary.samples, summary.bytes, summary.encodings), (10, 150, [0, 0, 10]));
+        assert_eq!((summary.samples, summary.bytes, summary.encodings), (10, 150, [0, 0, 10, 0, 0, 0, 0]));
         for shard in set.shards() {
             shard.verify().unwrap();
         }
@@ -232,7 +232,7 @@ fn each_lie_of_an_index_has_its_error() {
         ("range", &|b| b[record + 7] = 0xFF),
         ("length", &|b| b[record + 15] = 0xFF),
         ("label", &|b| b[record + 20] = 200),
-        ("encoding", &|b| b[record + 24] = 9),
+        ("encoding", &|b| b[record + 24] = 90),
     ];
     for (what, lie) in lies {
         let shard = with(lie).unwrap();
@@ -240,7 +240,7 @@ fn each_lie_of_an_index_has_its_error() {
         match what {
             "range" | "length" => assert!(matches!(fault, IndexFault::Range { sample: 1, .. })),
             "label" => assert_eq!(fault, IndexFault::Label { sample: 1, label: 200, classes: 3 }),
-            _ => assert_eq!(fault, IndexFault::Encoding { sample: 1, code: 9 }),
+            _ => assert_eq!(fault, IndexFault::Encoding { sample: 1, code: 90 }),
         }
         let found: Vec<_> = shard.faults().collect();
         assert_eq!(found.len(), 2, "{what}: {found:?}");

@@ -48,6 +48,10 @@ struct Contents {
     jpeg: u64,
     png: u64,
     raw: u64,
+    webp: u64,
+    gif: u64,
+    tiff: u64,
+    bmp: u64,
     first: Vec<Sample>,
     /// Absent unless they were looked for.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -93,12 +97,13 @@ pub fn run(args: &Args) -> Outcome {
 
 impl Contents {
     fn of(shard: &Shard, args: &Args) -> Outcome<Self> {
-        let Summary { samples, unlabelled, classes, bytes, encodings: [jpeg, png, raw] } = shard.summary()?;
+        let Summary { samples, unlabelled, classes, bytes, encodings } = shard.summary()?;
+        let [jpeg, png, raw, webp, gif, tiff, bmp] = encodings;
         let first = shard.samples().take(usize::try_from(args.samples).unwrap_or(usize::MAX));
         let first = first.map(|sample| Sample::of(&sample?)).collect::<Result<_, ShardError>>()?;
         let faults = args.verify.then(|| shard.faults().map(|fault| fault.to_string()).collect());
         let shard = shard.path().to_owned();
-        Ok(Self { shard, samples, unlabelled, classes, bytes, jpeg, png, raw, first, faults })
+        Ok(Self { shard, samples, unlabelled, classes, bytes, jpeg, png, raw, webp, gif, tiff, bmp, first, faults })
     }
 }
 
@@ -115,12 +120,12 @@ impl Sample {
 
 fn text(report: &Report) -> String {
     let mut table = Table::new(
-        &["shard", "samples", "unlabelled", "classes", "size", "JPEG", "PNG", "raw"],
-        &[1, 2, 3, 4, 5, 6, 7],
+        &["shard", "samples", "unlabelled", "classes", "size", "JPEG", "PNG", "raw", "other"],
+        &[1, 2, 3, 4, 5, 6, 7, 8],
     );
     for shard in &report.shards {
-        let numbers = [shard.jpeg, shard.png, shard.raw].map(|number| number.to_string());
-        let [jpeg, png, raw] = numbers;
+        let other = shard.webp + shard.gif + shard.tiff + shard.bmp;
+        let [jpeg, png, raw, other] = [shard.jpeg, shard.png, shard.raw, other].map(|number| number.to_string());
         table.row([
             shard.shard.display().to_string(),
             shard.samples.to_string(),
@@ -130,6 +135,7 @@ fn text(report: &Report) -> String {
             jpeg,
             png,
             raw,
+            other,
         ]);
     }
     let mut text = table.text();

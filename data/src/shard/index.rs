@@ -6,7 +6,7 @@
 //! | version | 8..12 | | its length | 8..16 |
 //! | bytes a record | 12..16 | | CRC-32 (IEEE) of its bytes | 16..20 |
 //! | length of the tar | 16..24 | | label, `u32::MAX` = none | 20..24 |
-//! | its modification time, ns since 1970 | 24..32 | | encoding: 1 JPEG, 2 PNG, 3 PNM | 24 |
+//! | its modification time, ns since 1970 | 24..32 | | encoding, see [`Encoding`] | 24 |
 //! | number of records | 32..40 | | zero | 25..32 |
 //! | samples without a label | 40..48 | | | |
 //! | classes: largest label + 1 | 48..52 | | | |
@@ -29,38 +29,62 @@ const VERSION: u32 = 1;
 const NO_LABEL: u32 = u32::MAX;
 
 /// How the bytes of a sample are encoded, by the name of the tar member. The decoder looks at the bytes instead, since
-/// names lie.
+/// names lie. The numbers stand in indices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Encoding {
-    /// `.jpg`, `.jpeg`
-    Jpeg,
+    /// `.jpg`, `.jpeg`, `.jpe`, `.jfif`
+    Jpeg = 1,
     /// `.png`
-    Png,
+    Png = 2,
     /// `.pgm`, `.ppm`: uncompressed.
-    Pnm,
+    Pnm = 3,
+    /// `.webp`
+    Webp = 4,
+    /// `.gif`
+    Gif = 5,
+    /// `.tif`, `.tiff`
+    Tiff = 6,
+    /// `.bmp`
+    Bmp = 7,
 }
 
 impl Encoding {
+    /// All of them.
+    pub const ALL: [Self; 7] = [Self::Jpeg, Self::Png, Self::Pnm, Self::Webp, Self::Gif, Self::Tiff, Self::Bmp];
+
     /// By file name extension, in any case, without the dot.
     pub fn of_extension(extension: &str) -> Option<Self> {
         match extension.to_ascii_lowercase().as_str() {
-            "jpg" | "jpeg" => Some(Self::Jpeg),
+            "jpg" | "jpeg" | "jpe" | "jfif" => Some(Self::Jpeg),
             "png" => Some(Self::Png),
             "pgm" | "ppm" => Some(Self::Pnm),
+            "webp" => Some(Self::Webp),
+            "gif" => Some(Self::Gif),
+            "tif" | "tiff" => Some(Self::Tiff),
+            "bmp" => Some(Self::Bmp),
             _ => None,
         }
     }
 
-    fn code(self) -> u8 {
+    /// What people call it.
+    pub fn name(self) -> &'static str {
         match self {
-            Self::Jpeg => 1,
-            Self::Png => 2,
-            Self::Pnm => 3,
+            Self::Jpeg => "JPEG",
+            Self::Png => "PNG",
+            Self::Pnm => "raw",
+            Self::Webp => "WebP",
+            Self::Gif => "GIF",
+            Self::Tiff => "TIFF",
+            Self::Bmp => "BMP",
         }
     }
 
+    fn code(self) -> u8 {
+        self as u8
+    }
+
     fn of_code(code: u8) -> Option<Self> {
-        [Self::Jpeg, Self::Png, Self::Pnm].into_iter().find(|e| e.code() == code)
+        Self::ALL.into_iter().find(|encoding| encoding.code() == code)
     }
 }
 

@@ -49,8 +49,8 @@ pub struct Summary {
     pub classes: u32,
     /// Bytes of all images.
     pub bytes: u64,
-    /// Images named as JPEG, PNG and PNM.
-    pub encodings: [u64; 3],
+    /// Images by the encoding that their names say, in the order of [`Encoding::ALL`].
+    pub encodings: [u64; Encoding::ALL.len()],
 }
 
 impl Shard {
@@ -171,7 +171,7 @@ impl Shard {
         for sample in self.samples() {
             let sample = sample?;
             summary.bytes += sample.record.len;
-            summary.encodings[sample.encoding() as usize] += 1;
+            summary.encodings[sample.encoding() as usize - 1] += 1;
         }
         Ok(summary)
     }

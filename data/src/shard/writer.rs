@@ -184,6 +184,10 @@ fn extension(encoding: Encoding, bytes: &[u8]) -> &'static str {
         Encoding::Png => "png",
         Encoding::Pnm if bytes.starts_with(b"P5") => "pgm",
         Encoding::Pnm => "ppm",
+        Encoding::Webp => "webp",
+        Encoding::Gif => "gif",
+        Encoding::Tiff => "tif",
+        Encoding::Bmp => "bmp",
     }
 }
 
