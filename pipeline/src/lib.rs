@@ -10,6 +10,7 @@
 pub mod device;
 pub mod events;
 pub mod input;
+pub mod inside;
 pub mod interrupt;
 pub mod learner;
 mod mix;

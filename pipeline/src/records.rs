@@ -111,13 +111,13 @@ pub struct RunRecord {
     /// Multiply-adds of one image's forward pass.
     #[serde(default)]
     pub multiply_adds: u64,
-    /// Wall-clock time.
+    /// Wall-clock time, of all sittings of a run that was resumed.
     #[serde(default)]
     pub seconds: f64,
-    /// Time of all cores together.
+    /// Time of all cores together, of all sittings.
     #[serde(default)]
     pub cpu_seconds: f64,
-    /// Images that passed through the model, repetitions counted.
+    /// Images that passed through the model from the first step to the last, repetitions counted.
     #[serde(default)]
     pub images: u64,
     /// Compute threads.
@@ -129,6 +129,30 @@ pub struct RunRecord {
     /// When it started, RFC 3339.
     #[serde(default)]
     pub started: String,
+    /// Samples that could not be used, each counted once.
+    #[serde(default)]
+    pub bad_samples: u64,
+    /// Times that another sample stood in for one of them.
+    #[serde(default)]
+    pub substituted: u64,
+    /// The last measurement on validation data, if there was one: of the weights that count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evaluation: Option<EvaluateRecord>,
+    /// The checkpoint with the best measurement, if there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub best: Option<BestRecord>,
+}
+
+/// The checkpoint that a run keeps as its best.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BestRecord {
+    /// Optimiser steps done.
+    pub step: u64,
+    /// Share of validation samples whose label has the highest logit, 0 to 1.
+    #[serde(deserialize_with = "number")]
+    pub top1: f64,
+    /// The checkpoint's folder, relative to the run directory.
+    pub checkpoint: String,
 }
 
 /// One line of `metrics.jsonl`.

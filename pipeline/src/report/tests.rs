@@ -41,6 +41,10 @@ fn record(kind: RunKind) -> RunRecord {
         threads: 2,
         machine: "x86-64, AVX-512".to_owned(),
         started: "2025-01-01T12:00:00Z".to_owned(),
+        bad_samples: 0,
+        substituted: 0,
+        evaluation: None,
+        best: None,
     }
 }
 

@@ -225,6 +225,10 @@ pub(crate) fn train(
         threads: rayon::current_num_threads(),
         machine: setting.device.machine(),
         started: humantime::format_rfc3339_seconds(started).to_string(),
+        bad_samples: 0,
+        substituted: 0,
+        evaluation: None,
+        best: None,
     })
 }
 
