@@ -41,6 +41,7 @@ mod output;
 mod registry;
 mod shards;
 mod table;
+mod which;
 
 use std::process::ExitCode;
 

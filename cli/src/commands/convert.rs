@@ -1,12 +1,8 @@
 //! `convnext import` and `convnext export`: weights from and to other layouts.
 
-use std::{
-    path::{Path, PathBuf},
-    str::FromStr,
-};
+use std::{path::PathBuf, str::FromStr};
 
 use convnext_core::{
-    checkpoint::Which,
     convert::{self, Dialect, Loaded, ParseDialectError, Take},
     dfdx::tensor::Cpu,
     nn::{Entry, Flat},
@@ -16,7 +12,7 @@ use convnext_core::{
 use convnext_pipeline::runs::warn_of;
 use serde::Serialize;
 
-use crate::{Context, Failure, Outcome, numbers::short, output};
+use crate::{Context, Failure, Outcome, numbers::short, output, which};
 
 /// Brings weights of any known layout into this program's.
 ///
@@ -37,8 +33,7 @@ pub struct ImportArgs {
 
 /// Writes weights in a layout that other programs load.
 ///
-/// A run or checkpoint gives its moving average if it has one. From a pre-training run, `--encoder` takes the encoder
-/// alone, which is what timm and transformers have names for.
+/// From a pre-training run, `--encoder` takes the encoder alone, which is what timm and transformers have names for.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
@@ -80,6 +75,8 @@ struct Given {
     /// The weights: a file in any known layout, a checkpoint, or a run.
     #[arg(long, value_name = "PATH")]
     weights: PathBuf,
+    #[command(flatten)]
+    which: which::Args,
     /// The file to write.
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
@@ -111,6 +108,8 @@ pub fn export(args: &ExportArgs, context: &Context<'_>) -> Outcome {
 struct Done {
     /// The file that was read.
     from: PathBuf,
+    /// What that is of the run or checkpoint.
+    taken: String,
     /// The layout it is in.
     from_layout: &'static str,
     /// `classifier`, `autoencoder` or `encoder`.
@@ -144,6 +143,7 @@ fn convert(given: &Given, target: Target, context: &Context<'_>) -> Outcome {
     };
     let done = Done {
         from: loaded.path,
+        taken: loaded.taken.to_string(),
         from_layout: loaded.dialect.name(),
         part,
         tensors: layout.segments().len(),
@@ -156,9 +156,9 @@ fn convert(given: &Given, target: Target, context: &Context<'_>) -> Outcome {
 
 impl Done {
     fn text(&self) -> String {
-        let Self { from, from_layout, part, tensors, parameters, to, to_layout } = self;
+        let Self { from, taken, from_layout, part, tensors, parameters, to, to_layout } = self;
         format!(
-            "{} ({from_layout}) -> {} ({to_layout}): the {part}, {tensors} tensors, {} parameters\n",
+            "{} ({taken}; {from_layout}) -> {} ({to_layout}): the {part}, {tensors} tensors, {} parameters\n",
             from.display(),
             to.display(),
             short(*parameters as u64),
@@ -178,26 +178,26 @@ fn read(given: &Given, entry: &Entry) -> Outcome<Weights> {
     let (classifier, fresh) = fresh(&*entry.classifier(&Cpu::seed_from_u64(given.seed))?);
     if given.reset_head {
         let take = Take::AllButClasses;
-        return taken("classifier", classifier, fresh, &given.weights, take);
+        return taken("classifier", classifier, fresh, given, take);
     }
     let encoder = convert::encoder_of(&classifier);
     if given.encoder {
         let values = vec![0.0; encoder.len()];
-        return taken("encoder", encoder, values, &given.weights, Take::Encoder);
+        return taken("encoder", encoder, values, given, Take::Encoder);
     }
     let mut kinds = vec![("classifier", classifier), ("encoder", encoder)];
     if let Some(model) = entry.autoencoder(&Cpu::default())? {
         kinds.push(("autoencoder", model.layout()));
     }
     let layouts: Vec<&Layout> = kinds.iter().map(|(_, layout)| layout).collect();
-    let (index, mut loaded) = convert::load_fitting(&given.weights, &layouts, Which::Best)?;
+    let (index, mut loaded) = convert::load_fitting(&given.weights, &layouts, given.which.which())?;
     let (part, layout) = kinds.swap_remove(index);
     let values = std::mem::take(&mut loaded.values);
     Ok(Weights { part, layout, values, loaded })
 }
 
-fn taken(part: &'static str, layout: Layout, mut values: Vec<f32>, path: &Path, take: Take) -> Outcome<Weights> {
-    let loaded = convert::load_into(path, &layout, &mut values, Which::Best, take)?;
+fn taken(part: &'static str, layout: Layout, mut values: Vec<f32>, given: &Given, take: Take) -> Outcome<Weights> {
+    let loaded = convert::load_into(&given.weights, &layout, &mut values, given.which.which(), take)?;
     Ok(Weights { part, layout, values, loaded })
 }
 

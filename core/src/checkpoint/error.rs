@@ -152,7 +152,7 @@ pub enum CheckpointError {
         skipped: Vec<Skipped>,
     },
     /// No checkpoint at all.
-    #[error("{}: no checkpoint here; start without --resume, or give the directory of a run", .0.display())]
+    #[error("{}: no checkpoint here; give a run that has saved one, a checkpoint, or a file of weights", .0.display())]
     Empty(PathBuf),
 }
 

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fs::File,
     io::{self, BufWriter, Read, Write},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
@@ -99,33 +99,42 @@ impl Manifest {
 
     /// Checks that every file is there in its full length: cheap, and enough to see that a copy was cut off.
     pub(super) fn check_lengths(&self, directory: &Path) -> Result<(), CheckpointError> {
-        self.files.iter().try_for_each(|(name, entry)| {
-            let path = directory.join(name);
-            let found = match path.metadata() {
-                Ok(metadata) => metadata.len(),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    return Err(CheckpointError::FileMissing(path));
-                }
-                Err(error) => return Err(at("read", &path)(error)),
-            };
-            if found == entry.bytes {
-                return Ok(());
-            }
-            Err(CheckpointError::Length { path, expected: entry.bytes, found })
-        })
+        self.files.iter().try_for_each(|(name, entry)| entry.check_length(directory.join(name)))
     }
 
     /// Checks lengths, then hashes: reads every byte.
     pub(super) fn verify(&self, directory: &Path) -> Result<(), CheckpointError> {
         self.check_lengths(directory)?;
-        self.files.iter().try_for_each(|(name, entry)| {
-            let path = directory.join(name);
-            let found = hash_file(&path).map_err(at("read", &path))?;
-            if found == entry.sha256 {
-                return Ok(());
-            }
-            Err(CheckpointError::Hash { path, expected: entry.sha256.clone(), found })
-        })
+        self.files.iter().try_for_each(|(name, entry)| entry.check_hash(directory.join(name)))
+    }
+
+    /// As [`Self::verify`], for `files` alone: the others may be damaged or gone.
+    pub(super) fn verify_files(&self, directory: &Path, files: &[&str]) -> Result<(), CheckpointError> {
+        let asked = || self.files.iter().filter(|(name, _)| files.contains(&name.as_str()));
+        asked().try_for_each(|(name, entry)| entry.check_length(directory.join(name)))?;
+        asked().try_for_each(|(name, entry)| entry.check_hash(directory.join(name)))
+    }
+}
+
+impl Entry {
+    fn check_length(&self, path: PathBuf) -> Result<(), CheckpointError> {
+        let found = match path.metadata() {
+            Ok(metadata) => metadata.len(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(CheckpointError::FileMissing(path)),
+            Err(error) => return Err(at("read", &path)(error)),
+        };
+        if found == self.bytes {
+            return Ok(());
+        }
+        Err(CheckpointError::Length { path, expected: self.bytes, found })
+    }
+
+    fn check_hash(&self, path: PathBuf) -> Result<(), CheckpointError> {
+        let found = hash_file(&path).map_err(at("read", &path))?;
+        if found == self.sha256 {
+            return Ok(());
+        }
+        Err(CheckpointError::Hash { path, expected: self.sha256.clone(), found })
     }
 }
 

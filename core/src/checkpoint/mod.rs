@@ -26,6 +26,7 @@ mod tensors;
 #[cfg(test)]
 mod tests;
 mod usage;
+mod which;
 
 use std::{
     collections::BTreeMap,
@@ -40,10 +41,12 @@ pub use error::{CheckpointError, Misshapen, Skipped, TensorProblems};
 pub use store::{Better, Keep, Saved, Store};
 pub use tensors::HEADER_CAP;
 pub use usage::{Usage, View};
+pub use which::{Origin, Taken, Which, WhichCheckpoint, WhichValues};
 
 use error::at;
-use manifest::{EMA, MANIFEST, Manifest, OPTIMIZER, STATE, WEIGHTS, read_json, sync_directory};
+use manifest::{EMA, Manifest, OPTIMIZER, STATE, WEIGHTS, read_json, sync_directory};
 use tensors::{Part, TensorFile};
+use which::{Found, find};
 
 use crate::{durable::directory_of, optim::Layout};
 
@@ -139,24 +142,32 @@ impl Checkpoint {
     /// # Errors
     /// A variant of [`CheckpointError`] for each way the directory can be wrong.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, CheckpointError> {
-        Self::open_with(path.as_ref(), Manifest::verify)
+        let path = path.as_ref();
+        let manifest = Manifest::read(path)?;
+        manifest.verify(path)?;
+        Ok(Self { path: path.into(), manifest, state: read_state(path)? })
     }
 
     /// As [`Self::open`], but looks only at lengths.
     fn open_unverified(path: &Path) -> Result<Self, CheckpointError> {
-        Self::open_with(path, Manifest::check_lengths)
+        let manifest = Manifest::read(path)?;
+        manifest.check_lengths(path)?;
+        Ok(Self { path: path.into(), manifest, state: read_state(path)? })
     }
 
-    fn open_with(
-        path: &Path,
-        verify: impl FnOnce(&Manifest, &Path) -> Result<(), CheckpointError>,
-    ) -> Result<Self, CheckpointError> {
+    /// As [`Self::open`], for the name of the file that holds `values`: no other tensors need to be there.
+    fn open_values(path: &Path, values: WhichValues) -> Result<(Self, &'static str), CheckpointError> {
         let manifest = Manifest::read(path)?;
-        verify(&manifest, path)?;
-        let state_path = path.join(STATE);
-        let state = serde_json::from_slice(&read_json(&state_path)?)
-            .map_err(|error| CheckpointError::State { path: state_path, reason: error.to_string() })?;
-        Ok(Self { path: path.into(), manifest, state })
+        let file = match values {
+            WhichValues::Raw => WEIGHTS,
+            WhichValues::Ema | WhichValues::AverageIfThere if manifest.has(EMA) => EMA,
+            WhichValues::AverageIfThere => WEIGHTS,
+            WhichValues::Ema => {
+                return Err(CheckpointError::NoPart { path: path.into(), part: "moving average" });
+            }
+        };
+        manifest.verify_files(path, &[file, STATE])?;
+        Ok((Self { path: path.into(), manifest, state: read_state(path)? }, file))
     }
 
     /// The directory.
@@ -191,26 +202,28 @@ impl Checkpoint {
         })
     }
 
-    fn file(&self, which: Which) -> Result<PathBuf, CheckpointError> {
-        match which {
-            Which::Weights => Ok(self.path.join(WEIGHTS)),
-            Which::Best if !self.has_ema() => Ok(self.path.join(WEIGHTS)),
-            Which::Best => Ok(self.path.join(EMA)),
-            Which::Ema if self.has_ema() => Ok(self.path.join(EMA)),
-            Which::Ema => Err(CheckpointError::NoPart { path: self.path.clone(), part: "moving average" }),
-        }
+    /// The metric by which checkpoints are compared; see [`validation`].
+    fn validation(&self) -> Option<f64> {
+        validation(&self.path)
     }
 }
 
-/// Which of a checkpoint's weights are meant. A plain `.safetensors` file has only one kind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Which {
-    /// Those that are trained.
-    Weights,
-    /// Their moving average; an error if there is none.
-    Ema,
-    /// The moving average if there is one, else those that are trained.
-    Best,
+/// Name of the tensors that only a classifier has.
+const HEAD: &str = "head.linear.";
+
+/// The validation metric of the checkpoint in `path`, sound or not. A number that is not finite is none, and neither is
+/// that of a pre-training, which has no head: it once stood for the last batch's loss.
+fn validation(path: &Path) -> Option<f64> {
+    let metric = read_state(path).ok()?.metric.filter(|metric| metric.is_finite())?;
+    let has_head = |file: TensorFile<'_>| file.shapes().iter().any(|(name, _)| name.starts_with(HEAD));
+    // Of a damaged file it cannot be told: it is said to be damaged when it is opened.
+    TensorFile::open(&path.join(WEIGHTS)).map_or(true, has_head).then_some(metric)
+}
+
+fn read_state(path: &Path) -> Result<State, CheckpointError> {
+    let path = path.join(STATE);
+    serde_json::from_slice(&read_json(&path)?)
+        .map_err(|error| CheckpointError::State { path, reason: error.to_string() })
 }
 
 /// Writes weights as one `.safetensors` file, with what is known of their use: under a temporary name, synced, then renamed
@@ -249,7 +262,9 @@ pub fn save_weights(
 pub struct Header {
     /// The file.
     pub path: PathBuf,
-    /// Newer checkpoints that were passed over: tell the user.
+    /// What that is of the run or checkpoint: tell the user.
+    pub taken: Taken,
+    /// Better or newer checkpoints that were passed over: tell the user.
     pub skipped: Vec<Skipped>,
     /// Name and shape of each tensor.
     pub tensors: Vec<(String, Vec<usize>)>,
@@ -258,16 +273,16 @@ pub struct Header {
 }
 
 /// Reads what is in the weights that `path` means, not the weights. `path` is a file of tensors, a checkpoint, a folder of
-/// checkpoints, or a run directory with one named `checkpoints`; from a folder, the newest checkpoint that verifies is
-/// taken.
+/// checkpoints, or a run directory with one named `checkpoints`; from a folder, the best or newest checkpoint that
+/// verifies is taken.
 ///
 /// # Errors
 /// When the file is damaged or is none.
 pub fn read_header(path: impl AsRef<Path>, which: Which) -> Result<Header, CheckpointError> {
-    let (path, skipped) = find(path.as_ref(), which)?;
+    let Found { path, taken, skipped } = find(path.as_ref(), which)?;
     let file = TensorFile::open(&path)?;
     let (tensors, usage) = (file.shapes(), file.usage());
-    Ok(Header { path, skipped, tensors, usage })
+    Ok(Header { path, taken, skipped, tensors, usage })
 }
 
 /// Reads the tensors of `layout` from the file `path`, and no other tensors that `ours` accepts may be in it.
@@ -279,20 +294,6 @@ pub(crate) fn load_part(
     let mut file = TensorFile::open(path)?;
     file.check(named("", layout), ours)?;
     file.read_all("", layout)
-}
-
-/// The tensor file that `path` means.
-fn find(path: &Path, which: Which) -> Result<(PathBuf, Vec<Skipped>), CheckpointError> {
-    if !path.is_dir() {
-        return Ok((path.into(), Vec::new()));
-    }
-    if path.join(MANIFEST).exists() {
-        return Ok((Checkpoint::open(path)?.file(which)?, Vec::new()));
-    }
-    let inner = path.join("checkpoints");
-    let folder = if inner.is_dir() { inner } else { path.into() };
-    let (checkpoint, skipped) = Store::new(folder, Keep { last: 1, best: None }).newest()?;
-    Ok((checkpoint.file(which)?, skipped))
 }
 
 fn read_weights(path: &Path, layout: &Layout) -> Result<Vec<f32>, CheckpointError> {

@@ -11,11 +11,15 @@ use super::{
     error::{CheckpointError, Skipped, at},
     manifest::{EMA, Manifest, OPTIMIZER, STATE, WEIGHTS, sync_directory},
     tensors::{Part, write},
+    validation,
 };
 use crate::optim::Layout;
 
 const UNFINISHED: &str = ".tmp-";
 const NAME: &str = "step-";
+
+/// How often a folder is listed again because a checkpoint went away meanwhile.
+const RELISTS: usize = 16;
 
 /// Which metric is better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,9 +31,10 @@ pub enum Better {
 }
 
 impl Better {
-    /// Whether `a` is better than `b`. NaN is better than nothing and nothing is better than NaN.
+    /// Whether `a` is better than `b`. What is not finite is better than nothing, and every finite number better than it.
     pub fn is_better(self, a: f64, b: f64) -> bool {
         match self {
+            _ if !a.is_finite() || !b.is_finite() => a.is_finite() && !b.is_finite(),
             Self::Lower => a < b,
             Self::Higher => a > b,
         }
@@ -68,6 +73,11 @@ impl Store {
     /// The folder `path`, which is made when the first checkpoint is saved.
     pub fn new(path: impl Into<PathBuf>, keep: Keep) -> Self {
         Self { path: path.into(), keep: Keep { last: keep.last.max(1), ..keep } }
+    }
+
+    /// The folder `path`, to be read only.
+    pub(super) fn reading(path: impl Into<PathBuf>) -> Self {
+        Self::new(path, Keep { last: 1, best: None })
     }
 
     /// The folder.
@@ -150,6 +160,17 @@ impl Store {
         Ok(found.into_iter().map(|(_, name)| self.path.join(name)).collect())
     }
 
+    /// As [`Self::list`], those with a validation metric first, the best of them first; the newer one of equals.
+    ///
+    /// # Errors
+    /// As [`Self::list`].
+    pub(super) fn list_best_first(&self) -> Result<Vec<PathBuf>, CheckpointError> {
+        let listed = self.list()?.into_iter().map(|path| (validation(&path), path));
+        let (mut validated, others): (Vec<_>, Vec<_>) = listed.partition(|(metric, _)| metric.is_some());
+        validated.sort_by(|(a, _), (b, _)| b.partial_cmp(a).expect("finite numbers"));
+        Ok(validated.into_iter().chain(others).map(|(_, path)| path).collect())
+    }
+
     /// The newest checkpoint that verifies, with what had to be passed over to get there.
     ///
     /// Hand `skipped` to the user: going back is never silent.
@@ -157,17 +178,37 @@ impl Store {
     /// # Errors
     /// [`CheckpointError::Empty`] when there is none, [`CheckpointError::NoneVerifies`] when all are damaged.
     pub fn newest(&self) -> Result<(Checkpoint, Vec<Skipped>), CheckpointError> {
-        let mut skipped = Vec::new();
-        for path in self.list()? {
-            match Checkpoint::open(&path) {
-                Ok(checkpoint) => return Ok((checkpoint, skipped)),
-                Err(reason) => skipped.push(Skipped { path, reason: reason.into() }),
+        self.first_sound(Self::list, |path| Checkpoint::open(path))
+    }
+
+    /// The first checkpoint, in the order of `list`, that `open` finds sound, with those before it.
+    ///
+    /// A run that goes on may remove what has just been listed, having written a newer one before: then the folder is
+    /// listed again.
+    pub(super) fn first_sound<T>(
+        &self,
+        list: impl Fn(&Self) -> Result<Vec<PathBuf>, CheckpointError>,
+        open: impl Fn(&Path) -> Result<T, CheckpointError>,
+    ) -> Result<(T, Vec<Skipped>), CheckpointError> {
+        let mut relists = RELISTS;
+        'listed: loop {
+            let mut skipped = Vec::new();
+            for path in list(self)? {
+                match open(&path) {
+                    Ok(found) => return Ok((found, skipped)),
+                    Err(_) if relists > 0 && path.symlink_metadata().is_err() => {
+                        relists -= 1;
+                        continue 'listed;
+                    }
+                    Err(reason) => skipped.push(Skipped { path, reason: reason.into() }),
+                }
             }
+            let path = self.path.clone();
+            return Err(match skipped.is_empty() {
+                true => CheckpointError::Empty(path),
+                false => CheckpointError::NoneVerifies { path, skipped },
+            });
         }
-        if skipped.is_empty() {
-            return Err(CheckpointError::Empty(self.path.clone()));
-        }
-        Err(CheckpointError::NoneVerifies { path: self.path.clone(), skipped })
     }
 
     /// Everything needed to go on, from the newest checkpoint that verifies; `None` in an empty folder.
@@ -183,34 +224,20 @@ impl Store {
         }
     }
 
-    /// The complete checkpoint with the best metric, by the store's own sense of better; the newer one of equals.
-    ///
-    /// # Errors
-    /// When the folder cannot be listed.
-    pub fn best(&self) -> Result<Option<PathBuf>, CheckpointError> {
-        Ok(self.best_of(&self.list()?))
-    }
-
-    fn best_of(&self, paths: &[PathBuf]) -> Option<PathBuf> {
+    /// The one of `paths` with the best validation metric, by the store's own sense of better; the first of equals.
+    fn best_of<'p>(&self, paths: &'p [PathBuf]) -> Option<&'p PathBuf> {
         let better = self.keep.best?;
-        let mut best: Option<(f64, &PathBuf)> = None;
-        for path in paths {
-            let Some(metric) = complete(path).and_then(|checkpoint| checkpoint.state().metric) else {
-                continue;
-            };
-            if !metric.is_nan() && best.is_none_or(|(held, _)| better.is_better(metric, held)) {
-                best = Some((metric, path));
-            }
-        }
-        best.map(|(_, path)| path.clone())
+        let validated = paths.iter().filter_map(|path| Some((validation(path)?, path)));
+        let best = validated.reduce(|best, next| if better.is_better(next.0, best.0) { next } else { best });
+        best.map(|(_, path)| path)
     }
 
     /// Removes what [`Keep`] does not keep. Incomplete ones do not count, and are left for the user to look at.
     fn prune(&self) -> Result<Vec<PathBuf>, CheckpointError> {
         let complete: Vec<PathBuf> = self.list()?.into_iter().filter(|path| complete(path).is_some()).collect();
         let best = self.best_of(&complete);
-        let old = complete.into_iter().skip(self.keep.last).filter(|path| Some(path) != best.as_ref());
-        old.map(|path| remove(&path).map(|()| path)).collect()
+        let old = complete.iter().skip(self.keep.last).filter(|&path| Some(path) != best);
+        old.map(|path| remove(path).map(|()| path.clone())).collect()
     }
 }
 

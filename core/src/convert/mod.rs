@@ -23,7 +23,7 @@ use std::{
 use thiserror::Error;
 
 use crate::{
-    checkpoint::{self, CheckpointError, Header, Skipped, TensorProblems, Usage, Which},
+    checkpoint::{self, CheckpointError, Header, Skipped, Taken, TensorProblems, Usage, Which},
     optim::{Layout, Segment},
 };
 use table::{Axes, ENCODER, Naming};
@@ -306,7 +306,9 @@ pub struct Loaded {
     pub path: PathBuf,
     /// The layout it is in.
     pub dialect: Dialect,
-    /// Newer checkpoints that were passed over: tell the user.
+    /// What that is of the run or checkpoint: tell the user.
+    pub taken: Taken,
+    /// Better or newer checkpoints that were passed over: tell the user.
     pub skipped: Vec<Skipped>,
     /// What the file says about the use of the weights.
     pub usage: Option<Usage>,
@@ -316,8 +318,8 @@ const LINEAR: &str = "head.linear.";
 const HEAD_NORM: &str = "head.norm.";
 
 /// Reads the weights of a model from `path`, in whatever layout they are: a file of tensors, a checkpoint, a folder of
-/// checkpoints, or a run directory with one named `checkpoints`. From a folder, the newest checkpoint that verifies is
-/// taken.
+/// checkpoints, or a run directory with one named `checkpoints`. From a folder, the best or newest checkpoint that verifies
+/// is taken.
 ///
 /// # Errors
 /// [`CheckpointError::Tensors`] with every missing, unknown and misshapen tensor, in the names of the file;
@@ -464,7 +466,8 @@ fn recognise(header: &Header, layouts: &[&Layout]) -> Result<(usize, Translation
 
 fn loaded(header: Header, translation: &Translation, values: &[f32]) -> Loaded {
     let (values, dialect) = (translation.invert(values), translation.dialect);
-    Loaded { values, path: header.path, dialect, skipped: header.skipped, usage: header.usage }
+    let Header { path, taken, skipped, usage, .. } = header;
+    Loaded { values, path, dialect, taken, skipped, usage }
 }
 
 /// Writes a flat buffer of `layout` as one `.safetensors` file in `dialect`, with what is known of its use.

@@ -224,7 +224,7 @@ fn a_file_is_read_in_any_layout() {
         for dialect in dialects(&layout) {
             let values = numbered(&layout);
             save(&path, &layout, &values, dialect, None).unwrap();
-            let loaded = load(&path, &layout, Which::Best).unwrap();
+            let loaded = load(&path, &layout, Which::default()).unwrap();
             assert_eq!((loaded.dialect, &loaded.path), (dialect, &path));
             assert!(loaded.values == values);
         }
@@ -244,7 +244,7 @@ fn axes_of_length_one_may_be_missing_or_more() {
             name => (name, segment.shape.clone()),
         });
         checkpoint::save_weights(&path, &Layout::new(tensors).unwrap(), &values, None).unwrap();
-        assert!(load(&path, &layout, Which::Best).unwrap().values == numbered(&layout));
+        assert!(load(&path, &layout, Which::default()).unwrap().values == numbered(&layout));
     }
 }
 
@@ -264,7 +264,7 @@ fn the_encoder_alone_can_be_read() {
             }
             save(&path, &from, &numbered(&from), dialect, None).unwrap();
             let mut values = vec![-1.0; to.len()];
-            let loaded = load_into(&path, &to, &mut values, Which::Best, Take::Encoder).unwrap();
+            let loaded = load_into(&path, &to, &mut values, Which::default(), Take::Encoder).unwrap();
             assert_eq!(loaded.dialect, dialect);
             let name = "encoder.stages.1.blocks.11.pwconv1.weight";
             assert_eq!(to.view(&values, name), from.view(&numbered(&from), name));
@@ -293,11 +293,11 @@ fn a_classifier_of_other_classes_gives_all_but_its_last_layer() {
     let (from, to) = (of_classes(9), classifier('2'));
     for dialect in dialects(&from) {
         save(&path, &from, &numbered(&from), dialect, None).unwrap();
-        let error = load(&path, &to, Which::Best).unwrap_err();
+        let error = load(&path, &to, Which::default()).unwrap_err();
         assert!(matches!(error, ConvertError::Classes { expected: 5, found: 9, .. }), "{error}");
         for take in [Take::Encoder, Take::AllButClasses] {
             let mut values = vec![-1.0; to.len()];
-            load_into(&path, &to, &mut values, Which::Best, take).unwrap();
+            load_into(&path, &to, &mut values, Which::default(), take).unwrap();
             for name in ["encoder.stem.conv.weight", "head.norm.weight"] {
                 assert_eq!(to.view(&values, name), from.view(&numbered(&from), name), "{dialect} {name}");
             }
@@ -317,7 +317,7 @@ fn the_kind_of_model_is_seen_from_the_names() {
     for (index, kind) in kinds.iter().enumerate() {
         for dialect in Dialect::ALL {
             if save(&path, kind, &numbered(kind), dialect, None).is_ok() {
-                let (found, loaded) = load_fitting(&path, &candidates, Which::Best).unwrap();
+                let (found, loaded) = load_fitting(&path, &candidates, Which::default()).unwrap();
                 assert_eq!((found, loaded.dialect), (index, dialect));
                 assert!(loaded.values == numbered(kind));
             }
@@ -335,7 +335,7 @@ fn an_encoder_with_more_than_the_model_is_refused() {
     for dialect in Dialect::ALL {
         save(&path, &more, &numbered(&more), dialect, None).unwrap();
         let mut values = vec![-1.0; to.len()];
-        let error = load_into(&path, &to, &mut values, Which::Best, Take::Encoder).unwrap_err();
+        let error = load_into(&path, &to, &mut values, Which::default(), Take::Encoder).unwrap_err();
         let ConvertError::Checkpoint(CheckpointError::Tensors { problems, .. }) = error else { panic!("{error}") };
         assert_eq!((problems.extra.len(), problems.missing.len()), (10, 0));
         assert!(values.iter().all(|&value| value == -1.0));
@@ -355,7 +355,7 @@ fn everything_that_is_wrong_is_told_at_once() {
     });
     let wrong = Layout::new(tensors).unwrap();
     checkpoint::save_weights(&path, &wrong, &numbered(&wrong), None).unwrap();
-    let error = load(&path, &classifier('2'), Which::Best).unwrap_err();
+    let error = load(&path, &classifier('2'), Which::default()).unwrap_err();
     let ConvertError::Checkpoint(CheckpointError::Tensors { problems, .. }) = error else { panic!("{error}") };
     assert_eq!(problems.missing, ["norm.weight", "norm.bias"]);
     assert_eq!(problems.extra, ["norm.extra"]);
@@ -368,7 +368,7 @@ fn names_of_no_layout() {
     let path = folder.path().join("weights.safetensors");
     let other = Layout::new([("layer1.weight", vec![2])]).unwrap();
     checkpoint::save_weights(&path, &other, &[1.0, 2.0], None).unwrap();
-    let error = load(&path, &classifier('2'), Which::Best).unwrap_err().to_string();
+    let error = load(&path, &classifier('2'), Which::default()).unwrap_err().to_string();
     assert!(error.contains("known (ours, official, sparse, timm, hf); the file has `layer1.weight`"), "{error}");
 }
 

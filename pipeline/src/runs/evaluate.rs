@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
-use convnext_core::{checkpoint::Which, convert, nn::Entry, optim::Layout};
+use convnext_core::{checkpoint::WhichValues, convert, nn::Entry, optim::Layout};
 use convnext_data::{Image, ShardSet};
 
 use super::{RunError, train::write_json, warn_of};
@@ -64,14 +64,13 @@ pub(crate) fn classifier_weights(
     which: EvaluatedWeights,
 ) -> Result<(Vec<f32>, Weights), RunError> {
     let wanted = match which {
-        EvaluatedWeights::Raw => Which::Weights,
-        EvaluatedWeights::Ema => Which::Ema,
-        EvaluatedWeights::Best => Which::Best,
+        EvaluatedWeights::Raw => WhichValues::Raw,
+        EvaluatedWeights::Ema => WhichValues::Ema,
+        EvaluatedWeights::Best => WhichValues::AverageIfThere,
     };
-    let loaded = convert::load(path, layout, wanted)?;
+    let loaded = convert::load(path, layout, wanted.into())?;
     warn_of(&loaded.skipped);
-    let averaged = loaded.path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("ema"));
-    Ok((loaded.values, if averaged { Weights::Ema } else { Weights::Model }))
+    Ok((loaded.values, if loaded.taken.average { Weights::Ema } else { Weights::Model }))
 }
 
 /// Checks that every label has a class.

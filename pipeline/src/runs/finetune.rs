@@ -116,7 +116,7 @@ fn start(model: &mut dyn ClassifierModule, settings: &Finetune, resume: bool) ->
     model.read(&mut values);
     if settings.start == Start::Pretrained {
         let weights = settings.weights.as_deref().ok_or(RunError::NoWeights)?;
-        let loaded = convert::load_into(Path::new(weights), &layout, &mut values, Which::Best, Take::Encoder)?;
+        let loaded = convert::load_into(Path::new(weights), &layout, &mut values, Which::default(), Take::Encoder)?;
         warn_of(&loaded.skipped);
     }
     scale_head(&layout, &mut values, settings.head_scale as f32);

@@ -58,7 +58,7 @@ pub fn reconstruct(
     let fcmae = plan.fcmae.ok_or(RunError::NoFcmae(plan.name))?;
     let device = Cpu::default();
     let mut model = entry.autoencoder(&device)?.ok_or(RunError::NoFcmae(plan.name))?;
-    let loaded = convert::load(weights, &model.layout(), Which::Best)?;
+    let loaded = convert::load(weights, &model.layout(), Which::default())?;
     warn_of(&loaded.skipped);
     model.write(&loaded.values);
 

@@ -160,7 +160,7 @@ fn written(shape: &[usize]) -> String {
 
 /// Puts weights, in whatever layout they are, into a model.
 fn load(model: &mut dyn Flat, path: &Path) -> Outcome {
-    let loaded = convert::load(path, &model.layout(), Which::Best)?;
+    let loaded = convert::load(path, &model.layout(), Which::default())?;
     warn_of(&loaded.skipped);
     model.write(&loaded.values);
     Ok(())

@@ -52,7 +52,7 @@ impl Start<'_> {
     fn parameters(self, model: &(impl Flat + ?Sized)) -> Outcome<Vec<f32>> {
         let layout = model.layout();
         if let Start::File(path) = self {
-            return Ok(convert::load(path, &layout, Which::Best)?.values);
+            return Ok(convert::load(path, &layout, Which::default())?.values);
         }
         let mut values = vec![0.0; layout.len()];
         model.read(&mut values);

@@ -1,5 +1,7 @@
 //! Each way a checkpoint can lie is forged here, and must be told apart.
 
+mod which;
+
 use std::{
     fs,
     io::{Error, ErrorKind, Write},
@@ -8,7 +10,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::*;
+use super::{manifest::MANIFEST, *};
 
 const KEEP: Keep = Keep { last: 3, best: None };
 
@@ -130,7 +132,7 @@ fn we_read_what_the_safetensors_library_writes() {
         (&segment.name, view.unwrap())
     });
     fs::write(&path, safetensors::serialize(views, None).unwrap()).unwrap();
-    assert_eq!(load_weights(&path, &layout, Which::Best).unwrap(), flat);
+    assert_eq!(load_weights(&path, &layout, Which::default()).unwrap(), flat);
 }
 
 #[test]
@@ -224,7 +226,7 @@ fn plain(bytes: &[u8]) -> CheckpointError {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("plain.safetensors");
     fs::write(&path, bytes).unwrap();
-    load_weights(&path, &layout(), Which::Weights).unwrap_err()
+    load_weights(&path, &layout(), WhichValues::Raw.into()).unwrap_err()
 }
 
 fn with_header(header: &str, data: usize) -> Vec<u8> {
@@ -292,7 +294,7 @@ fn problems(tensors: Vec<(&str, Vec<usize>)>) -> TensorProblems {
     let path = folder.path().join("w.safetensors");
     let other = Layout::new(tensors).unwrap();
     save_weights(&path, &other, &vec![0.0; other.len()], None).unwrap();
-    match load_weights(&path, &layout(), Which::Weights) {
+    match load_weights(&path, &layout(), WhichValues::Raw.into()) {
         Err(CheckpointError::Tensors { problems, .. }) => problems,
         other => panic!("{other:?}"),
     }
@@ -357,7 +359,7 @@ fn smaller_and_larger_floats_become_f32() {
         let mut file = with_header(&header, 0);
         file.extend(data);
         fs::write(&path, file).unwrap();
-        assert_eq!(load_weights(&path, &layout, Which::Weights).unwrap(), [1.5, -2.0], "{dtype}");
+        assert_eq!(load_weights(&path, &layout, WhichValues::Raw.into()).unwrap(), [1.5, -2.0], "{dtype}");
     }
 }
 
@@ -367,7 +369,9 @@ fn wrong_type() {
     let path = folder.path().join("w.safetensors");
     let layout = Layout::new([("a", vec![2])]).unwrap();
     fs::write(&path, with_header(r#"{"a":{"dtype":"I16","shape":[2],"data_offsets":[0,4]}}"#, 4)).unwrap();
-    let Err(CheckpointError::Tensors { problems, .. }) = load_weights(&path, &layout, Which::Weights) else { panic!() };
+    let Err(CheckpointError::Tensors { problems, .. }) = load_weights(&path, &layout, WhichValues::Raw.into()) else {
+        panic!()
+    };
     assert_eq!(problems.mistyped, [("a".to_owned(), "I16".to_owned())]);
 }
 
@@ -428,7 +432,11 @@ fn the_last_few_and_the_best_stay() {
     let steps: Vec<u64> =
         store.list().unwrap().iter().map(|path| Checkpoint::open(path).unwrap().state().step).collect();
     assert_eq!(steps, [5, 4, 2]);
-    assert!(store.best().unwrap().unwrap().ends_with("step-000000000002"));
+    let best = read_header(folder.path(), Which::default()).unwrap();
+    assert_eq!(best.taken.from, Origin::Best { step: 2, metric: 0.9 });
+    let newest = Which { checkpoint: WhichCheckpoint::Newest, values: WhichValues::Raw };
+    let newest = read_header(folder.path(), newest).unwrap();
+    assert_eq!(newest.taken, Taken { from: Origin::Newest { step: 5 }, average: false });
 }
 
 #[test]
@@ -449,21 +457,6 @@ fn saving_weights_replaces_a_file_whole() {
     let path = folder.path().join("w.safetensors");
     fs::File::create(&path).unwrap().write_all(b"old").unwrap();
     save_weights(&path, &layout(), &values(1.0), None).unwrap();
-    assert_eq!(load_weights(&path, &layout(), Which::Weights).unwrap(), values(1.0));
+    assert_eq!(load_weights(&path, &layout(), WhichValues::Raw.into()).unwrap(), values(1.0));
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
-}
-
-// Where weights are looked for.
-
-#[test]
-fn weights_are_found_from_a_run_a_folder_or_a_checkpoint() {
-    let (folder, store, newest) = two();
-    for path in [folder.path(), store.path(), &newest] {
-        assert_eq!(read_header(path, Which::Weights).unwrap().path, newest.join(WEIGHTS));
-        assert_eq!(load_weights(path, &layout(), Which::Weights).unwrap(), values(2.0));
-        assert_eq!(load_weights(path, &layout(), Which::Ema).unwrap(), values(0.3));
-        assert_eq!(load_weights(path, &layout(), Which::Best).unwrap(), values(0.3));
-    }
-    let missing = load_weights(folder.path().join("nowhere"), &layout(), Which::Weights);
-    assert!(matches!(missing, Err(CheckpointError::Io { .. })));
 }

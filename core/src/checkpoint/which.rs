@@ -1,0 +1,146 @@
+//! Which weights are meant: one of a run's checkpoints, and of that the average or what is trained.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    Checkpoint, CheckpointError, Skipped, Store,
+    manifest::{EMA, MANIFEST},
+};
+
+/// Which weights are meant. A plain file has only one kind; a checkpoint has values to choose from, a run checkpoints too.
+///
+/// By default the best checkpoint if there is one, else the newest, and of it the average if there is one, else the
+/// trained weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Which {
+    /// Of a folder of checkpoints.
+    pub checkpoint: WhichCheckpoint,
+    /// Of a checkpoint.
+    pub values: WhichValues,
+}
+
+/// Which of a run's checkpoints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WhichCheckpoint {
+    /// The one with the best validation metric; the newest where none has one, as in pre-training.
+    #[default]
+    Best,
+    /// The one with the highest step.
+    Newest,
+}
+
+/// Which of a checkpoint's values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WhichValues {
+    /// The moving average if there is one, else those that are trained.
+    #[default]
+    AverageIfThere,
+    /// The moving average; an error if there is none.
+    Ema,
+    /// Those that are trained.
+    Raw,
+}
+
+impl From<WhichValues> for Which {
+    fn from(values: WhichValues) -> Self {
+        Self { values, ..Self::default() }
+    }
+}
+
+/// What was taken: to be said, since a run has more than one answer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Taken {
+    /// Where from.
+    pub from: Origin,
+    /// Whether it is the moving average, not what was trained.
+    pub average: bool,
+}
+
+/// Where weights were taken from.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Origin {
+    /// A plain file.
+    File,
+    /// The very checkpoint that was asked for.
+    Checkpoint {
+        /// Its step.
+        step: u64,
+    },
+    /// The newest of several.
+    Newest {
+        /// Its step.
+        step: u64,
+    },
+    /// The best of several.
+    Best {
+        /// Its step.
+        step: u64,
+        /// Its validation metric: the share of images that were told right, 0 to 1.
+        metric: f64,
+    },
+}
+
+impl Origin {
+    /// The checkpoint's step; `None` of a plain file.
+    pub fn step(self) -> Option<u64> {
+        match self {
+            Self::File => None,
+            Self::Checkpoint { step } | Self::Newest { step } | Self::Best { step, .. } => Some(step),
+        }
+    }
+}
+
+impl fmt::Display for Taken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let values = if self.average { "moving average" } else { "trained weights" };
+        match self.from {
+            Origin::File if self.average => write!(f, "{values}"),
+            Origin::File => write!(f, "weights of a file"),
+            Origin::Checkpoint { step } => write!(f, "{values} of step {step}"),
+            Origin::Newest { step } => write!(f, "{values} of step {step}, the newest checkpoint"),
+            Origin::Best { step, metric } => {
+                write!(f, "{values} of step {step}, the best checkpoint ({:.2} % in validation)", 100.0 * metric)
+            }
+        }
+    }
+}
+
+/// A file of tensors that was looked for.
+pub(super) struct Found {
+    pub(super) path: PathBuf,
+    pub(super) taken: Taken,
+    /// Checkpoints that were passed over.
+    pub(super) skipped: Vec<Skipped>,
+}
+
+/// The file of tensors that `path` means.
+pub(super) fn find(path: &Path, which: Which) -> Result<Found, CheckpointError> {
+    if !path.is_dir() {
+        let average = path.file_name().is_some_and(|name| name == EMA);
+        return Ok(Found { path: path.into(), taken: Taken { from: Origin::File, average }, skipped: Vec::new() });
+    }
+    if path.join(MANIFEST).exists() {
+        let (checkpoint, file) = Checkpoint::open_values(path, which.values)?;
+        return Ok(Found::new(&checkpoint, file, |step| Origin::Checkpoint { step }, Vec::new()));
+    }
+    let inner = path.join("checkpoints");
+    let store = Store::reading(if inner.is_dir() { inner } else { path.into() });
+    let open = |path: &Path| Checkpoint::open_values(path, which.values);
+    let ((checkpoint, file), skipped) = match which.checkpoint {
+        WhichCheckpoint::Newest => store.first_sound(Store::list, open)?,
+        WhichCheckpoint::Best => store.first_sound(Store::list_best_first, open)?,
+    };
+    let best = checkpoint.validation().filter(|_| which.checkpoint == WhichCheckpoint::Best);
+    let origin = |step| best.map_or(Origin::Newest { step }, |metric| Origin::Best { step, metric });
+    Ok(Found::new(&checkpoint, file, origin, skipped))
+}
+
+impl Found {
+    fn new(checkpoint: &Checkpoint, file: &str, origin: impl FnOnce(u64) -> Origin, skipped: Vec<Skipped>) -> Self {
+        let taken = Taken { from: origin(checkpoint.state().step), average: file == EMA };
+        Self { path: checkpoint.path().join(file), taken, skipped }
+    }
+}
