@@ -1,10 +1,9 @@
 //! Shards written, indexed, opened, read; and attacked.
 
 use std::fs::{self, File};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use convnext_data::shard::{CLASS_NAMES, IndexFault, Limits, TarFault, write_class_names};
+use convnext_data::shard::{CLASS_NAMES, ClassDifference, ClassNamesFault, IndexFault, Limits, TarFault};
 use convnext_data::{Access, Channels, Decoder, Encoding, Error, Image, Shard, ShardError, ShardSet, ShardWriter};
 use tempfile::TempDir;
 
@@ -323,14 +322,83 @@ fn a_writer_refuses_to_mix_sets_and_odd_keys() {
     assert!(matches!(again("a/b").err(), Some(ShardError::Key { .. })));
 }
 
+/// A set called `name` in `folder` whose sample `i` has label `labels[i]`, its classes named where names are given.
+fn packed(folder: &Path, name: &str, labels: &[u32], names: Option<&[&str]>) -> Vec<PathBuf> {
+    let mut writer = ShardWriter::create(folder, name, Limits::default()).unwrap();
+    if let Some(names) = names {
+        let names: Vec<String> = names.iter().map(|&name| name.into()).collect();
+        writer.name_classes(&names).unwrap();
+    }
+    for (i, &label) in labels.iter().enumerate() {
+        writer.append(&format!("s{i}"), Encoding::Pnm, &pgm(i as u8), Some(label)).unwrap();
+    }
+    writer.finish().unwrap().shards
+}
+
+fn labels(set: &ShardSet) -> Vec<u32> {
+    (0..set.len()).map(|id| set.sample(id).unwrap().require_label().unwrap()).collect()
+}
+
 #[test]
-fn class_names_lie_beside_the_shards() {
-    let (folder, paths) = written(4);
-    assert_eq!(ShardSet::open(&paths).unwrap().class_names(), None);
-    write_class_names(folder.path(), &["cat".into(), "dog".into(), "emu".into()]).unwrap();
-    let set = ShardSet::open(&paths).unwrap();
-    assert_eq!(set.class_names().unwrap(), ["cat", "dog", "emu"]);
-    File::create(folder.path().join(CLASS_NAMES)).unwrap().write_all(b"cat\ndog\n").unwrap();
-    assert!(matches!(ShardSet::open(&paths), Err(ShardError::ClassNames { .. })));
+fn class_names_belong_to_a_set_and_not_to_a_folder() {
+    let folder = TempDir::new().unwrap();
+    let train = packed(folder.path(), "train", &[0, 1, 2], Some(&["cat", "dog", "emu"]));
+    let test = packed(folder.path(), "test", &[0], Some(&["emu"]));
+    assert_eq!(ShardSet::open(&train).unwrap().class_names().unwrap(), ["cat", "dog", "emu"]);
+    assert_eq!(ShardSet::open(&test).unwrap().class_names().unwrap(), ["emu"]);
+    assert_eq!(fs::read_to_string(folder.path().join("train.classes.txt")).unwrap(), "cat\ndog\nemu\n");
+
+    // Sets without a file of their own, and sets of before there were such files.
+    let other = packed(folder.path(), "other", &[0, 1], None);
+    assert_eq!(ShardSet::open(&other).unwrap().class_names(), None);
+    fs::write(folder.path().join(CLASS_NAMES), "\u{feff}one\r\ntwo\r\n\r\n").unwrap();
+    assert_eq!(ShardSet::open(&other).unwrap().class_names().unwrap(), ["one", "two"]);
+    assert_eq!(ShardSet::open(&train).unwrap().class_names().unwrap(), ["cat", "dog", "emu"]);
     assert!(matches!(ShardSet::open(&[]), Err(ShardError::NoShards)));
+}
+
+#[test]
+fn labels_follow_names() {
+    let folder = TempDir::new().unwrap();
+    let shards = packed(folder.path(), "val", &[2, 0, 1], Some(&["ant", "cafe\u{301}", "dog"]));
+    let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+    let set = ShardSet::open(&shards).unwrap().relabelled(&names(&["ant", "bee", "café", "dog"])).unwrap();
+    assert_eq!(labels(&set), [3, 0, 2]);
+    assert_eq!((set.classes(), set.class_names().unwrap().len()), (4, 4));
+    let set = set.relabelled(&names(&["dog", "café", "bee", "ant"])).unwrap();
+    assert_eq!(labels(&set), [0, 3, 1]);
+    let difference = set.relabelled(&names(&["Dog", "café", "ant"])).unwrap_err();
+    let ClassDifference::Names { unknown, absent, near } = &difference else { panic!("{difference}") };
+    assert_eq!((unknown.as_slice(), absent.as_slice()), (&names(&["dog", "bee"])[..], &names(&["Dog"])[..]));
+    assert_eq!(near, &[("dog".to_owned(), "Dog".to_owned())]);
+
+    let numbered = packed(folder.path(), "numbered", &[1], None);
+    let numbered = ShardSet::open(&numbered).unwrap().relabelled(&names(&["a", "b"])).unwrap();
+    assert_eq!((labels(&numbered), numbered.class_names()), (vec![1], None));
+}
+
+#[test]
+fn sets_are_joined_by_the_names_of_their_classes() {
+    let folder = TempDir::new().unwrap();
+    let join = |sets: [&[PathBuf]; 2]| ShardSet::open(&sets.concat()).unwrap();
+    let a = packed(folder.path(), "a", &[0, 1], Some(&["dog", "cat"]));
+    let b = packed(folder.path(), "b", &[0, 1, 2], Some(&["ant", "cat", "dog"]));
+    let set = join([&a, &b]);
+    assert_eq!(set.class_names().unwrap(), ["dog", "cat", "ant"]);
+    assert_eq!((labels(&set), set.is_joined_by_name()), (vec![0, 1, 2, 1, 0], true));
+    assert!(!join([&a, &a]).is_joined_by_name());
+
+    // What a number means beside names, nobody knows; who looks at no labels need not.
+    let numbered = packed(folder.path(), "c", &[0], None);
+    let set = join([&a, &numbered]);
+    assert!(matches!(set.require_labels(), Err(ShardError::ClassNames(ClassNamesFault::Mixed { .. }))));
+    assert!(matches!(set.sample(0).unwrap().require_label(), Err(ShardError::ClassNames(_))));
+    assert!(matches!(set.relabelled(&["dog".into(), "cat".into()]), Err(ClassDifference::Unusable(_))));
+
+    // So with names that are fewer than the classes.
+    fs::write(folder.path().join("a.classes.txt"), "dog\n").unwrap();
+    let set = ShardSet::open(&a).unwrap();
+    let error = set.require_labels().unwrap_err().to_string();
+    assert!(error.contains("a.classes.txt") && error.contains("add the missing lines"), "{error}");
+    assert!(set.sample(1).is_ok());
 }

@@ -21,7 +21,7 @@ pub use list::ListSource;
 use encode::Encoder;
 
 use crate::error::FileError;
-use crate::shard::{Limits, ShardWriter, Written, write_class_names};
+use crate::shard::{Limits, ShardWriter, Written};
 
 /// Where samples come from.
 pub trait Source {
@@ -112,6 +112,9 @@ pub fn pack(
         });
     }
     let mut writer = ShardWriter::create(folder, &options.name, options.limits)?;
+    if let Some(names) = source.class_names() {
+        writer.name_classes(names)?;
+    }
     let mut encoder = Encoder::new(options.recode, options.resize);
     let mut skipped = Vec::new();
     let (mut bytes, total) = (Vec::new(), chosen.len() as u64);
@@ -130,9 +133,6 @@ pub fn pack(
     }
     if skipped.len() as u64 == total {
         return Err(skipped.swap_remove(0));
-    }
-    if let Some(names) = source.class_names() {
-        write_class_names(folder, names)?;
     }
     Ok(Packed { written: writer.finish()?, skipped })
 }

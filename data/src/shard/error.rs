@@ -67,13 +67,8 @@ pub enum ShardError {
         len: u64,
     },
     /// The names of the classes cannot be used.
-    #[error("{}: {why}", path.display())]
-    ClassNames {
-        /// The file of names.
-        path: PathBuf,
-        /// Why, and what to do.
-        why: String,
-    },
+    #[error(transparent)]
+    ClassNames(#[from] ClassNamesFault),
     /// Shards of this name are already there; writing would mix two sets.
     #[error("{}: is already there; remove the old shards or choose another name", path.display())]
     Exists {
@@ -86,6 +81,113 @@ pub enum ShardError {
         /// The key.
         key: String,
     },
+}
+
+/// The ways names of classes can be wrong. Where labels are not looked at, they do not matter.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClassNamesFault {
+    /// The file cannot be read as text.
+    #[error("{}: class names cannot be read: {why}", path.display())]
+    Unreadable {
+        /// The file of names.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A line without a name, before the last one.
+    #[error("{}: line {line} is empty; each line names a class, the first one class 0", path.display())]
+    Empty {
+        /// The file of names.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+    },
+    /// Two classes of one name.
+    #[error(
+        "{}: lines {} and {} both say {name:?} (blanks around a name and its Unicode form do not count); give each class \
+         a name of its own", path.display(), lines.0, lines.1
+    )]
+    Twice {
+        /// The file of names.
+        path: PathBuf,
+        /// The name.
+        name: String,
+        /// The lines, from 1.
+        lines: (usize, usize),
+    },
+    /// Fewer names than classes.
+    #[error("{}: names {names} classes, and the shards {set}-* have {classes}; {advice}", path.display())]
+    Few {
+        /// The file of names.
+        path: PathBuf,
+        /// Names in it.
+        names: usize,
+        /// The set, without the number of a shard.
+        set: String,
+        /// Classes of its shards.
+        classes: u32,
+        /// What to do.
+        advice: String,
+    },
+    /// Some sets have names and others have none: what a number means in the latter, nobody knows.
+    #[error(
+        "the shards {named}-* have class names and {unnamed}-* have none, so that their labels cannot be compared; write \
+         the names of the latter into {unnamed}.classes.txt, one a line, class 0 first"
+    )]
+    Mixed {
+        /// A set with names.
+        named: String,
+        /// A set without.
+        unnamed: String,
+    },
+}
+
+/// Why the classes of a set are not those that are expected.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClassDifference {
+    /// The set has names that are not expected.
+    #[error("{}", describe(unknown, absent, near))]
+    Names {
+        /// Names of the set that are not among those expected.
+        unknown: Vec<String>,
+        /// Names that are expected and the set does not have.
+        absent: Vec<String>,
+        /// Pairs of the two that differ in case, blanks, punctuation or Unicode's compatibility forms alone.
+        near: Vec<(String, String)>,
+    },
+    /// A name is expected twice.
+    #[error("the class name {name:?} is expected twice; give each class a name of its own")]
+    Twice {
+        /// The name.
+        name: String,
+    },
+    /// The set's own names cannot be used.
+    #[error(transparent)]
+    Unusable(#[from] ClassNamesFault),
+}
+
+fn describe(unknown: &[String], absent: &[String], near: &[(String, String)]) -> String {
+    let mut text = format!("the shards have classes that are not expected: {}", listed(unknown));
+    if !absent.is_empty() {
+        text += &format!("; expected, and not in the shards: {}", listed(absent));
+    }
+    for (found, expected) in near.iter().take(LISTED) {
+        text += &format!("; {found:?} and {expected:?} are spelled differently: make them the same");
+    }
+    text
+}
+
+/// Most names that a message lists.
+const LISTED: usize = 10;
+
+fn listed(names: &[String]) -> String {
+    let mut text = names.iter().take(LISTED).map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
+    if names.len() > LISTED {
+        text += &format!(" and {} more", names.len() - LISTED);
+    }
+    text
 }
 
 /// The ways an index can be wrong.

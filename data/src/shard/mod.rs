@@ -1,7 +1,7 @@
 //! Shards: WebDataset tars, mapped into memory, with an index beside each.
 //!
 //! A sample is an image member (`key.jpg`, `.jpeg`, `.png`, `.pgm`, `.ppm`) and, next to it, an optional label
-//! (`key.cls`, a decimal number). Other members are ignored. The index (`x.tar.idx`, laid out in `shard/index.rs`)
+//! (`key.cls`, a decimal number). What the classes are called lies beside a set of shards (`shard/names.rs`). Other members are ignored. The index (`x.tar.idx`, laid out in `shard/index.rs`)
 //! is mapped too and never read whole, so that opening costs the same for ten samples and ten million.
 //!
 //! What is cached where: nothing in this process. Pages of tar and index live in the operating system's page cache.
@@ -10,17 +10,20 @@ mod build;
 mod error;
 mod index;
 mod map;
+mod names;
 mod set;
 mod writer;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-pub use error::{IndexFault, ShardError, TarFault};
+pub use error::{ClassDifference, ClassNamesFault, IndexFault, ShardError, TarFault};
 pub use index::Encoding;
 pub use map::Access;
-pub use set::{CLASS_NAMES, ShardSet};
-pub use writer::{Limits, ShardWriter, Written, write_class_names};
+pub use names::CLASS_NAMES;
+pub use set::ShardSet;
+pub use writer::{Limits, ShardWriter, Written};
 
 use index::{HEADER, Header, RECORD, Record, modified};
 use map::Bytes;
@@ -36,6 +39,38 @@ pub struct Shard {
     tar: Bytes,
     records: Bytes,
     header: Header,
+    labels: Labels,
+}
+
+/// What the labels in an index mean.
+#[derive(Clone, Debug)]
+enum Labels {
+    /// Themselves.
+    AsIndexed,
+    /// Label `n` of the index is the `n`-th of these.
+    Mapped(Arc<[u32]>),
+    /// Nobody knows.
+    Unusable(Arc<ClassNamesFault>),
+}
+
+impl Labels {
+    fn of(&self, label: u32) -> u32 {
+        match self {
+            Self::AsIndexed | Self::Unusable(_) => label,
+            // An index has no label without a name (`names::read`).
+            Self::Mapped(numbers) => numbers.get(label as usize).copied().unwrap_or(label),
+        }
+    }
+
+    /// These, then label `n` of them as the `n`-th of `numbers`.
+    fn then(&self, numbers: &[u32]) -> Self {
+        let next = |&label: &u32| numbers.get(label as usize).copied().unwrap_or(label);
+        match self {
+            Self::AsIndexed => Self::Mapped(numbers.into()),
+            Self::Mapped(mapped) => Self::Mapped(mapped.iter().map(next).collect()),
+            Self::Unusable(fault) => Self::Unusable(fault.clone()),
+        }
+    }
 }
 
 /// What a shard, or a set of them, holds.
@@ -72,7 +107,7 @@ impl Shard {
         let header = read_header(&records, &index)?;
         let header = Header::parse(&header, records.len(), tar.len(), modified(&metadata))
             .map_err(|fault| ShardError::Index { index, fault })?;
-        Ok(Self { path: path.to_owned(), tar, records, header })
+        Ok(Self { path: path.to_owned(), tar, records, header, labels: Labels::AsIndexed })
     }
 
     /// Reads all of the tar at `path` and writes its index beside it (written as `.partial`, synced, renamed).
@@ -99,9 +134,12 @@ impl Shard {
         self.header.count == 0
     }
 
-    /// Largest label + 1; 0 where nothing is labelled.
+    /// Largest label that a sample can have + 1; 0 where nothing is labelled.
     pub fn classes(&self) -> u32 {
-        self.header.classes
+        match &self.labels {
+            Labels::Mapped(_) => (0..self.header.classes).map(|label| self.labels.of(label) + 1).max().unwrap_or(0),
+            Labels::AsIndexed | Labels::Unusable(_) => self.header.classes,
+        }
     }
 
     /// Number of samples without a label.
@@ -238,12 +276,15 @@ impl<'a> Sample<'a> {
 
     /// Its class, where it has one: less than [`Shard::classes`].
     pub fn label(&self) -> Option<u32> {
-        self.record.label
+        self.record.label.map(|label| self.shard.labels.of(label))
     }
 
-    /// Its class; an error that names it where it has none.
+    /// Its class; an error that names it where it has none, and one that says why where nobody knows what it means.
     pub fn require_label(&self) -> Result<u32, ShardError> {
-        (self.record.label).ok_or_else(|| ShardError::NoLabel { sample: self.to_string() })
+        if let Labels::Unusable(fault) = &self.shard.labels {
+            return Err(ClassNamesFault::clone(fault).into());
+        }
+        self.label().ok_or_else(|| ShardError::NoLabel { sample: self.to_string() })
     }
 
     /// Its encoding, by its name.

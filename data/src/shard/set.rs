@@ -1,34 +1,41 @@
 //! Several shards as one sequence of samples.
 
-use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use super::{Access, Sample, Shard, ShardError, Summary};
-use crate::error::FileError;
-
-/// Name of the file beside shards that names their classes: one a line, the first is class 0.
-pub const CLASS_NAMES: &str = "classes.txt";
-/// Largest file of class names that is read.
-const CLASS_NAMES_BYTES: u64 = 16 << 20;
+use super::{Access, ClassDifference, ClassNamesFault, Labels, Sample, Shard, ShardError, Summary, names};
 
 /// Shards joined end to end. A sample's id is its place in the whole, so that it depends on the order of the paths.
+///
+/// Shards of several sets, each with its own names of classes, have the classes of all, by name: those of the first set
+/// first.
 #[derive(Debug)]
 pub struct ShardSet {
     shards: Vec<Shard>,
     /// The id of each shard's first sample.
     starts: Vec<u64>,
     len: u64,
-    class_names: Option<Vec<String>>,
+    classes: Classes,
+    joined: bool,
+}
+
+/// What the labels of a set mean.
+#[derive(Debug)]
+enum Classes {
+    /// Numbers that nothing names.
+    Numbered,
+    /// Label `n` is the `n`-th name.
+    Named(Vec<String>),
+    /// Nobody knows: labels must not be used.
+    Unusable(ClassNamesFault),
 }
 
 impl ShardSet {
     /// Opens all of `paths`, mapped, in the order given.
     ///
     /// # Errors
-    /// There is none, one cannot be opened ([`Shard::open`]), or their class names ([`CLASS_NAMES`]) differ or are
-    /// fewer than the classes.
+    /// There is none, or one cannot be opened ([`Shard::open`]). Names of classes that cannot be used are an error of
+    /// [`ShardSet::check_class_names`], so that who looks at no labels is not held up.
     pub fn open(paths: &[PathBuf]) -> Result<Self, ShardError> {
         Self::open_with(paths, Access::Mapped)
     }
@@ -46,9 +53,73 @@ impl ShardSet {
             starts.push(len);
             len += shard.len();
         }
-        let mut set = Self { shards, starts, len, class_names: None };
-        set.class_names = read_class_names(paths, set.classes())?;
+        let mut set = Self { shards, starts, len, classes: Classes::Numbered, joined: false };
+        set.name_classes();
         Ok(set)
+    }
+
+    /// The same samples with other numbers as labels: those that `to` gives to the names of their classes. A set without
+    /// names ([`ShardSet::class_names`] is `None`) keeps its numbers.
+    ///
+    /// # Errors
+    /// A class of the set is not in `to` (which may have others besides), or the set's names cannot be used. Names are
+    /// equal if they are in Unicode's form NFC.
+    pub fn relabelled(mut self, to: &[String]) -> Result<Self, ClassDifference> {
+        let names = match &self.classes {
+            Classes::Numbered => return Ok(self),
+            Classes::Unusable(fault) => return Err(fault.clone().into()),
+            Classes::Named(names) => names,
+        };
+        let numbers = names::numbers(names, to)?;
+        for shard in &mut self.shards {
+            shard.labels = shard.labels.then(&numbers);
+        }
+        self.classes = Classes::Named(to.iter().map(|name| names::composed(name)).collect());
+        Ok(self)
+    }
+
+    /// Gives each shard's labels the meaning that the names beside it say.
+    fn name_classes(&mut self) {
+        let sets = self.sets();
+        match self.read_names(&sets).and_then(|found| all_or_none(&sets, found)) {
+            Ok(found) if found.is_empty() => {}
+            Ok(found) => self.join(&sets, &found),
+            Err(fault) => {
+                let fault_of_all = Arc::new(fault.clone());
+                self.shards.iter_mut().for_each(|shard| shard.labels = Labels::Unusable(fault_of_all.clone()));
+                self.classes = Classes::Unusable(fault);
+            }
+        }
+    }
+
+    /// The sets, in the order of their first shards, with the largest number of classes of a shard.
+    fn sets(&self) -> Vec<(PathBuf, u32)> {
+        let mut sets: Vec<(PathBuf, u32)> = Vec::new();
+        for shard in &self.shards {
+            let set = names::set_of(shard.path());
+            match sets.iter_mut().rev().find(|(known, _)| *known == set) {
+                Some((_, classes)) => *classes = shard.classes().max(*classes),
+                None => sets.push((set, shard.classes())),
+            }
+        }
+        sets
+    }
+
+    fn read_names(&self, sets: &[(PathBuf, u32)]) -> Result<Vec<Option<Vec<String>>>, ClassNamesFault> {
+        sets.iter().map(|(set, classes)| names::read(set, *classes)).collect()
+    }
+
+    fn join(&mut self, sets: &[(PathBuf, u32)], found: &[Vec<String>]) {
+        let all = names::union(found.iter().map(Vec::as_slice));
+        self.joined = found.iter().any(|names| *names != found[0]);
+        for ((set, _), names) in sets.iter().zip(found) {
+            // Every name is in the union.
+            let Ok(numbers) = names::numbers(names, &all) else { continue };
+            for shard in self.shards.iter_mut().filter(|shard| names::set_of(shard.path()) == *set) {
+                shard.labels = Labels::AsIndexed.then(&numbers);
+            }
+        }
+        self.classes = Classes::Named(all);
     }
 
     /// Number of samples.
@@ -66,14 +137,32 @@ impl ShardSet {
         &self.shards
     }
 
-    /// Largest label of all + 1; 0 where nothing is labelled.
+    /// Largest label that a sample can have + 1; 0 where nothing is labelled.
     pub fn classes(&self) -> u32 {
         self.shards.iter().map(Shard::classes).max().unwrap_or(0)
     }
 
-    /// What the classes are called, where a [`CLASS_NAMES`] lies beside the shards. At least [`ShardSet::classes`].
+    /// What the classes are called, in Unicode's form NFC, where a file beside the shards says so. At least
+    /// [`ShardSet::classes`].
     pub fn class_names(&self) -> Option<&[String]> {
-        self.class_names.as_deref()
+        match &self.classes {
+            Classes::Named(names) => Some(names),
+            Classes::Numbered | Classes::Unusable(_) => None,
+        }
+    }
+
+    /// Whether sets with different names of classes were joined, name by name.
+    pub fn is_joined_by_name(&self) -> bool {
+        self.joined
+    }
+
+    /// Fails where labels cannot be used, since nobody knows what they mean: names beside the shards are wrong, or some
+    /// sets have names and others have none.
+    pub fn check_class_names(&self) -> Result<(), ShardError> {
+        match &self.classes {
+            Classes::Unusable(fault) => Err(fault.clone().into()),
+            Classes::Numbered | Classes::Named(_) => Ok(()),
+        }
     }
 
     /// The sample with this id, found in O(log shards).
@@ -88,8 +177,9 @@ impl ShardSet {
         self.shards[shard].sample(id - self.starts[shard])
     }
 
-    /// Fails where a sample has no label, naming the first: supervised use.
+    /// Fails where labels cannot be used, or a sample has none, naming the first: supervised use.
     pub fn require_labels(&self) -> Result<(), ShardError> {
+        self.check_class_names()?;
         self.shards.iter().try_for_each(Shard::require_labels)
     }
 
@@ -108,34 +198,16 @@ impl ShardSet {
     }
 }
 
-fn read_class_names(paths: &[PathBuf], classes: u32) -> Result<Option<Vec<String>>, ShardError> {
-    let folders: BTreeSet<&Path> = paths.iter().filter_map(|path| path.parent()).collect();
-    let mut names: Option<Vec<String>> = None;
-    for folder in folders {
-        let path = folder.join(CLASS_NAMES);
-        let Some(found) = read_names(&path)? else {
-            continue;
-        };
-        let wrong = |why| ShardError::ClassNames { path: path.clone(), why };
-        if found.len() < classes as usize {
-            let why = format!("names {} classes, the shards have {classes}", found.len());
-            return Err(wrong(why + "; add the missing lines"));
+/// All lists of names, or none; sets without labels need none.
+fn all_or_none(sets: &[(PathBuf, u32)], found: Vec<Option<Vec<String>>>) -> Result<Vec<Vec<String>>, ClassNamesFault> {
+    let shown = |set: &Path| set.display().to_string();
+    let named = sets.iter().zip(&found).find(|(_, names)| names.is_some());
+    let unnamed = sets.iter().zip(&found).find(|((_, classes), names)| names.is_none() && *classes > 0);
+    match (named, unnamed) {
+        (Some(((named, _), _)), Some(((unnamed, _), _))) => {
+            Err(ClassNamesFault::Mixed { named: shown(named), unnamed: shown(unnamed) })
         }
-        if names.as_ref().is_some_and(|names| *names != found) {
-            let why = "names other classes than the shards in another folder; use shards of one data set";
-            return Err(wrong(why.to_owned()));
-        }
-        names = Some(found);
+        (None, _) => Ok(Vec::new()),
+        (Some(_), None) => Ok(found.into_iter().map(Option::unwrap_or_default).collect()),
     }
-    Ok(names)
-}
-
-fn read_names(path: &Path) -> Result<Option<Vec<String>>, ShardError> {
-    let file = match File::open(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        opened => opened.map_err(FileError::on("open", path))?,
-    };
-    let mut text = String::new();
-    file.take(CLASS_NAMES_BYTES).read_to_string(&mut text).map_err(FileError::on("read", path))?;
-    Ok(Some(text.lines().map(|line| line.trim().to_owned()).collect()))
 }

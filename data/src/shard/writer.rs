@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use super::{CLASS_NAMES, Encoding, Shard, ShardError};
+use super::{Encoding, Shard, ShardError, names};
 use crate::error::FileError;
 
 /// When a shard is full. A shard holds at least one sample, whatever its size.
@@ -41,6 +41,7 @@ pub struct ShardWriter {
     folder: PathBuf,
     name: String,
     limits: Limits,
+    class_names: Option<Vec<String>>,
     open: Option<Open>,
     /// Final paths; on disk they still end in `.partial`.
     written: Written,
@@ -64,7 +65,29 @@ impl ShardWriter {
         check_key(&name.replace('/', "."))?; // a file name, not a path
         fs::create_dir_all(folder).map_err(FileError::on("make the folder", folder))?;
         refuse_existing(folder, name)?;
-        Ok(Self { folder: folder.to_owned(), name: name.to_owned(), limits, open: None, written: Written::default() })
+        Ok(Self {
+            folder: folder.to_owned(),
+            name: name.to_owned(),
+            limits,
+            class_names: None,
+            open: None,
+            written: Written::default(),
+        })
+    }
+
+    /// Says what the classes are called, class 0 first; [`ShardWriter::finish`] writes it beside the shards. Line breaks
+    /// inside a name become spaces.
+    ///
+    /// # Errors
+    /// Two names are the same, or one is empty.
+    pub fn name_classes(&mut self, names: &[String]) -> Result<(), ShardError> {
+        let names: Vec<String> = names.iter().map(|name| name.replace(['\n', '\r'], " ")).collect();
+        self.class_names = Some(names::checked(names.iter().map(String::as_str), &self.class_names_path())?);
+        Ok(())
+    }
+
+    fn class_names_path(&self) -> PathBuf {
+        names::names_path(&self.folder.join(&self.name))
     }
 
     /// Adds a sample. Keys must be unique in the set; neighbours with one key make the index fail.
@@ -103,6 +126,7 @@ impl ShardWriter {
     /// Syncs, renames and indexes everything.
     pub fn finish(mut self) -> Result<Written, ShardError> {
         self.close()?;
+        self.write_class_names()?;
         for path in &self.written.shards {
             fs::rename(partial(path), path).map_err(FileError::on("write", path))?;
         }
@@ -111,6 +135,17 @@ impl ShardWriter {
             Shard::index(path)?;
         }
         Ok(written)
+    }
+
+    fn write_class_names(&self) -> Result<(), ShardError> {
+        let Some(names) = &self.class_names else { return Ok(()) };
+        let path = self.class_names_path();
+        let text: String = names.iter().map(|name| format!("{name}\n")).collect();
+        File::create(partial(&path))
+            .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
+            .and_then(|()| fs::rename(partial(&path), &path))
+            .map_err(FileError::on("write", &path))?;
+        Ok(())
     }
 
     fn make_room(&mut self, bytes: u64) -> Result<(), ShardError> {
@@ -164,18 +199,6 @@ impl Open {
         header.set_cksum();
         self.tar.append(&header, bytes)
     }
-}
-
-/// Writes [`CLASS_NAMES`] into `folder`, one name a line; line breaks inside a name become spaces.
-pub fn write_class_names(folder: &Path, names: &[String]) -> Result<(), ShardError> {
-    let path = folder.join(CLASS_NAMES);
-    let temporary = partial(&path);
-    let text: String = names.iter().map(|name| name.replace(['\n', '\r'], " ") + "\n").collect();
-    File::create(&temporary)
-        .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
-        .and_then(|()| fs::rename(&temporary, &path))
-        .map_err(FileError::on("write", &path))?;
-    Ok(())
 }
 
 fn extension(encoding: Encoding, bytes: &[u8]) -> &'static str {

@@ -73,8 +73,9 @@ pub(crate) fn classifier_weights(
     Ok((loaded.values, if loaded.taken.average { Weights::Ema } else { Weights::Model }))
 }
 
-/// Checks that every label has a class.
+/// Checks that every label has a class, and that labels mean something.
 pub(crate) fn check_classes(entry: &Entry, shards: &ShardSet) -> Result<(), RunError> {
+    shards.check_class_names()?;
     let classes = entry.plan.classes;
     match shards.classes() {
         found if found as usize > classes => {
