@@ -1,7 +1,9 @@
 //! One variant per way a checkpoint can be wrong.
 
 use std::{
-    fmt, io,
+    fmt,
+    fs::{self, File},
+    io,
     path::{Path, PathBuf},
 };
 
@@ -135,6 +137,45 @@ pub enum CheckpointError {
         /// Everything that is wrong, not only the first.
         problems: TensorProblems,
     },
+    /// A weight is NaN or infinite: whatever is computed from it is no answer.
+    #[error(
+        "{}: `{name}` is {value} at element {element}: the training that wrote it had diverged, or the file is damaged; take \
+         earlier weights, of a run `--checkpoint newest` or one checkpoint by its path", path.display()
+    )]
+    NotFinite {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// The first such element of it, in row-major order.
+        element: usize,
+        /// What it is.
+        value: f32,
+    },
+    /// A checkpoint was to be written of values that are NaN or infinite.
+    #[error("{}: not saved, since `{name}` is {value} at element {element} of the {part}; older checkpoints are as they were", path.display())]
+    Diverged {
+        /// The folder of checkpoints.
+        path: PathBuf,
+        /// `weights`, `moving average` or `optimizer state`.
+        part: &'static str,
+        /// The tensor.
+        name: String,
+        /// The first such element of it, in row-major order.
+        element: usize,
+        /// What it is.
+        value: f32,
+    },
+    /// Something is a link, a pipe or a device where a plain file or a folder is needed.
+    #[error("{}: {found}, not {wanted}; nothing is written through it, read from it without end, or removed behind it", path.display())]
+    NotPlain {
+        /// Where.
+        path: PathBuf,
+        /// What it is, e.g. `a symbolic link`.
+        found: &'static str,
+        /// What it should be: `a file` or `a folder`.
+        wanted: &'static str,
+    },
     /// The checkpoint lacks a part that was asked for.
     #[error("{}: holds no {part}; it can be loaded as weights, not resumed as this run", path.display())]
     NoPart {
@@ -223,6 +264,25 @@ impl fmt::Display for TensorProblems {
         }
         Ok(())
     }
+}
+
+/// What a thing is that is no plain file or folder.
+pub(super) fn kind_of(kind: fs::FileType) -> &'static str {
+    match kind {
+        kind if kind.is_symlink() => "a symbolic link",
+        kind if kind.is_dir() => "a folder",
+        kind if kind.is_file() => "a file",
+        _ => "a pipe or device",
+    }
+}
+
+/// Opens a plain file, or what a link to one leads to: a pipe would be waited for, a device read without end.
+pub(super) fn open_plain(path: &Path) -> Result<File, CheckpointError> {
+    let kind = fs::metadata(path).map_err(at("open", path))?.file_type();
+    if !kind.is_file() {
+        return Err(CheckpointError::NotPlain { path: path.into(), found: kind_of(kind), wanted: "a file" });
+    }
+    File::open(path).map_err(at("open", path))
 }
 
 /// Puts the action and the path on an I/O error.

@@ -10,7 +10,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::error::{CheckpointError, at};
+use super::error::{CheckpointError, at, kind_of, open_plain};
 use crate::durable;
 
 pub(super) const MANIFEST: &str = "manifest.json";
@@ -19,7 +19,7 @@ pub(super) const OPTIMIZER: &str = "optimizer.safetensors";
 pub(super) const EMA: &str = "ema.safetensors";
 pub(super) const STATE: &str = "state.json";
 
-const FILES: [&str; 4] = [WEIGHTS, OPTIMIZER, EMA, STATE];
+pub(super) const FILES: [&str; 4] = [WEIGHTS, OPTIMIZER, EMA, STATE];
 const REQUIRED: [&str; 2] = [WEIGHTS, STATE];
 const VERSION: u32 = 1;
 /// No file of JSON here comes near it.
@@ -119,6 +119,10 @@ impl Manifest {
 impl Entry {
     fn check_length(&self, path: PathBuf) -> Result<(), CheckpointError> {
         let found = match path.metadata() {
+            Ok(metadata) if !metadata.is_file() => {
+                let found = kind_of(metadata.file_type());
+                return Err(CheckpointError::NotPlain { path, found, wanted: "a file" });
+            }
             Ok(metadata) => metadata.len(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(CheckpointError::FileMissing(path)),
             Err(error) => return Err(at("read", &path)(error)),
@@ -186,8 +190,7 @@ fn hex(bytes: &[u8]) -> String {
 /// Reads a small file; of one that is not small, only so much that the parser fails.
 pub(super) fn read_json(path: &Path) -> Result<Vec<u8>, CheckpointError> {
     let mut text = Vec::new();
-    let file = File::open(path).map_err(at("open", path))?;
-    file.take(JSON_CAP).read_to_end(&mut text).map_err(at("read", path))?;
+    open_plain(path)?.take(JSON_CAP).read_to_end(&mut text).map_err(at("read", path))?;
     Ok(text)
 }
 

@@ -31,7 +31,7 @@ mod which;
 use std::{
     collections::BTreeMap,
     fs::{self, File},
-    io::BufWriter,
+    io::{self, BufWriter},
     path::{Path, PathBuf},
 };
 
@@ -72,6 +72,20 @@ pub struct State {
     pub metric: Option<f64>,
     /// Running sums that the run wants back, e.g. the loss so far in this epoch. Finite numbers only.
     pub counters: BTreeMap<String, f64>,
+}
+
+impl State {
+    /// No training comes near this: sums and products of what is below it do not wrap.
+    const MOST: u64 = 1 << 48;
+
+    fn checked(self) -> Result<Self, String> {
+        let counts =
+            [("step", self.step), ("updates", self.updates), ("epoch", self.epoch), ("position", self.position)];
+        match counts.into_iter().find(|&(_, count)| count > Self::MOST) {
+            Some((name, count)) => Err(format!("{name} {count} is more than any training's")),
+            None => Ok(self),
+        }
+    }
 }
 
 /// Everything a checkpoint is written from.
@@ -188,7 +202,7 @@ impl Checkpoint {
     /// Reads everything. The tensors must be exactly those of `layout`.
     ///
     /// # Errors
-    /// [`CheckpointError::Tensors`] with all missing, unknown and misshapen tensors.
+    /// [`CheckpointError::Tensors`] with all missing, unknown and misshapen tensors; [`CheckpointError::NotFinite`].
     pub fn load(&self, layout: &Layout) -> Result<Loaded, CheckpointError> {
         let moments = self.manifest.has(OPTIMIZER).then(|| read_moments(&self.path.join(OPTIMIZER), layout));
         let ema = self.has_ema().then(|| read_weights(&self.path.join(EMA), layout));
@@ -222,8 +236,9 @@ fn validation(path: &Path) -> Option<f64> {
 
 fn read_state(path: &Path) -> Result<State, CheckpointError> {
     let path = path.join(STATE);
-    serde_json::from_slice(&read_json(&path)?)
-        .map_err(|error| CheckpointError::State { path, reason: error.to_string() })
+    let text = read_json(&path)?;
+    let state = serde_json::from_slice(&text).map_err(|error| error.to_string()).and_then(State::checked);
+    state.map_err(|reason| CheckpointError::State { path, reason })
 }
 
 /// Writes weights as one `.safetensors` file, with what is known of their use: under a temporary name, synced, then renamed
@@ -244,7 +259,7 @@ pub fn save_weights(
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let unfinished = path.with_file_name(format!(".tmp-{name}"));
     let write = || {
-        let mut out = BufWriter::new(File::create(&unfinished)?);
+        let mut out = BufWriter::new(create_own(&unfinished)?);
         tensors::write(&mut out, layout, &[Part { prefix: "", values }], usage)?;
         out.get_ref().sync_all()?;
         fs::rename(&unfinished, path)
@@ -255,6 +270,14 @@ pub fn save_weights(
         return Err(at("write", path)(error));
     }
     sync_directory(directory_of(path))
+}
+
+/// Creates a file anew: never what a link at its place leads to.
+fn create_own(path: &Path) -> io::Result<File> {
+    if path.symlink_metadata().is_ok_and(|metadata| metadata.is_file()) {
+        fs::remove_file(path)?;
+    }
+    File::create_new(path)
 }
 
 /// What a file of weights holds, and where it is.

@@ -8,14 +8,15 @@ use std::{
 
 use super::{
     Checkpoint, Loaded, Snapshot,
-    error::{CheckpointError, Skipped, at},
-    manifest::{EMA, Manifest, OPTIMIZER, STATE, WEIGHTS, sync_directory},
+    error::{CheckpointError, Skipped, at, kind_of},
+    manifest::{EMA, FILES, MANIFEST, Manifest, OPTIMIZER, STATE, WEIGHTS, sync_directory},
     tensors::{Part, write},
     validation,
 };
 use crate::optim::Layout;
 
 const UNFINISHED: &str = ".tmp-";
+const REMOVED: &str = "removed-";
 const NAME: &str = "step-";
 
 /// How often a folder is listed again because a checkpoint went away meanwhile.
@@ -88,14 +89,30 @@ impl Store {
     /// Writes a checkpoint beside the others, syncs it, gives it its name, and only then removes older ones.
     ///
     /// # Errors
-    /// When the disk refuses. The unfinished directory is removed, and every older checkpoint is as it was.
+    /// When a value is not finite ([`CheckpointError::Diverged`]), when the folder is a link to another
+    /// ([`CheckpointError::NotPlain`]), when the disk refuses. The unfinished directory is removed, and every older checkpoint
+    /// is as it was.
     ///
     /// # Panics
     /// If a buffer of `snapshot` has another length than its layout.
     pub fn save(&self, snapshot: &Snapshot<'_>) -> Result<Saved, CheckpointError> {
+        self.check_finite(snapshot)?;
         let path = self.commit(snapshot.state.step, |directory| write_snapshot(directory, snapshot))?;
         let removed = self.prune()?;
         Ok(Saved { path, removed })
+    }
+
+    fn check_finite(&self, snapshot: &Snapshot<'_>) -> Result<(), CheckpointError> {
+        let moments = snapshot.moments.map_or([None; 2], |(m, v)| [Some(m), Some(v)]);
+        let parts = [
+            ("weights", Some(snapshot.weights)),
+            ("moving average", snapshot.ema),
+            ("optimizer state", moments[0]),
+            ("optimizer state", moments[1]),
+        ];
+        let wrong = parts.into_iter().find_map(|(part, values)| Some((part, snapshot.layout.not_finite(values?)?)));
+        let Some((part, (name, element, value))) = wrong else { return Ok(()) };
+        Err(CheckpointError::Diverged { path: self.path.clone(), part, name: name.into(), element, value })
     }
 
     /// Lets `write` fill a directory and gives it its name once everything in it is on the disk.
@@ -104,6 +121,7 @@ impl Store {
         step: u64,
         write: impl FnOnce(&Path) -> Result<(), CheckpointError>,
     ) -> Result<PathBuf, CheckpointError> {
+        self.check_own_folder()?;
         fs::create_dir_all(&self.path).map_err(at("create", &self.path))?;
         self.sweep()?;
         let path = self.free_name(step);
@@ -115,28 +133,38 @@ impl Store {
             .and_then(|()| fs::rename(&unfinished, &path).map_err(at("rename", &unfinished)));
         if let Err(error) = done {
             // The error that counts is the first one.
-            let _ = fs::remove_dir_all(&unfinished);
+            let _ = clear(&unfinished);
             return Err(error);
         }
         sync_directory(&self.path)?;
         Ok(path)
     }
 
-    /// Removes what an interrupted save left behind.
-    fn sweep(&self) -> Result<(), CheckpointError> {
-        for name in self.names()? {
-            if name.starts_with(UNFINISHED) {
-                let path = self.path.join(name);
-                fs::remove_dir_all(&path).map_err(at("remove", &path))?;
+    /// A link would have checkpoints written, swept and removed somewhere else.
+    fn check_own_folder(&self) -> Result<(), CheckpointError> {
+        match self.path.symlink_metadata().map(|metadata| metadata.file_type()) {
+            Ok(kind) if !kind.is_dir() => {
+                Err(CheckpointError::NotPlain { path: self.path.clone(), found: kind_of(kind), wanted: "a folder" })
             }
+            _ => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Removes what an interrupted save or removal left behind, and nothing else.
+    fn sweep(&self) -> Result<(), CheckpointError> {
+        let is_ours = |name: &str| {
+            let rest = name.strip_prefix(UNFINISHED)?;
+            parse(rest.strip_prefix(REMOVED).unwrap_or(rest))
+        };
+        let left = self.names()?.into_iter().filter(|name| is_ours(name).is_some()).map(|name| self.path.join(name));
+        left.filter(|path| is_own(path)).try_for_each(|path| clear(&path))
     }
 
     fn free_name(&self, step: u64) -> PathBuf {
         let first = self.path.join(format!("{NAME}{step:012}"));
         let again = (1u64..).map(|n| self.path.join(format!("{NAME}{step:012}.{n}")));
-        std::iter::once(first).chain(again).find(|path| !path.exists()).expect("numbers do not end")
+        let is_free = |path: &PathBuf| path.symlink_metadata().is_err();
+        std::iter::once(first).chain(again).find(is_free).expect("numbers do not end")
     }
 
     fn names(&self) -> Result<Vec<String>, CheckpointError> {
@@ -215,10 +243,14 @@ impl Store {
     ///
     /// # Errors
     /// As [`Self::newest`] and [`Checkpoint::load`]. A sound checkpoint of another model is an error, not a reason to go
-    /// back.
+    /// back; one whose values are not finite is damaged like any other.
     pub fn load_newest(&self, layout: &Layout) -> Result<Option<Loaded>, CheckpointError> {
-        match self.newest() {
-            Ok((checkpoint, skipped)) => Ok(Some(Loaded { skipped, ..checkpoint.load(layout)? })),
+        let open = |path: &Path| match Checkpoint::open(path)?.load(layout) {
+            Err(error @ CheckpointError::Tensors { .. }) => Ok(Err(error)),
+            loaded => loaded.map(Ok),
+        };
+        match self.first_sound(Self::list, open) {
+            Ok((loaded, skipped)) => Ok(Some(Loaded { skipped, ..loaded? })),
             Err(CheckpointError::Empty(_)) => Ok(None),
             Err(error) => Err(error),
         }
@@ -232,36 +264,59 @@ impl Store {
         best.map(|(_, path)| path)
     }
 
-    /// Removes what [`Keep`] does not keep. Incomplete ones do not count, and are left for the user to look at.
+    /// Removes what [`Keep`] does not keep. Incomplete ones and links do not count, and are left for the user to look at.
     fn prune(&self) -> Result<Vec<PathBuf>, CheckpointError> {
-        let complete: Vec<PathBuf> = self.list()?.into_iter().filter(|path| complete(path).is_some()).collect();
+        let counts = |path: &PathBuf| is_own(path) && complete(path);
+        let complete: Vec<PathBuf> = self.list()?.into_iter().filter(counts).collect();
         let best = self.best_of(&complete);
         let old = complete.iter().skip(self.keep.last).filter(|&path| Some(path) != best);
         old.map(|path| remove(path).map(|()| path.clone())).collect()
     }
 }
 
-/// A checkpoint whose files all have their full length. Bytes are not read: that is for loading.
-fn complete(path: &Path) -> Option<Checkpoint> {
-    Checkpoint::open_unverified(path).ok()
+/// Whether all files of a checkpoint have their full length. Bytes are not read: that is for loading.
+fn complete(path: &Path) -> bool {
+    Checkpoint::open_unverified(path).is_ok()
+}
+
+/// Whether `path` is a folder, not a link to one.
+fn is_own(path: &Path) -> bool {
+    path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir())
 }
 
 /// Renames before removing, so that an interrupted removal does not leave half a checkpoint under its name.
 fn remove(path: &Path) -> Result<(), CheckpointError> {
     let name = path.file_name().expect("made with a name").to_string_lossy();
-    let going = path.with_file_name(format!("{UNFINISHED}removed-{name}"));
+    let going = path.with_file_name(format!("{UNFINISHED}{REMOVED}{name}"));
     fs::rename(path, &going).map_err(at("rename", path))?;
-    fs::remove_dir_all(&going).map_err(at("remove", &going))
+    clear(&going)
+}
+
+/// Removes the files of a checkpoint, and the folder if nothing of others is in it.
+fn clear(path: &Path) -> Result<(), CheckpointError> {
+    for name in FILES.into_iter().chain([MANIFEST]) {
+        let file = path.join(name);
+        match fs::remove_file(&file) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at("remove", &file)(error)),
+            _ => {}
+        }
+    }
+    match fs::remove_dir(path) {
+        Err(error) if error.kind() != io::ErrorKind::DirectoryNotEmpty => Err(at("remove", path)(error)),
+        _ => Ok(()),
+    }
 }
 
 /// Step and repetition of `step-000000001000.1`.
 fn parse(name: &str) -> Option<(u64, u64)> {
     let rest = name.strip_prefix(NAME)?;
     let (step, again) = rest.split_once('.').unwrap_or((rest, "0"));
-    Some((step.parse().ok()?, again.parse().ok()?))
+    // A number would be read with a sign, too.
+    let number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?;
+    Some((number(step)?, number(again)?))
 }
 
-fn write_snapshot(directory: &Path, snapshot: &Snapshot<'_>) -> Result<(), CheckpointError> {
+pub(super) fn write_snapshot(directory: &Path, snapshot: &Snapshot<'_>) -> Result<(), CheckpointError> {
     let Snapshot { layout, weights, moments, ema, state, usage } = *snapshot;
     let mut manifest = Manifest::new();
     let part = |prefix, values| Part { prefix, values };

@@ -14,7 +14,7 @@ use half::{bf16, f16};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 
 use super::{
-    error::{CheckpointError, Misshapen, TensorProblems, at},
+    error::{CheckpointError, Misshapen, TensorProblems, at, open_plain},
     pytorch::{Dtype as PytorchType, PytorchFile},
     usage::{self, Usage},
 };
@@ -172,13 +172,14 @@ impl<'a> TensorFile<'a> {
         }
     }
 
-    /// Reads a whole flat buffer that has passed [`Self::check`].
+    /// Reads a whole flat buffer that has passed [`Self::check`]. Every value is finite.
     pub(super) fn read_all(&mut self, prefix: &str, layout: &Layout) -> Result<Vec<f32>, CheckpointError> {
         let mut flat = vec![0.0; layout.len()];
         for segment in layout.segments() {
             self.read(&format!("{prefix}{}", segment.name), &mut flat[segment.range.clone()])?;
         }
-        Ok(flat)
+        let Some((name, element, value)) = layout.not_finite(&flat) else { return Ok(flat) };
+        Err(CheckpointError::NotFinite { path: self.path.into(), name: format!("{prefix}{name}"), element, value })
     }
 }
 
@@ -193,7 +194,7 @@ struct Safetensors {
 impl Safetensors {
     /// Reads and checks the header: its length, its JSON, that tensors lie back to back and fill the file.
     fn open(path: &Path) -> Result<Self, CheckpointError> {
-        let mut file = File::open(path).map_err(at("open", path))?;
+        let mut file = open_plain(path)?;
         let len = file.metadata().map_err(at("read", path))?.len();
         let header = read_header(path, &mut file, len)?;
         let metadata: Metadata = serde_json::from_slice(&header)

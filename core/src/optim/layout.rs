@@ -70,6 +70,19 @@ impl Layout {
         &self.segments
     }
 
+    /// The first value that is NaN or infinite: its tensor, the element there, the value.
+    ///
+    /// # Panics
+    /// If `values` has another length than the layout.
+    pub fn not_finite(&self, values: &[f32]) -> Option<(&str, usize, f32)> {
+        assert_eq!(values.len(), self.len, "a flat buffer of another layout");
+        self.segments.iter().find_map(|segment| {
+            let values = &values[segment.range.clone()];
+            let element = values.iter().position(|value| !value.is_finite())?;
+            Some((&segment.name[..], element, values[element]))
+        })
+    }
+
     /// Elements of the flat buffer.
     pub fn len(&self) -> usize {
         self.len

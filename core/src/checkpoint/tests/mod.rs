@@ -1,5 +1,6 @@
 //! Each way a checkpoint can lie is forged here, and must be told apart.
 
+mod links;
 mod which;
 
 use std::{
@@ -91,7 +92,7 @@ fn everything_comes_back_bit_for_bit() {
     let folder = TempDir::new().unwrap();
     let store = Store::new(folder.path(), KEEP);
     let mut odd = values(0.0);
-    odd[..4].copy_from_slice(&[f32::NAN, f32::INFINITY, -0.0, f32::MIN_POSITIVE / 2.0]);
+    odd[..4].copy_from_slice(&[f32::MAX, f32::MIN, -0.0, f32::MIN_POSITIVE / 2.0]);
     let mut state = state(7, Some(0.1 + 0.2));
     state.counters.insert("loss".into(), 1.0 / 3.0);
     state.seed = u64::MAX;
@@ -380,6 +381,69 @@ fn a_sound_checkpoint_of_another_model_is_no_reason_to_go_back() {
     let (_folder, store, _) = two();
     let other = Layout::new([("head.linear.bias", vec![3])]).unwrap();
     assert!(matches!(store.load_newest(&other), Err(CheckpointError::Tensors { .. })));
+}
+
+// Values that are none.
+
+#[test]
+fn what_is_not_finite_is_not_saved() {
+    let (_folder, store, _) = two();
+    let (sound, layout, state) = (values(1.0), layout(), state(3, None));
+    for wrong in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let mut bad = sound.clone();
+        bad[17] = wrong;
+        let of =
+            |weights, moments, ema| Snapshot { layout: &layout, weights, moments, ema, state: &state, usage: None };
+        let cases = [
+            ("weights", of(&bad, None, None)),
+            ("moving average", of(&sound, None, Some(&bad))),
+            ("optimizer state", of(&sound, Some((&sound, &bad)), None)),
+            ("optimizer state", of(&sound, Some((&bad, &sound)), Some(&sound))),
+        ];
+        for (expected, snapshot) in cases {
+            let error = store.save(&snapshot).unwrap_err();
+            let CheckpointError::Diverged { part, name, element, .. } = &error else { panic!("{error}") };
+            assert_eq!((*part, &name[..], *element), (expected, "encoder.stages.0.blocks.0.grn.gamma", 1));
+        }
+    }
+    assert_eq!(store.list().unwrap().len(), 2);
+}
+
+/// Writes what [`Store::save`] refuses.
+fn save_anyway(store: &Store, step: u64, weights: &[f32]) {
+    let (layout, state) = (layout(), state(step, Some(1.0)));
+    let snapshot = Snapshot { layout: &layout, weights, moments: None, ema: None, state: &state, usage: None };
+    store.commit(step, |directory| store::write_snapshot(directory, &snapshot)).unwrap();
+}
+
+#[test]
+fn what_is_not_finite_is_not_loaded() {
+    let (folder, store, _) = two();
+    let mut bad = values(3.0);
+    bad[16] = f32::NAN;
+    save_anyway(&store, 3, &bad);
+    // As weights: an error that says where. As a run: one to go back from.
+    let error = load_weights(folder.path(), &layout(), Which::default()).unwrap_err();
+    let CheckpointError::NotFinite { name, element: 0, value, .. } = &error else { panic!("{error}") };
+    assert!(value.is_nan() && name == "encoder.stages.0.blocks.0.grn.gamma", "{error}");
+    let loaded = store.load_newest(&layout()).unwrap().unwrap();
+    assert_eq!((loaded.state.step, loaded.skipped.len()), (2, 1));
+}
+
+#[test]
+fn a_state_of_numbers_that_would_wrap() {
+    let folder = TempDir::new().unwrap();
+    let store = Store::new(folder.path(), KEEP);
+    save(&store, 1, None);
+    let position = u64::MAX - 5;
+    let (layout, weights) = (layout(), values(1.0));
+    let state = State { position, ..state(2, None) };
+    store
+        .save(&Snapshot { layout: &layout, weights: &weights, moments: None, ema: None, state: &state, usage: None })
+        .unwrap();
+    let (checkpoint, skipped) = store.newest().unwrap();
+    assert_eq!(checkpoint.state().step, 1);
+    assert!(matches!(*skipped[0].reason, CheckpointError::State { .. }), "{}", skipped[0]);
 }
 
 // Writing.
