@@ -126,6 +126,16 @@ pub enum CheckpointError {
         /// Bytes in the file.
         found: u64,
     },
+    /// A file that holds something else than weights.
+    #[error("{}: is {what}: {advice}", path.display())]
+    NotWeights {
+        /// The file.
+        path: PathBuf,
+        /// What it holds.
+        what: &'static str,
+        /// What to do about it.
+        advice: &'static str,
+    },
     /// A `.pt` file that holds no tensors, or wants more than to be read.
     #[error(transparent)]
     Pytorch(#[from] PytorchError),

@@ -21,6 +21,7 @@
 mod error;
 mod manifest;
 pub mod pytorch;
+mod sniff;
 mod store;
 mod tensors;
 #[cfg(test)]
@@ -45,6 +46,7 @@ pub use which::{Origin, Taken, Which, WhichCheckpoint, WhichValues};
 
 use error::at;
 use manifest::{EMA, Manifest, OPTIMIZER, STATE, WEIGHTS, read_json, sync_directory};
+use pytorch::Section;
 use tensors::{Part, TensorFile};
 use which::{Found, find};
 
@@ -231,7 +233,7 @@ fn validation(path: &Path) -> Option<f64> {
     let metric = read_state(path).ok()?.metric.filter(|metric| metric.is_finite())?;
     let has_head = |file: TensorFile<'_>| file.shapes().iter().any(|(name, _)| name.starts_with(HEAD));
     // Of a damaged file it cannot be told: it is said to be damaged when it is opened.
-    TensorFile::open(&path.join(WEIGHTS)).map_or(true, has_head).then_some(metric)
+    TensorFile::open(&path.join(WEIGHTS), Section::Best).map_or(true, has_head).then_some(metric)
 }
 
 fn read_state(path: &Path) -> Result<State, CheckpointError> {
@@ -302,29 +304,35 @@ pub struct Header {
 /// # Errors
 /// When the file is damaged or is none.
 pub fn read_header(path: impl AsRef<Path>, which: Which) -> Result<Header, CheckpointError> {
-    let Found { path, taken, skipped } = find(path.as_ref(), which)?;
-    let file = TensorFile::open(&path)?;
+    let Found { path, mut taken, skipped } = find(path.as_ref(), which)?;
+    let file = TensorFile::open(&path, which.values.section())?;
     let (tensors, usage) = (file.shapes(), file.usage());
+    if let Some(section) = file.section() {
+        taken = Taken { section: Some(section.into()), average: file.is_average(), ..taken };
+    }
     Ok(Header { path, taken, skipped, tensors, usage })
 }
 
-/// Reads the tensors of `layout` from the file `path`, and no other tensors that `ours` accepts may be in it.
+/// Reads the tensors of `layout` from a file that was found, and no other tensors that `ours` accepts may be in it.
 pub(crate) fn load_part(
-    path: &Path,
+    header: &Header,
     layout: &Layout,
     ours: impl Fn(&str) -> bool,
 ) -> Result<Vec<f32>, CheckpointError> {
-    let mut file = TensorFile::open(path)?;
+    let section = header.taken.section.as_deref().map_or(Section::Best, Section::Key);
+    let mut file = TensorFile::open(&header.path, section)?;
     file.check(named("", layout), ours)?;
     file.read_all("", layout)
 }
 
 fn read_weights(path: &Path, layout: &Layout) -> Result<Vec<f32>, CheckpointError> {
-    load_part(path, layout, |_| true)
+    let mut file = TensorFile::open(path, Section::Best)?;
+    file.check(named("", layout), |_| true)?;
+    file.read_all("", layout)
 }
 
 fn read_moments(path: &Path, layout: &Layout) -> Result<(Vec<f32>, Vec<f32>), CheckpointError> {
-    let mut file = TensorFile::open(path)?;
+    let mut file = TensorFile::open(path, Section::Best)?;
     file.check(named("m.", layout).chain(named("v.", layout)), |_| true)?;
     Ok((file.read_all("m.", layout)?, file.read_all("v.", layout)?))
 }

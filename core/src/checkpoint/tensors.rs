@@ -15,7 +15,8 @@ use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 
 use super::{
     error::{CheckpointError, Misshapen, TensorProblems, at, open_plain},
-    pytorch::{Dtype as PytorchType, PytorchFile},
+    pytorch::{Dtype as PytorchType, PytorchFile, Section},
+    sniff::{self, Format},
     usage::{self, Usage},
 };
 use crate::optim::{Layout, Segment};
@@ -90,11 +91,12 @@ enum Container {
 }
 
 impl<'a> TensorFile<'a> {
-    /// Reads and checks the header. Which container it is shows in the first bytes, not in the name.
-    pub(super) fn open(path: &'a Path) -> Result<Self, CheckpointError> {
-        let container = match PytorchFile::is_pytorch(path).map_err(at("read", path))? {
-            true => Container::Pytorch(PytorchFile::open(path)?),
-            false => Container::Safetensors(Safetensors::open(path)?),
+    /// Reads and checks the header. Which container it is shows in the first bytes, not in the name; `section` says which
+    /// dict of a `.pt` file is meant.
+    pub(super) fn open(path: &'a Path, section: Section<'_>) -> Result<Self, CheckpointError> {
+        let container = match sniff::format(path)? {
+            Format::Pytorch => Container::Pytorch(PytorchFile::open(path, section)?),
+            Format::Safetensors => Container::Safetensors(Safetensors::open(path)?),
         };
         Ok(Self { path, container })
     }
@@ -105,6 +107,19 @@ impl<'a> TensorFile<'a> {
             Container::Safetensors(file) => file.shapes(),
             Container::Pytorch(file) => file.tensors().map(|(name, shape)| (name.into(), shape.into())).collect(),
         }
+    }
+
+    /// The dict of a `.pt` file that was taken, where it has several.
+    pub(super) fn section(&self) -> Option<&str> {
+        match &self.container {
+            Container::Safetensors(_) => None,
+            Container::Pytorch(file) => file.section(),
+        }
+    }
+
+    /// Whether that is the moving average of the trained weights.
+    pub(super) fn is_average(&self) -> bool {
+        matches!(&self.container, Container::Pytorch(file) if file.is_average())
     }
 
     /// What the file says about the use of the weights.

@@ -8,6 +8,7 @@ use std::{
 use super::{
     Checkpoint, CheckpointError, Skipped, Store,
     manifest::{EMA, MANIFEST},
+    pytorch::Section,
 };
 
 /// Which weights are meant. A plain file has only one kind; a checkpoint has values to choose from, a run checkpoints too.
@@ -44,19 +45,32 @@ pub enum WhichValues {
     Raw,
 }
 
+impl WhichValues {
+    /// The same choice among the dicts of a `.pt` file.
+    pub(super) fn section(self) -> Section<'static> {
+        match self {
+            Self::AverageIfThere => Section::Best,
+            Self::Ema => Section::Average,
+            Self::Raw => Section::Trained,
+        }
+    }
+}
+
 impl From<WhichValues> for Which {
     fn from(values: WhichValues) -> Self {
         Self { values, ..Self::default() }
     }
 }
 
-/// What was taken: to be said, since a run has more than one answer.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// What was taken: to be said, since a run has more than one answer, and so has a file of PyTorch.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Taken {
     /// Where from.
     pub from: Origin,
     /// Whether it is the moving average, not what was trained.
     pub average: bool,
+    /// Of a `.pt` file: which of its dicts, where it has several. Keys, joined by dots.
+    pub section: Option<String>,
 }
 
 /// Where weights were taken from.
@@ -96,6 +110,10 @@ impl Origin {
 impl fmt::Display for Taken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let values = if self.average { "moving average" } else { "trained weights" };
+        if let Some(section) = &self.section {
+            let values = if self.average { values } else { "weights" };
+            return write!(f, "{values} of a file, its `{section}`");
+        }
         match self.from {
             Origin::File if self.average => write!(f, "{values}"),
             Origin::File => write!(f, "weights of a file"),
@@ -120,7 +138,11 @@ pub(super) struct Found {
 pub(super) fn find(path: &Path, which: Which) -> Result<Found, CheckpointError> {
     if !path.is_dir() {
         let average = path.file_name().is_some_and(|name| name == EMA);
-        return Ok(Found { path: path.into(), taken: Taken { from: Origin::File, average }, skipped: Vec::new() });
+        return Ok(Found {
+            path: path.into(),
+            taken: Taken { from: Origin::File, average, section: None },
+            skipped: Vec::new(),
+        });
     }
     if path.join(MANIFEST).exists() {
         let (checkpoint, file) = Checkpoint::open_values(path, which.values)?;
@@ -140,7 +162,7 @@ pub(super) fn find(path: &Path, which: Which) -> Result<Found, CheckpointError> 
 
 impl Found {
     fn new(checkpoint: &Checkpoint, file: &str, origin: impl FnOnce(u64) -> Origin, skipped: Vec<Skipped>) -> Self {
-        let taken = Taken { from: origin(checkpoint.state().step), average: file == EMA };
+        let taken = Taken { from: origin(checkpoint.state().step), average: file == EMA, section: None };
         Self { path: checkpoint.path().join(file), taken, skipped }
     }
 }

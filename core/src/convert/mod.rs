@@ -344,7 +344,7 @@ pub fn load_fitting(
 ) -> Result<(usize, Loaded), ConvertError> {
     let header = checkpoint::read_header(path.as_ref(), which)?;
     let (index, translation) = recognise(&header, layouts)?;
-    let values = checkpoint::load_part(&header.path, translation.theirs(), |_| true)
+    let values = checkpoint::load_part(&header, translation.theirs(), |_| true)
         .map_err(|error| other_classes(error, &translation))?;
     Ok((index, loaded(header, &translation, &values)))
 }
@@ -383,7 +383,7 @@ pub fn load_into(
         (Take::Encoder, Some(naming)) => naming.is_encoder(name),
         (Take::Encoder, None) => name.starts_with(ENCODER),
     };
-    let found = checkpoint::load_part(&header.path, translation.theirs(), known)?;
+    let found = checkpoint::load_part(&header, translation.theirs(), known)?;
     let loaded = loaded(header, &translation, &found);
     for from in translation.ours.segments() {
         let to = layout.get(&from.name).expect("part of the layout");

@@ -4,6 +4,7 @@
 //! `little`. The checksums of the entries are not looked at: torch has a switch to leave them out, and does not look either.
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     fs::File,
     io::{BufReader, Read, Seek, SeekFrom},
@@ -14,7 +15,7 @@ pub(super) use super::zip_directory::{DIRECTORY_CAP, ENTRY_NAME_CAP};
 use super::{
     error::{PytorchError, at, cut, shown},
     object::Storage,
-    pickle::{self, Form, Object, PICKLE_CAP},
+    pickle::{self, Form, Object},
     zip_directory::{self, Entry},
 };
 
@@ -41,10 +42,10 @@ struct Archive<'a> {
 
 impl<'a> Archive<'a> {
     fn open(path: &'a Path, file: &'a mut File, len: u64) -> Result<Self, PytorchError> {
-        let found = zip_directory::read(path, file, len, |name| refuse_script(path, name))?;
+        let found = zip_directory::read(path, file, len, |names| survey(path, names))?;
         check_folders(path, &found)?;
         let folder = found.first().map(|entry| entry.folder().to_owned());
-        let folder = folder.ok_or_else(|| PytorchError::NoPickle(path.into()))?;
+        let folder = folder.ok_or_else(|| no_pickle(path, &[]))?;
         let mut entries = HashMap::new();
         for entry in found {
             if let Some(twice) = entries.insert(entry.name.clone(), entry) {
@@ -89,11 +90,8 @@ impl<'a> Archive<'a> {
     }
 
     fn pickle(&mut self) -> Result<Object, PytorchError> {
-        let Some(entry) = self.entry(PICKLE) else { return Err(PytorchError::NoPickle(self.path.into())) };
+        let Some(entry) = self.entry(PICKLE) else { return Err(no_pickle(self.path, &[])) };
         let (start, len) = (entry.start, entry.len);
-        if len > PICKLE_CAP {
-            return Err(PytorchError::PickleTooLong(self.path.into()));
-        }
         self.refuse_archive(start, len)?;
         self.file.seek(SeekFrom::Start(start)).map_err(at("read", self.path))?;
         let mut reader = BufReader::new(&mut *self.file).take(len);
@@ -134,11 +132,38 @@ fn check_folders(path: &Path, entries: &[Entry]) -> Result<(), PytorchError> {
     }
 }
 
-fn refuse_script(path: &Path, name: &str) -> Result<(), PytorchError> {
-    match name.split('/').nth(1) {
-        Some(part) if SCRIPT.contains(&part) => {
-            Err(PytorchError::TorchScript { path: path.into(), entry: shown(name) })
-        }
-        _ => Ok(()),
+/// Refuses what torch.save did not write by its names, before anything else is said of it.
+fn survey(path: &Path, names: &[Cow<'_, str>]) -> Result<(), PytorchError> {
+    let script = names.iter().find(|name| name.split('/').nth(1).is_some_and(|part| SCRIPT.contains(&part)));
+    if let Some(entry) = script {
+        return Err(PytorchError::TorchScript { path: path.into(), entry: shown(entry) });
     }
+    match names.iter().any(|name| name.rsplit('/').next() == Some(PICKLE)) {
+        true => Ok(()),
+        false => Err(no_pickle(path, names)),
+    }
+}
+
+/// Says what a zip archive is that torch.save did not write.
+fn no_pickle(path: &Path, names: &[Cow<'_, str>]) -> PytorchError {
+    let all = |end: &str| !names.is_empty() && names.iter().all(|name| name.ends_with(end));
+    let weights = [".pt", ".pth", ".ckpt", ".bin", ".safetensors"];
+    let inner = names.iter().find(|name| weights.iter().any(|end| name.ends_with(end)));
+    let holds = match inner {
+        _ if all(".npy") => "arrays of numpy (.npz); save them as safetensors".into(),
+        _ if names.iter().any(|name| name.ends_with("model.weights.h5")) => {
+            "a model of Keras; export its weights as safetensors".into()
+        }
+        _ if names.iter().any(|name| name.ends_with("archive_format")) => {
+            format!("a program of torch.export. {}", super::error::RESAVE)
+        }
+        Some(inner) => format!("`{}`; unpack it and give that file", shown(inner)),
+        None => match names.first() {
+            Some(first) => {
+                format!("{} files such as `{}`; is it really a .pt or .pth file?", names.len(), shown(first))
+            }
+            None => "no file at all; copied only in part?".into(),
+        },
+    };
+    PytorchError::NoPickle { path: path.into(), holds }
 }

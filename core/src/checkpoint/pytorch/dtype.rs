@@ -27,14 +27,49 @@ pub enum Dtype {
     U8,
     /// One byte, 0 or 1.
     Bool,
+    /// Unsigned, 16 bits.
+    U16,
+    /// Unsigned, 32 bits.
+    U32,
+    /// Unsigned, 64 bits.
+    U64,
+    /// 8-bit floating point, four bits of exponent.
+    F8E4m3fn,
+    /// The same without a negative zero.
+    F8E4m3fnuz,
+    /// 8-bit floating point, five bits of exponent.
+    F8E5m2,
+    /// The same without a negative zero.
+    F8E5m2fnuz,
+    /// 8 bits of exponent and nothing else.
+    F8E8m0fnu,
+    /// Two halves: a complex number.
+    C32,
+    /// Two 32-bit floats: a complex number.
+    C64,
+    /// Two 64-bit floats: a complex number.
+    C128,
+    /// Quantised, 8 bits, signed.
+    Qi8,
+    /// Quantised, 8 bits, unsigned.
+    Qu8,
+    /// Quantised, 32 bits.
+    Qi32,
+    /// Two quantised numbers of 4 bits.
+    Qu4x2,
+    /// Four quantised numbers of 2 bits.
+    Qu2x4,
+    /// Bytes of a storage whose type each of its tensors says for itself.
+    Untyped,
 }
 
 /// Converts as many little-endian elements as both sides hold.
 pub(super) type Decoder = fn(&[u8], &mut [f32]);
 
 impl Dtype {
-    /// All types with the name of their storage class in torch, the name of the type, and the bytes of an element.
-    const TABLE: [(Self, &'static str, &'static str, u8); 10] = [
+    /// All types with the name of their storage class in torch, the name of the type, and the bytes of an element. Types
+    /// without a class are kept in storages of bytes.
+    const TABLE: [(Self, &'static str, &'static str, u8); 27] = [
         (Self::F32, "FloatStorage", "float32", 4),
         (Self::F64, "DoubleStorage", "float64", 8),
         (Self::F16, "HalfStorage", "float16", 2),
@@ -45,11 +80,33 @@ impl Dtype {
         (Self::I8, "CharStorage", "int8", 1),
         (Self::U8, "ByteStorage", "uint8", 1),
         (Self::Bool, "BoolStorage", "bool", 1),
+        (Self::U16, "", "uint16", 2),
+        (Self::U32, "", "uint32", 4),
+        (Self::U64, "", "uint64", 8),
+        (Self::F8E4m3fn, "", "float8_e4m3fn", 1),
+        (Self::F8E4m3fnuz, "", "float8_e4m3fnuz", 1),
+        (Self::F8E5m2, "", "float8_e5m2", 1),
+        (Self::F8E5m2fnuz, "", "float8_e5m2fnuz", 1),
+        (Self::F8E8m0fnu, "", "float8_e8m0fnu", 1),
+        (Self::C32, "", "complex32", 4),
+        (Self::C64, "ComplexFloatStorage", "complex64", 8),
+        (Self::C128, "ComplexDoubleStorage", "complex128", 16),
+        (Self::Qi8, "QInt8Storage", "qint8", 1),
+        (Self::Qu8, "QUInt8Storage", "quint8", 1),
+        (Self::Qi32, "QInt32Storage", "qint32", 4),
+        (Self::Qu4x2, "QUInt4x2Storage", "quint4x2", 1),
+        (Self::Qu2x4, "QUInt2x4Storage", "quint2x4", 1),
+        (Self::Untyped, "UntypedStorage", "", 1),
     ];
 
     /// The type that `torch.<class>` holds.
     pub(super) fn of_storage(class: &str) -> Option<Self> {
-        Self::TABLE.iter().find(|row| row.1 == class).map(|row| row.0)
+        Self::TABLE.iter().find(|row| row.1 == class && !class.is_empty()).map(|row| row.0)
+    }
+
+    /// The type `torch.<name>`.
+    pub(super) fn of_name(name: &str) -> Option<Self> {
+        Self::TABLE.iter().find(|row| row.2 == name && !name.is_empty()).map(|row| row.0)
     }
 
     fn row(self) -> (&'static str, &'static str, u8) {
@@ -67,7 +124,7 @@ impl Dtype {
         self.row().2
     }
 
-    /// How to read this type as f32; none for whole numbers and truth values.
+    /// How to read this type as f32; none for all that are no floating-point numbers of two bytes or more.
     pub(super) fn decoder(self) -> Option<Decoder> {
         match self {
             Self::F32 => Some(|bytes, into| convert(bytes, into, f32::from_le_bytes)),
@@ -75,7 +132,7 @@ impl Dtype {
             Self::Bf16 => Some(|bytes, into| convert(bytes, into, |half| bf16::from_le_bytes(half).to_f32())),
             // Rounds to nearest; beyond f32's range it is infinite, as in torch.
             Self::F64 => Some(|bytes, into| convert(bytes, into, |double| f64::from_le_bytes(double) as f32)),
-            Self::I64 | Self::I32 | Self::I16 | Self::I8 | Self::U8 | Self::Bool => None,
+            _ => None,
         }
     }
 }

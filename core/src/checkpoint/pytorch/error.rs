@@ -10,12 +10,12 @@ use thiserror::Error;
 use super::{
     Dtype,
     archive::{DIRECTORY_CAP, ENTRY_NAME_CAP},
-    object::{RANK_CAP, TENSOR_CAP},
-    pickle::{INT_CAP, PICKLE_CAP, STEP_CAP, TEXT_CAP},
+    object::{HELD_CAP, RANK_CAP, TENSOR_CAP, TEXTS_CAP},
+    pickle::PICKLE_CAP,
     state::{DEPTH_CAP, NAME_CAP, VISIT_CAP},
 };
 
-const RESAVE: &str = "In a Python that you trust with the file, save the tensors alone: \
+pub(super) const RESAVE: &str = "In a Python that you trust with the file, save the tensors alone: \
     torch.save(model.state_dict(), \"weights.pt\"), \
     or safetensors.torch.save_file(model.state_dict(), \"weights.safetensors\")";
 
@@ -143,8 +143,13 @@ pub enum PytorchError {
         entry: String,
     },
     /// A zip archive that torch.save did not write.
-    #[error("{}: a zip archive without data.pkl; is it really a .pt or .pth file?", .0.display())]
-    NoPickle(PathBuf),
+    #[error("{}: a zip archive that torch.save did not write; it holds {holds}", path.display())]
+    NoPickle {
+        /// The file.
+        path: PathBuf,
+        /// What is in it, and what to do.
+        holds: String,
+    },
     /// An archive in the place of the pickle.
     #[error("{}: its entry `{entry}` is an archive itself; unpack that one and give it instead", path.display())]
     NestedArchive {
@@ -184,27 +189,22 @@ pub enum PytorchError {
     /// A pickle that claims more memory than any checkpoint's needs.
     #[error("{}: a pickle of more than the {PICKLE_CAP} bytes allowed; not a file to trust", .0.display())]
     PickleTooLong(PathBuf),
-    /// More instructions than any checkpoint needs.
-    #[error("{}: a pickle of more than the {STEP_CAP} instructions allowed; not a file to trust", .0.display())]
-    TooManySteps(PathBuf),
-    /// A pickle of another protocol.
-    #[error("{}: pickle protocol {found}, torch.save writes 2 unless told otherwise. {RESAVE}", path.display())]
+    /// More values or texts than any checkpoint needs.
+    #[error("{}: its pickle holds more than the {HELD_CAP} values or the {TEXTS_CAP} bytes of text allowed; not a file to trust", .0.display())]
+    TooMuch(PathBuf),
+    /// A line without an end, in a pickle of the first protocols.
+    #[error("{}: its pickle has a line of more bytes than is allowed; damaged, take another copy", .0.display())]
+    LineTooLong(PathBuf),
+    /// A pickle of a protocol that is not known.
+    #[error("{}: pickle protocol {found}, 0 to 5 are known. {RESAVE}", path.display())]
     Protocol {
         /// The file.
         path: PathBuf,
         /// Protocol of the file.
         found: u8,
     },
-    /// Something else than a pickle.
-    #[error("{}: its pickle starts with byte {found:#04x}; damaged, take another copy", path.display())]
-    NoProtocol {
-        /// The file.
-        path: PathBuf,
-        /// The byte.
-        found: u8,
-    },
-    /// An instruction that plain tensors do not need.
-    #[error("{}: its pickle uses {opcode} at byte {at}; only tensors are read from .pt files. {RESAVE}", path.display())]
+    /// No instruction of pickle, or one that refers to what is not in the file.
+    #[error("{}: its pickle has {opcode} at byte {at}, which torch.save does not write; damaged, take another copy", path.display())]
     Opcode {
         /// The file.
         path: PathBuf,
@@ -212,14 +212,6 @@ pub enum PytorchError {
         opcode: String,
         /// Its place in the pickle.
         at: u64,
-    },
-    /// A Python class or function outside the list.
-    #[error("{}: wants to call `{name}`; only tensors are read from .pt files. {RESAVE}", path.display())]
-    Global {
-        /// The file.
-        path: PathBuf,
-        /// Module and name.
-        name: String,
     },
     /// A call of something that is no function.
     #[error("{}: wants to call {callee}. {DISTRUST}", path.display())]
@@ -240,7 +232,7 @@ pub enum PytorchError {
         reason: &'static str,
     },
     /// Attributes for something that has none.
-    #[error("{}: wants to set attributes of {target}; only an OrderedDict may have some. {RESAVE}", path.display())]
+    #[error("{}: wants to set attributes of {target}; an OrderedDict or an object may have some. {RESAVE}", path.display())]
     Build {
         /// The file.
         path: PathBuf,
@@ -286,22 +278,6 @@ pub enum PytorchError {
         path: PathBuf,
         /// How many.
         values: usize,
-    },
-    /// A text that claims more memory than a name needs.
-    #[error("{}: its pickle claims a text of {claimed} bytes, more than the {TEXT_CAP} allowed; not a file to trust", path.display())]
-    TextTooLong {
-        /// The file.
-        path: PathBuf,
-        /// Length that the file claims.
-        claimed: u32,
-    },
-    /// A number of absurd length.
-    #[error("{}: its pickle claims a number of {claimed} bytes, more than the {INT_CAP} allowed; not a file to trust", path.display())]
-    IntTooLong {
-        /// The file.
-        path: PathBuf,
-        /// Length that the file claims.
-        claimed: u8,
     },
     /// A text that is no UTF-8.
     #[error("{}: its pickle holds a text that is not UTF-8 at byte {at}; damaged, take another copy", path.display())]
@@ -430,11 +406,21 @@ pub enum PytorchError {
         /// The file.
         path: PathBuf,
         /// What it holds.
-        found: &'static str,
+        found: String,
     },
     /// A dict without tensors.
     #[error("{}: holds no named tensors. {RESAVE}", .0.display())]
     NoTensors(PathBuf),
+    /// The dict of tensors that was asked for is not there.
+    #[error("{}: has no {wanted}; its dicts of tensors are {}", path.display(), listed(found))]
+    NoSection {
+        /// The file.
+        path: PathBuf,
+        /// What was asked for.
+        wanted: String,
+        /// Keys of the outermost dict under which there are tensors.
+        found: Vec<String>,
+    },
     /// Dicts inside dicts without an end, as when one contains itself.
     #[error("{}: `{name}` lies more than {DEPTH_CAP} dicts deep, or contains itself. {RESAVE}", path.display())]
     TooDeep {
@@ -504,6 +490,16 @@ pub enum PytorchError {
         /// Elements from its first to its last.
         span: u64,
     },
+}
+
+fn listed(keys: &[String]) -> String {
+    const MOST: usize = 8;
+    let shown: Vec<_> = keys.iter().take(MOST).map(|key| format!("`{key}`")).collect();
+    match keys.len() {
+        0 => "none; the whole file is one".into(),
+        len if len > MOST => format!("{} and {} more", shown.join(", "), len - MOST),
+        _ => shown.join(", "),
+    }
 }
 
 /// Puts the action and the path on an I/O error.

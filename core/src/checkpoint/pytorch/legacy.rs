@@ -17,16 +17,27 @@ use super::{
     pickle::{self, Form, Object},
 };
 
-/// The pickle of torch's magic number, 0x1950a86a20f9469cfc6c, with which such a file starts.
-pub(super) const MAGIC: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
+/// torch's magic number, 0x1950a86a20f9469cfc6c, in little-endian bytes, and as the first two protocols write it. Such a
+/// file starts with the pickle of it.
+const MAGIC: &[u8] = b"\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
+const MAGIC_IN_DIGITS: &[u8] = b"L119547037146038801333356L\n.";
+
+/// Most bytes of a pickle before the number: its protocol, a frame, the number's length.
+const BEFORE_MAGIC: usize = 13;
+
+/// Whether a file starts with the magic number.
+pub(super) fn is_magic(head: &[u8]) -> bool {
+    let here = |place: usize| head.get(place..).is_some_and(|rest| rest.starts_with(MAGIC));
+    head.starts_with(MAGIC_IN_DIGITS) || head.starts_with(&[0x80]) && (0..=BEFORE_MAGIC).any(here)
+}
 
 const VERSION: i64 = 1001;
 
 /// The object, and where in the file each storage of its heap starts.
 pub(super) fn open(path: &Path, file: &mut File, len: u64) -> Result<(Object, Vec<u64>), PytorchError> {
     let mut reader = BufReader::new(file);
-    let magic = u64::try_from(MAGIC.len()).unwrap_or(u64::MAX);
-    reader.seek(SeekFrom::Start(magic)).map_err(at("read", path))?;
+    reader.seek(SeekFrom::Start(0)).map_err(at("read", path))?;
+    pickle::load(path, &mut reader, Form::Legacy)?;
     check_version(path, &mut reader)?;
     check_machine(path, &mut reader)?;
     let object = pickle::load(path, &mut reader, Form::Legacy)?;

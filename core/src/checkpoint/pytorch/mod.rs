@@ -35,18 +35,20 @@ mod zip_directory;
 
 use std::{
     collections::HashMap,
-    fs::{self, File},
+    fs::File,
     io::{self, Read, Seek, SeekFrom},
     path::{Path, PathBuf},
 };
 
 pub use dtype::Dtype;
 pub use error::PytorchError;
+pub use state::Section;
 
 use dtype::Decoder;
 use error::{at, cut};
-use object::{Heap, Tensor};
+use object::Tensor;
 use pickle::Object;
+use state::Named;
 
 /// Bytes that are read at a time; a multiple of every element's width.
 const CHUNK: usize = 1 << 16;
@@ -59,6 +61,8 @@ const SPAN_CAP: u64 = 1 << 28;
 pub struct PytorchFile {
     path: PathBuf,
     file: File,
+    section: Option<String>,
+    average: bool,
     tensors: Vec<Placed>,
     by_name: HashMap<String, usize>,
 }
@@ -83,33 +87,38 @@ enum Container {
 }
 
 impl PytorchFile {
-    /// Whether the file starts as one that `torch.save` wrote. That does not mean that [`Self::open`] accepts it; any zip
-    /// archive starts the same.
-    ///
-    /// # Errors
-    /// If the file cannot be read. A directory is simply no such file.
-    pub fn is_pytorch(path: &Path) -> io::Result<bool> {
-        if !fs::metadata(path)?.is_file() {
-            return Ok(false);
-        }
-        Ok(container(&mut File::open(path)?)?.is_some())
+    /// Whether a file that starts so is one that `torch.save` wrote, as far as sixty-four bytes tell. That does not mean that
+    /// [`Self::open`] accepts it; any zip archive starts the same.
+    pub fn is_pytorch(head: &[u8]) -> bool {
+        container(head).is_some()
     }
 
     /// Runs the file's pickle and checks every tensor against its storage. Reads no tensor's elements.
     ///
     /// # Errors
     /// If the file cannot be read, is damaged, or wants something else than tensors; see [`PytorchError`].
-    pub fn open(path: &Path) -> Result<Self, PytorchError> {
+    pub fn open(path: &Path, section: Section<'_>) -> Result<Self, PytorchError> {
         let mut file = File::open(path).map_err(at("open", path))?;
         let len = file.metadata().map_err(at("read", path))?.len();
-        let (object, starts) = match container(&mut file).map_err(at("read", path))? {
+        let (object, starts) = match container(&head(&mut file).map_err(at("read", path))?) {
             Some(Container::Archive) => archive::open(path, &mut file, len)?,
             Some(Container::Legacy) => legacy::open(path, &mut file, len)?,
             None => return Err(PytorchError::NotPytorch(path.into())),
         };
-        let tensors = place(path, &object, &starts)?;
+        let Named { section, average, tensors } = state::named(path, &object, section)?;
+        let tensors = place(path, &object, &starts, tensors)?;
         let by_name = tensors.iter().enumerate().map(|(index, tensor)| (tensor.name.clone(), index)).collect();
-        Ok(Self { path: path.into(), file, tensors, by_name })
+        Ok(Self { path: path.into(), file, section, average, tensors, by_name })
+    }
+
+    /// Keys of the dict whose tensors these are, joined by dots: `model_ema`. None where the file is one dict of tensors.
+    pub fn section(&self) -> Option<&str> {
+        self.section.as_deref()
+    }
+
+    /// Whether that dict is called like a moving average of the trained weights.
+    pub fn is_average(&self) -> bool {
+        self.average
     }
 
     /// Names and shapes of all tensors, in the order of the file. The product of a shape does not overflow, and is no more
@@ -144,40 +153,46 @@ impl PytorchFile {
     }
 }
 
-fn container(file: &mut File) -> io::Result<Option<Container>> {
+fn head(file: &mut File) -> io::Result<Vec<u8>> {
     let mut head = Vec::new();
     file.take(64).read_to_end(&mut head)?;
-    Ok(if head.starts_with(&zip_directory::MAGIC) {
-        Some(Container::Archive)
-    } else if head.starts_with(legacy::MAGIC) {
-        Some(Container::Legacy)
-    } else {
-        None
-    })
+    Ok(head)
+}
+
+fn container(head: &[u8]) -> Option<Container> {
+    if head.starts_with(&zip_directory::MAGIC) {
+        return Some(Container::Archive);
+    }
+    legacy::is_magic(head).then_some(Container::Legacy)
 }
 
 fn no_tensor(path: &Path, name: &str) -> PytorchError {
     PytorchError::NoTensor { path: path.into(), name: name.into() }
 }
 
-fn place(path: &Path, object: &Object, starts: &[u64]) -> Result<Vec<Placed>, PytorchError> {
-    let named = state::named(path, object)?;
-    let placed = |(name, tensor): (String, usize)| {
+fn place(
+    path: &Path,
+    object: &Object,
+    starts: &[u64],
+    named: Vec<(String, usize)>,
+) -> Result<Vec<Placed>, PytorchError> {
+    let placed = |(name, id): (String, usize)| {
         // Both are there: the state has numbers of this heap only.
-        let missing = no_tensor(path, &name);
-        Placed::new(name, tensor, &object.heap, starts).ok_or(missing)
+        let missing = || no_tensor(path, &name);
+        let tensor = object.heap.tensor(id).ok_or_else(missing)?;
+        object.heap.check_size(path, tensor)?;
+        Placed::new(name.clone(), tensor, starts).ok_or_else(missing)
     };
     named.into_iter().map(placed).collect()
 }
 
 impl Placed {
-    fn new(name: String, tensor: usize, heap: &Heap, starts: &[u64]) -> Option<Self> {
-        let tensor = heap.tensor(tensor)?.clone();
-        let dtype = heap.storages().get(tensor.storage)?.dtype;
+    fn new(name: String, tensor: &Tensor, starts: &[u64]) -> Option<Self> {
+        let dtype = tensor.dtype;
         let (len, span) = (tensor.elements()?, tensor.span()?);
         let before = tensor.offset.checked_mul(dtype.width().into())?;
         let start = starts.get(tensor.storage)?.checked_add(before)?;
-        Some(Self { name, dtype, tensor, len, span, start })
+        Some(Self { name, dtype, tensor: tensor.clone(), len, span, start })
     }
 
     fn check(&self, path: &Path, asked: usize) -> Result<Decoder, PytorchError> {

@@ -3,6 +3,7 @@
 use std::{path::Path, rc::Rc};
 
 use super::{
+    Dtype,
     error::PytorchError,
     object::{Global, Heap, RANK_CAP, Storage, Tensor, Value},
     pickle::Form,
@@ -11,43 +12,76 @@ use super::{
 /// Longest key of a storage. Keys are numbers: a counter, or an address in the memory of the program that saved.
 const KEY_CAP: usize = 20;
 
+/// What Python's own pickling calls to make an object of the class that is its first argument.
+const MAKERS: [&str; 4] =
+    ["copyreg._reconstructor", "copy_reg._reconstructor", "copyreg.__newobj__", "copy_reg.__newobj__"];
+
 /// What `function(*arguments)` stands for.
 pub(super) fn call(path: &Path, heap: &mut Heap, function: Global, arguments: usize) -> Result<Value, PytorchError> {
     match function {
         Global::OrderedDict if heap.sequence(arguments).is_empty() => Ok(heap.new_dict(true)),
         Global::OrderedDict => Err(wrong(path, function, "entries; they are set one by one")),
-        Global::RebuildTensor => tensor(path, heap, arguments),
-        Global::RebuildParameter => parameter(path, heap, arguments),
-        Global::Storage(_) => Err(PytorchError::Call { path: path.into(), callee: format!("`{}`", function.name()) }),
+        Global::RebuildTensorV1 | Global::RebuildTensorV2 | Global::RebuildTensorV3 => {
+            tensor(path, heap, function, arguments)
+        }
+        Global::RebuildParameter | Global::RebuildParameterWithState => parameter(path, heap, function, arguments),
+        Global::RebuildFromType => from_type(path, heap, arguments),
+        Global::Storage(_) | Global::Type(_) => {
+            Err(PytorchError::Call { path: path.into(), callee: format!("`{}`", function.name()) })
+        }
     }
+}
+
+/// What a call of something foreign makes: an object that is called like it.
+pub(super) fn foreign(heap: &mut Heap, function: &Value, arguments: usize) -> Value {
+    let name = heap.class(function);
+    let class = match heap.sequence(arguments) {
+        [class @ (Value::Foreign(_) | Value::Global(_)), ..] if MAKERS.contains(&&*name) => heap.class(class),
+        _ => name,
+    };
+    heap.foreign(class)
 }
 
 fn wrong(path: &Path, function: Global, reason: &'static str) -> PytorchError {
     PytorchError::Arguments { path: path.into(), function: function.name(), reason }
 }
 
-/// `_rebuild_tensor_v2(storage, storage_offset, size, stride, requires_grad, backward_hooks[, metadata])`.
-fn tensor(path: &Path, heap: &mut Heap, arguments: usize) -> Result<Value, PytorchError> {
-    let wrong = |reason| wrong(path, Global::RebuildTensor, reason);
-    let (first, rest) = heap.sequence(arguments).split_at_checked(6).ok_or_else(|| wrong("too few arguments"))?;
-    let [
-        Value::Storage(storage),
-        Value::Int(offset),
-        Value::Tuple(shape),
-        Value::Tuple(strides),
-        Value::Bool(_),
-        hooks,
-    ] = first
-    else {
+/// `_rebuild_tensor_v2(storage, storage_offset, size, stride, requires_grad, backward_hooks[, metadata])`; the version
+/// before ends after the stride, the one after has the type before the metadata.
+fn tensor(path: &Path, heap: &mut Heap, function: Global, arguments: usize) -> Result<Value, PytorchError> {
+    let wrong = |reason| wrong(path, function, reason);
+    let few = || wrong("too few arguments");
+    let (window, rest) = heap.sequence(arguments).split_at_checked(4).ok_or_else(few)?;
+    let (own_type, rest) = match (function, rest) {
+        (Global::RebuildTensorV1, rest) => (None, rest),
+        (_, [] | [_]) => return Err(few()),
+        (_, [_, hooks, ..]) if !is_empty(heap, hooks) => return Err(wrong("backward hooks")),
+        (Global::RebuildTensorV2, [Value::Bool(_), _, rest @ ..]) => (None, rest),
+        (Global::RebuildTensorV3, [Value::Bool(_), _, own_type, rest @ ..]) => (Some(own_type), rest),
+        _ => return Err(wrong("arguments of other types")),
+    };
+    let own_type = match own_type {
+        None => None,
+        Some(Value::Global(Global::Type(dtype))) => Some(*dtype),
+        Some(foreign @ Value::Foreign(_)) => return Ok(passed_over(heap, &foreign.clone())),
+        Some(_) => return Err(wrong("another value in the place of the type")),
+    };
+    // The metadata say that a tensor is conjugated or negated, which its storage does not show.
+    match rest {
+        [] | [Value::None] => {}
+        [metadata] if is_empty(heap, metadata) => {}
+        [Value::Dict(_)] => return Ok(passed_over(heap, &Value::Global(function))),
+        _ => return Err(wrong("metadata")),
+    }
+    let [storage, Value::Int(offset), Value::Tuple(shape), Value::Tuple(strides)] = window else {
         return Err(wrong("arguments of other types"));
     };
-    if !is_empty(heap, hooks) {
-        return Err(wrong("backward hooks"));
-    }
-    // The metadata say that a tensor is conjugated or negated, which its storage does not show.
-    if !matches!(rest, []) && !matches!(rest, [Value::None]) && !matches!(rest, [dict] if is_empty(heap, dict)) {
-        return Err(wrong("metadata"));
-    }
+    let storage = match storage {
+        Value::Storage(storage) => *storage,
+        // One that was pickled by itself, within the pickle.
+        foreign @ Value::Foreign(_) => return Ok(passed_over(heap, &foreign.clone())),
+        _ => return Err(wrong("arguments of other types")),
+    };
     let (shape, strides) = (heap.sequence(*shape), heap.sequence(*strides));
     if shape.len() != strides.len() {
         return Err(wrong("another number of sizes than of strides"));
@@ -55,21 +89,50 @@ fn tensor(path: &Path, heap: &mut Heap, arguments: usize) -> Result<Value, Pytor
     if shape.len() > RANK_CAP {
         return Err(PytorchError::Rank { path: path.into(), found: shape.len() });
     }
+    let of_storage = heap.storages().get(storage).map_or(Dtype::Untyped, |storage| storage.dtype);
     let tensor = Tensor {
-        storage: *storage,
+        storage,
         offset: u64::try_from(*offset).map_err(|_| wrong("a negative offset"))?,
         shape: numbers(shape).ok_or_else(|| wrong("a shape that is no tuple of sizes"))?,
         strides: numbers(strides).ok_or_else(|| wrong("strides that are no tuple of distances"))?,
+        dtype: own_type.unwrap_or(of_storage),
     };
     heap.new_tensor(path, tensor)
 }
 
-/// `_rebuild_parameter(data, requires_grad, backward_hooks)`: the tensor itself.
-fn parameter(path: &Path, heap: &Heap, arguments: usize) -> Result<Value, PytorchError> {
-    match heap.sequence(arguments) {
-        [Value::Tensor(tensor), Value::Bool(_), hooks] if is_empty(heap, hooks) => Ok(Value::Tensor(*tensor)),
-        [_, _, _] => Err(wrong(path, Global::RebuildParameter, "something else than a tensor, a bool and no hooks")),
-        _ => Err(wrong(path, Global::RebuildParameter, "another number of arguments than three")),
+/// A tensor that cannot be told from its storage alone.
+fn passed_over(heap: &mut Heap, like: &Value) -> Value {
+    let class = heap.class(like);
+    heap.foreign(class)
+}
+
+/// `_rebuild_parameter(data, requires_grad, backward_hooks)`: the tensor itself. The other one has the parameter's
+/// attributes besides.
+fn parameter(path: &Path, heap: &mut Heap, function: Global, arguments: usize) -> Result<Value, PytorchError> {
+    let fields = match (function, heap.sequence(arguments)) {
+        (Global::RebuildParameterWithState, [fields @ .., _state]) => fields,
+        (_, fields) => fields,
+    };
+    match fields {
+        [data @ (Value::Tensor(_) | Value::Foreign(_)), Value::Bool(_), hooks] if is_empty(heap, hooks) => {
+            Ok(data.clone())
+        }
+        [_, _, _] => Err(wrong(path, function, "something else than a tensor, a bool and no hooks")),
+        _ => Err(wrong(path, function, "another number of arguments than three")),
+    }
+}
+
+/// `_rebuild_from_type_v2(function, class, arguments, state)`: what the function makes, of another class.
+fn from_type(path: &Path, heap: &mut Heap, arguments: usize) -> Result<Value, PytorchError> {
+    let wrong = |reason| wrong(path, Global::RebuildFromType, reason);
+    match *heap.sequence(arguments) {
+        [Value::Global(Global::RebuildFromType), ..] => Err(wrong("itself")),
+        [Value::Global(function), _, Value::Tuple(arguments), _] => call(path, heap, function, arguments),
+        [ref function @ Value::Foreign(_), _, Value::Tuple(_), _] => {
+            let function = function.clone();
+            Ok(passed_over(heap, &function))
+        }
+        _ => Err(wrong("something else than a function, a class, a tuple and a state")),
     }
 }
 
@@ -85,11 +148,21 @@ fn numbers<T: TryFrom<i64>>(values: &[Value]) -> Option<Vec<T>> {
     values.iter().map(number).collect()
 }
 
-/// A storage from `("storage", class, key, device, elements)`; the older format has one more, `None`.
-pub(super) fn storage(path: &Path, heap: &mut Heap, form: Form, id: &Value) -> Result<Value, PytorchError> {
+/// What a reference out of the pickle stands for: a storage, or, in the older format, the class of a module, which
+/// comes with its source: `("module", class, file, source)`.
+pub(super) fn persistent(path: &Path, heap: &mut Heap, form: Form, id: &Value) -> Result<Value, PytorchError> {
     let wrong = |reason| PytorchError::PersistentId { path: path.into(), reason };
     let Value::Tuple(id) = id else { return Err(wrong("something else than a tuple")) };
-    let fields = match (form, heap.sequence(*id)) {
+    match heap.sequence(*id) {
+        [Value::Text(tag), class @ Value::Foreign(_), _, _] if &**tag == "module" => Ok(class.clone()),
+        _ => storage(path, heap, form, *id),
+    }
+}
+
+/// A storage from `("storage", class, key, device, elements)`; the older format has one more, `None`.
+fn storage(path: &Path, heap: &mut Heap, form: Form, id: usize) -> Result<Value, PytorchError> {
+    let wrong = |reason| PytorchError::PersistentId { path: path.into(), reason };
+    let fields = match (form, heap.sequence(id)) {
         (Form::Archive, fields) => fields,
         (Form::Legacy, [fields @ .., Value::None]) => fields,
         (Form::Legacy, _) => return Err(wrong("a view of another storage")),

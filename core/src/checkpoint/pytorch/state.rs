@@ -1,10 +1,10 @@
 //! From the object that was saved to a list of named tensors.
 
-use std::{collections::HashSet, path::Path};
+use std::{collections::HashSet, path::Path, rc::Rc};
 
 use super::{
     error::{PytorchError, shown},
-    object::{Heap, Value},
+    object::{Bearing, Heap, Value},
     pickle::Object,
 };
 
@@ -17,26 +17,76 @@ pub(super) const VISIT_CAP: usize = 1 << 20;
 /// Longest name of a tensor, in bytes.
 pub(super) const NAME_CAP: usize = 1024;
 
-/// Where training programs put the weights beside their other state; the first that has tensors is taken.
-const SECTIONS: [&str; 3] = ["model", "state_dict", "model_ema"];
+/// Where training programs put the moving average of the weights; of several, the first.
+const AVERAGES: [&str; 9] = [
+    "model_ema",
+    "state_dict_ema",
+    "ema_state_dict",
+    "model_ema_state_dict",
+    "ema_model_state_dict",
+    "ema_model",
+    "ema",
+    "params_ema",
+    "averaged_model",
+];
+
+/// Where they put the weights that are trained; of several, the first.
+const TRAINED: [&str; 11] = [
+    "model",
+    "state_dict",
+    "model_state_dict",
+    "model_state",
+    "module",
+    "net",
+    "network",
+    "net_state_dict",
+    "params",
+    "weights",
+    "model_weights",
+];
 
 /// What `DistributedDataParallel` puts before every name.
 const WRAPPER: &str = "module.";
 
-/// Names of tensors with their numbers in the heap, in the order of the file.
-pub(super) fn named(path: &Path, object: &Object) -> Result<Vec<(String, usize)>, PytorchError> {
-    let Value::Dict(top) = object.root else {
-        return Err(PytorchError::Root { path: path.into(), found: object.root.kind() });
-    };
-    let sections = SECTIONS.iter().filter_map(|section| object.heap.dict(top)?.get(section));
-    let dicts = sections.filter_map(|value| if let Value::Dict(dict) = value { Some(*dict) } else { None });
-    for dict in dicts.chain([top]) {
-        let found = Walk::new(path, &object.heap).flatten(dict)?;
-        if !found.is_empty() {
-            return Ok(unwrapped(found));
-        }
+/// Which dict of a file is read. A file that is one dict of tensors has only that, whatever is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Section<'a> {
+    /// The moving average if the file has one, else the trained weights.
+    #[default]
+    Best,
+    /// The trained weights: `model`, `state_dict` and the like.
+    Trained,
+    /// Their moving average: `model_ema`, `state_dict_ema` and the like. An error where a file has other dicts of tensors.
+    Average,
+    /// The dict with these keys, joined by dots: `model_ema`, `state.network`.
+    Key(&'a str),
+}
+
+/// The tensors of a file, by name.
+#[derive(Debug)]
+pub(super) struct Named {
+    /// Keys of the dict that they are from, joined by dots; none where that is all of the file.
+    pub(super) section: Option<String>,
+    /// Whether one of the keys is an average's.
+    pub(super) average: bool,
+    /// Names with numbers in the heap, in the order of the file.
+    pub(super) tensors: Vec<(String, usize)>,
+}
+
+/// The tensors of the dict that `section` means.
+pub(super) fn named(path: &Path, object: &Object, section: Section<'_>) -> Result<Named, PytorchError> {
+    let Object { heap, root } = object;
+    let search = Search { path, heap, bearing: heap.bearing() };
+    match root {
+        _ if search.bears(root) => {}
+        Value::Dict(_) => return Err(PytorchError::NoTensors(path.into())),
+        Value::Foreign(_) => return Err(PytorchError::Root { path: path.into(), found: foreign(heap, root) }),
+        _ => return Err(PytorchError::Root { path: path.into(), found: root.kind().into() }),
     }
-    Err(PytorchError::NoTensors(path.into()))
+    let (keys, dict) = search.section(root, section)?;
+    let tensors = unwrapped(Walk::new(path, &search).flatten(dict)?);
+    let average = keys.iter().any(|key| AVERAGES.contains(key));
+    Ok(Named { section: (!keys.is_empty()).then(|| keys.join(".")), average, tensors })
 }
 
 fn unwrapped(mut found: Vec<(String, usize)>) -> Vec<(String, usize)> {
@@ -46,37 +96,138 @@ fn unwrapped(mut found: Vec<(String, usize)>) -> Vec<(String, usize)> {
     found
 }
 
+fn foreign(heap: &Heap, value: &Value) -> String {
+    format!("an object of `{}`", heap.class(value))
+}
+
+/// Looks for the dict to read.
+struct Search<'a> {
+    path: &'a Path,
+    heap: &'a Heap,
+    /// What has tensors in it.
+    bearing: Bearing,
+}
+
+/// A dict and the keys that lead to it.
+type Found<'a> = (Vec<&'a str>, &'a Value);
+
+impl<'a> Search<'a> {
+    fn bears(&self, value: &Value) -> bool {
+        self.bearing.has(value)
+    }
+
+    /// What is under `key`, if there are tensors in it.
+    fn get(&self, dict: &Value, key: &str) -> Option<(&'a str, &'a Value)> {
+        self.dicts(dict).find(|entry| entry.0 == key)
+    }
+
+    /// The dicts in a dict that have tensors in them.
+    fn dicts(&self, dict: &Value) -> impl Iterator<Item = (&'a str, &'a Value)> {
+        let entries = self.heap.entries(dict).map(|(key, value)| (&**key, value));
+        entries.filter(|entry| !matches!(entry.1, Value::Tensor(_)) && self.bears(entry.1))
+    }
+
+    fn section(&self, root: &'a Value, section: Section<'_>) -> Result<Found<'a>, PytorchError> {
+        let found = match section {
+            Section::Key(key) => self.at(root, key),
+            Section::Best => Some(self.descend(root, &[&AVERAGES, &TRAINED])),
+            Section::Trained => Some(self.descend(root, &[&TRAINED])).filter(|found| !self.is_average(found)),
+            Section::Average => Some(self.descend(root, &[&AVERAGES, &TRAINED])).filter(|found| !is_trained(found)),
+        };
+        found.ok_or_else(|| self.missing(root, section))
+    }
+
+    /// The dict under keys that are joined by dots. A key may have dots itself.
+    fn at(&self, dict: &'a Value, keys: &str) -> Option<Found<'a>> {
+        if let Some((key, value)) = self.get(dict, keys) {
+            return Some((vec![key], value));
+        }
+        keys.match_indices('.').find_map(|(dot, _)| {
+            let (key, value) = self.get(dict, keys.get(..dot)?)?;
+            let (mut rest, found) = self.at(value, keys.get(dot + 1..)?)?;
+            rest.insert(0, key);
+            Some((rest, found))
+        })
+    }
+
+    /// From the whole file to the weights in it, by the names that are known, or where there is only one way to go.
+    fn descend(&self, root: &'a Value, names: &[&[&str]]) -> Found<'a> {
+        let (mut keys, mut dict) = (Vec::new(), root);
+        while keys.len() < DEPTH_CAP {
+            let Some((key, value)) = self.next(dict, names, keys.is_empty()) else { break };
+            keys.push(key);
+            dict = value;
+        }
+        (keys, dict)
+    }
+
+    fn next(&self, dict: &Value, names: &[&[&str]], outermost: bool) -> Option<(&'a str, &'a Value)> {
+        let known = |key: &str| AVERAGES.contains(&key) || TRAINED.contains(&key);
+        // Further in, a part of the model may be called `net`.
+        if outermost || self.dicts(dict).all(|(key, _)| known(key)) {
+            let named = names.iter().copied().flatten().find_map(|name| self.get(dict, name));
+            if named.is_some() {
+                return named;
+            }
+        }
+        let tensors = self.heap.entries(dict).any(|(_, value)| matches!(value, Value::Tensor(_)));
+        let mut dicts = self.dicts(dict).filter(|(key, _)| !key.starts_with("optim"));
+        let only = dicts.next().filter(|_| !tensors && dicts.next().is_none());
+        only.filter(|(key, _)| !known(key))
+    }
+
+    /// Whether there is an average here, and nothing that it is the average of.
+    fn is_average(&self, found: &Found<'a>) -> bool {
+        self.dicts(found.1).any(|(key, _)| AVERAGES.contains(&key))
+    }
+
+    fn missing(&self, root: &Value, section: Section<'_>) -> PytorchError {
+        let wanted = match section {
+            Section::Key(key) => format!("dict of tensors at `{}`", shown(key)),
+            Section::Trained => "trained weights".into(),
+            Section::Average | Section::Best => "moving average".into(),
+        };
+        let found: Vec<_> = self.dicts(root).map(|(key, _)| shown(key)).collect();
+        PytorchError::NoSection { path: self.path.into(), wanted, found }
+    }
+}
+
+/// Whether the way leads through the trained weights of a file that may have an average of them.
+fn is_trained((keys, _): &Found<'_>) -> bool {
+    !keys.iter().any(|key| AVERAGES.contains(key)) && keys.iter().any(|key| TRAINED.contains(key))
+}
+
 /// Goes through a dict and the dicts in it, each as often as it is there; hence the caps.
 struct Walk<'a> {
     path: &'a Path,
-    heap: &'a Heap,
+    search: &'a Search<'a>,
     found: Vec<(String, usize)>,
     names: HashSet<String>,
     visits: usize,
 }
 
 impl<'a> Walk<'a> {
-    fn new(path: &'a Path, heap: &'a Heap) -> Self {
-        Self { path, heap, found: Vec::new(), names: HashSet::new(), visits: 0 }
+    fn new(path: &'a Path, search: &'a Search<'a>) -> Self {
+        Self { path, search, found: Vec::new(), names: HashSet::new(), visits: 0 }
     }
 
-    fn flatten(mut self, dict: usize) -> Result<Vec<(String, usize)>, PytorchError> {
+    fn flatten(mut self, dict: &Value) -> Result<Vec<(String, usize)>, PytorchError> {
         self.dict("", dict, 0)?;
         Ok(self.found)
     }
 
-    fn dict(&mut self, prefix: &str, dict: usize, depth: usize) -> Result<(), PytorchError> {
+    fn dict(&mut self, prefix: &str, dict: &Value, depth: usize) -> Result<(), PytorchError> {
         if depth >= DEPTH_CAP {
             return Err(PytorchError::TooDeep { path: self.path.into(), name: shown(prefix) });
         }
-        for (key, value) in self.heap.dict(dict).map_or(&[][..], |dict| dict.entries()) {
+        for (key, value) in self.search.heap.entries(dict) {
             self.visits += 1;
             if self.visits > VISIT_CAP {
                 return Err(PytorchError::TooManyEntries(self.path.into()));
             }
             match value {
                 Value::Tensor(tensor) => self.tensor(join(self.path, prefix, key)?, *tensor)?,
-                Value::Dict(dict) => self.dict(&join(self.path, prefix, key)?, *dict, depth + 1)?,
+                _ if self.search.bears(value) => self.dict(&join(self.path, prefix, key)?, value, depth + 1)?,
                 _ => {}
             }
         }
@@ -92,8 +243,8 @@ impl<'a> Walk<'a> {
     }
 }
 
-fn join(path: &Path, prefix: &str, key: &str) -> Result<String, PytorchError> {
-    let name = if prefix.is_empty() { key.into() } else { format!("{prefix}.{key}") };
+fn join(path: &Path, prefix: &str, key: &Rc<str>) -> Result<String, PytorchError> {
+    let name = if prefix.is_empty() { key.to_string() } else { format!("{prefix}.{key}") };
     if name.len() > NAME_CAP {
         return Err(PytorchError::NameTooLong { path: path.into(), start: shown(&name) });
     }

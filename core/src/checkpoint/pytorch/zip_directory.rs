@@ -5,6 +5,7 @@
 //! of PKWARE's APPNOTE, sections 4.3.7 to 4.5.3.
 
 use std::{
+    borrow::Cow,
     fs::File,
     io::{Read, Seek, SeekFrom},
     path::Path,
@@ -19,7 +20,7 @@ pub(super) const MAGIC: [u8; 4] = *b"PK\x03\x04";
 pub(super) const DIRECTORY_CAP: u64 = 16 << 20;
 
 /// Longest name of an entry, in bytes.
-pub(super) const ENTRY_NAME_CAP: usize = 256;
+pub(super) const ENTRY_NAME_CAP: usize = 1024;
 
 const DIRECTORY_ENTRY: u32 = 0x0201_4b50;
 const ENTRY: u32 = 0x0403_4b50;
@@ -61,12 +62,13 @@ impl Entry {
     }
 }
 
-/// All entries in the order of their place in the file. Names are shown to `refuse` before anything else is checked.
+/// All entries in the order of their place in the file, but for folders, which hold nothing. The names are shown to
+/// `survey` before anything else is checked.
 pub(super) fn read(
     path: &Path,
     file: &mut File,
     len: u64,
-    refuse: impl Fn(&str) -> Result<(), PytorchError>,
+    survey: impl Fn(&[Cow<'_, str>]) -> Result<(), PytorchError>,
 ) -> Result<Vec<Entry>, PytorchError> {
     let end = find_end(path, file, len)?;
     if end.len > DIRECTORY_CAP {
@@ -75,10 +77,10 @@ pub(super) fn read(
     let mut bytes = vec![0; usize::try_from(end.len).unwrap_or(usize::MAX)];
     read_at(path, file, end.start, &mut bytes)?;
     let listed = list(&bytes, end.count).ok_or_else(|| PytorchError::Directory(path.into()))?;
+    survey(&listed.iter().map(|listed| String::from_utf8_lossy(listed.name)).collect::<Vec<_>>())?;
     let mut entries = Vec::with_capacity(listed.len());
-    for listed in &listed {
+    for listed in listed.iter().filter(|listed| !listed.is_folder()) {
         let name = plain_name(path, listed.name)?;
-        refuse(&name)?;
         entries.push(listed.check(path, file, end.start, name)?);
     }
     entries.sort_by_key(|entry| entry.header);
@@ -265,6 +267,11 @@ fn extra_64(extra: &[u8]) -> Option<&[u8]> {
 }
 
 impl Listed<'_> {
+    /// Other packers than torch.save list folders too.
+    fn is_folder(&self) -> bool {
+        self.name.ends_with(b"/") && self.len == 0 && self.compressed == 0
+    }
+
     fn check(&self, path: &Path, file: &mut File, directory: u64, name: String) -> Result<Entry, PytorchError> {
         self.check_stored(path, &name)?;
         let range = || PytorchError::EntryRange { path: path.into(), entry: shown(&name) };

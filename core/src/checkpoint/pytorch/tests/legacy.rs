@@ -1,7 +1,7 @@
 //! Lies of the older format.
 
 use super::{
-    PytorchError, PytorchFile, file,
+    PytorchError, PytorchFile, Section, file,
     forge::{self, Described, Legacy, Pickle, SIX},
     one_to, open, refusal, refused, small_legacy, values,
 };
@@ -34,7 +34,7 @@ fn a_big_endian_machine() {
 fn no_list_of_storages() {
     let bytes = changed(|legacy| legacy.keys = Pickle::new().raw(b"}").stop());
     refused!(bytes, PytorchError::LegacyPart { part: "list of storages", .. });
-    let bytes = changed(|legacy| legacy.keys = Pickle::new().raw(b"]").int(1).raw(b"a").stop());
+    let bytes = changed(|legacy| legacy.keys = Pickle::new().raw(b"]").ordered().raw(b"a").stop());
     refused!(bytes, PytorchError::LegacyPart { part: "list of storages", .. });
 }
 
@@ -96,7 +96,7 @@ fn a_tensor_that_is_strewn_over_gigabytes() {
     let start = Legacy::new(object, &["0"], &[(elements.into(), &[])]).bytes();
     let hole = file(&start);
     hole.as_file().set_len(start.len() as u64 + 2 * u64::from(elements)).unwrap();
-    let error = PytorchFile::open(hole.path()).unwrap().read("a", &mut [0.0; 2]).unwrap_err();
+    let error = PytorchFile::open(hole.path(), Section::Best).unwrap().read("a", &mut [0.0; 2]).unwrap_err();
     assert!(matches!(error, PytorchError::Strewn { .. }), "{error:?}");
 }
 

@@ -1,6 +1,7 @@
 //! Files that are right, files that lie, and noise.
 
 mod archive;
+mod foreign;
 mod forge;
 mod legacy;
 mod noise;
@@ -10,7 +11,7 @@ mod tensors;
 
 use std::{fs, io::Write, path::Path};
 
-use super::{Dtype, PytorchError, PytorchFile};
+use super::{Dtype, PytorchError, PytorchFile, Section};
 use forge::{Described, Legacy, Member, Pickle, SIX};
 
 fn file(bytes: &[u8]) -> tempfile::NamedTempFile {
@@ -20,13 +21,13 @@ fn file(bytes: &[u8]) -> tempfile::NamedTempFile {
 }
 
 fn open(bytes: &[u8]) -> Result<PytorchFile, PytorchError> {
-    PytorchFile::open(file(bytes).path())
+    PytorchFile::open(file(bytes).path(), Section::Best)
 }
 
 /// Why the file is refused; the message names it.
 fn refusal(bytes: &(impl AsRef<[u8]> + ?Sized)) -> PytorchError {
     let file = file(bytes.as_ref());
-    let error = PytorchFile::open(file.path()).map(drop).unwrap_err();
+    let error = PytorchFile::open(file.path(), Section::Best).map(drop).unwrap_err();
     assert!(error.to_string().starts_with(&file.path().display().to_string()), "{error}");
     error
 }
@@ -132,22 +133,23 @@ fn forged_files_are_those_of_torch() {
 #[test]
 fn torch_files_are_known_by_their_first_bytes() {
     for (bytes, expected) in [
-        (small_archive(), true),
-        (small_legacy().bytes(), true),
-        (b"\x80\x02}.".to_vec(), false),
-        (b"{\"a\": 1}".to_vec(), false),
-        (Vec::new(), false),
+        (&small_archive()[..], true),
+        (&small_legacy().bytes(), true),
+        // The older format in protocols 1 and 4.
+        (b"L119547037146038801333356L\n.", true),
+        (b"\x80\x04\x95\x0d\0\0\0\0\0\0\0\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.", true),
+        (b"\x80\x02}.", false),
+        (b"{\"a\": 1}", false),
+        (b"", false),
     ] {
-        assert_eq!(PytorchFile::is_pytorch(file(&bytes).path()).unwrap(), expected);
+        assert_eq!(PytorchFile::is_pytorch(bytes), expected);
     }
-    assert!(!PytorchFile::is_pytorch(&std::env::temp_dir()).unwrap());
-    assert!(PytorchFile::is_pytorch(Path::new("/no/such/file")).is_err());
 }
 
 #[test]
 fn other_files_are_refused() {
     refused!(b"\x80\x02}.", PytorchError::NotPytorch(_));
     refused!(b"", PytorchError::NotPytorch(_));
-    let error = PytorchFile::open(Path::new("/no/such/file")).unwrap_err();
+    let error = PytorchFile::open(Path::new("/no/such/file"), Section::Best).unwrap_err();
     assert!(matches!(error, PytorchError::Io { action: "open", .. }), "{error:?}");
 }

@@ -1,7 +1,7 @@
 //! Which tensors of a checkpoint are read, and under which names.
 
 use super::{
-    PytorchError, archive,
+    PytorchError, PytorchFile, Section, archive, file,
     forge::{Pickle, SIX},
     names, open, refusal, refused,
 };
@@ -42,18 +42,92 @@ fn a_parameter_is_a_tensor() {
     assert_eq!(read(pickle.raw(b"\x87Rs")), ["p"]);
 }
 
+/// A file with these dicts of one tensor each, the tensor called after its dict.
+fn sections(names: &[&str]) -> Vec<u8> {
+    let mut pickle = Pickle::new();
+    pickle.raw(b"}(").text("epoch").int(3);
+    names.iter().for_each(|name| _ = dict(pickle.text(name), &[&format!("of {name}")]));
+    archive(&pickle.raw(b"u").stop())
+}
+
+/// The section that is taken, and what it holds.
+fn taken(bytes: &[u8], section: Section<'_>) -> (Option<String>, Vec<String>) {
+    let file = PytorchFile::open(file(bytes).path(), section).unwrap();
+    (file.section().map(str::to_owned), names(&file))
+}
+
 #[test]
-fn the_model_comes_before_its_average() {
-    for (sections, expected) in [
-        (&["model_ema", "optimizer", "state_dict", "model"][..], "model"),
-        (&["model_ema", "optimizer", "state_dict"], "state_dict"),
-        (&["optimizer", "model_ema"], "model_ema"),
+fn the_average_comes_before_the_model_and_either_can_be_had() {
+    for (names, best, trained) in [
+        (&["model_ema", "optimizer", "state_dict", "model"][..], "model_ema", "model"),
+        (&["state_dict", "state_dict_ema"], "state_dict_ema", "state_dict"),
+        (&["model", "ema_state_dict"], "ema_state_dict", "model"),
+        (&["optimizer", "model_state_dict"], "model_state_dict", "model_state_dict"),
+        (&["generator", "optimizer"], "generator", "generator"),
     ] {
-        let mut pickle = Pickle::new();
-        pickle.raw(b"}(");
-        sections.iter().for_each(|name| _ = dict(pickle.text(name), &[&format!("of {name}")]));
-        assert_eq!(read(pickle.raw(b"u")), [format!("of {expected}")]);
+        let bytes = sections(names);
+        let of = |name: &str| (Some(name.to_owned()), vec![format!("of {name}")]);
+        assert_eq!(taken(&bytes, Section::Best), of(best));
+        assert_eq!(taken(&bytes, Section::Trained), of(trained));
+        assert_eq!(taken(&bytes, Section::Key(names[0])), of(names[0]));
     }
+}
+
+#[test]
+fn what_is_asked_for_and_is_not_there() {
+    let refused = |names: &[&str], section| {
+        let error = PytorchFile::open(file(&sections(names)).path(), section).map(drop).unwrap_err();
+        assert!(matches!(error, PytorchError::NoSection { .. }), "{error:?}");
+        error.to_string()
+    };
+    let message = refused(&["model", "optimizer"], Section::Average);
+    assert!(message.ends_with("has no moving average; its dicts of tensors are `model`, `optimizer`"), "{message}");
+    let message = refused(&["model_ema"], Section::Trained);
+    assert!(message.contains("has no trained weights; its dicts of tensors are `model_ema`"), "{message}");
+    let message = refused(&["model"], Section::Key("epoch"));
+    assert!(message.contains("no dict of tensors at `epoch`; its dicts of tensors are `model`"), "{message}");
+}
+
+#[test]
+fn one_dict_of_tensors_is_all_there_is_to_choose() {
+    let bytes = archive(&dict(&mut Pickle::new(), &["a", "b"]).stop());
+    for section in [Section::Best, Section::Trained, Section::Average] {
+        assert_eq!(taken(&bytes, section), (None, vec!["a".into(), "b".into()]));
+    }
+}
+
+#[test]
+fn sections_may_lie_deeper() {
+    // `{"checkpoint": {"epoch": 3, "network": {..}, "ema": {..}, "optimizer": {..}}, "best.of": {"all": {..}}}`
+    let mut pickle = Pickle::new();
+    pickle.raw(b"}(").text("model").raw(b"}(").text("epoch").int(3);
+    dict(pickle.text("network"), &["n"]);
+    dict(pickle.text("ema"), &["e"]);
+    pickle.raw(b"u").text("best.of").raw(b"}").text("all");
+    let bytes = archive(&dict(&mut pickle, &["b"]).raw(b"su").stop());
+    let of = |section: &str, name: &str| (Some(section.to_owned()), vec![name.to_owned()]);
+    assert_eq!(taken(&bytes, Section::Best), of("model.ema", "e"));
+    assert_eq!(taken(&bytes, Section::Trained), of("model.network", "n"));
+    assert_eq!(taken(&bytes, Section::Key("best.of.all")), of("best.of.all", "b"));
+    assert_eq!(taken(&bytes, Section::Key("model")), (Some("model".into()), vec!["network.n".into(), "ema.e".into()]));
+}
+
+#[test]
+fn a_part_of_a_model_may_be_called_like_a_section() {
+    let mut pickle = Pickle::new();
+    pickle.raw(b"}").text("model").raw(b"}(");
+    dict(pickle.text("net"), &["a"]);
+    dict(pickle.text("head"), &["b"]);
+    let expected = (Some("model".into()), vec!["net.a".into(), "head.b".into()]);
+    assert_eq!(taken(&archive(&pickle.raw(b"us").stop()), Section::Best), expected);
+}
+
+#[test]
+fn tensors_beside_the_sections_are_none_of_the_model() {
+    let mut pickle = Pickle::new();
+    pickle.raw(b"}(").text("rng_state").tensor(SIX);
+    dict(pickle.text("state_dict"), &["a"]);
+    assert_eq!(taken(&archive(&pickle.raw(b"u").stop()), Section::Best), (Some("state_dict".into()), vec!["a".into()]));
 }
 
 #[test]
@@ -88,8 +162,8 @@ fn a_wrapper_around_all_is_taken_away() {
 
 #[test]
 fn something_else_than_a_dict() {
-    refused!(archive(&Pickle::new().raw(b"]").stop()), PytorchError::Root { found: "a list", .. });
-    refused!(archive(&Pickle::new().tensor(SIX).stop()), PytorchError::Root { found: "a tensor", .. });
+    refused!(archive(&Pickle::new().raw(b"]").stop()), PytorchError::Root { found, .. } if found == "a list");
+    refused!(archive(&Pickle::new().tensor(SIX).stop()), PytorchError::Root { found, .. } if found == "a tensor");
 }
 
 #[test]
@@ -99,16 +173,24 @@ fn no_tensors() {
 
 #[test]
 fn a_dict_in_itself() {
-    let pickle = Pickle::new().raw(b"}").put().text("me").raw(b"h\x00s").stop();
-    let message = refused!(archive(&pickle), PytorchError::TooDeep { .. });
+    let itself = |pickle: &mut Pickle| archive(&pickle.raw(b"}").put().text("me").raw(b"h\x00s").stop());
+    refused!(itself(&mut Pickle::new()), PytorchError::NoTensors(_));
+    let bytes =
+        archive(&Pickle::new().raw(b"}").put().text("me").raw(b"h\x00s").text("a").tensor(SIX).raw(b"s").stop());
+    let message = refused!(bytes, PytorchError::TooDeep { .. });
     assert!(message.contains("me.me.me"), "{message}");
+    // Beside the tensors it does no harm.
+    let mut pickle = Pickle::new();
+    pickle.raw(b"}(").text("a").tensor(SIX).text("args").raw(b"}r\x00\x01\x00\x00").text("me");
+    assert_eq!(read(pickle.raw(b"j\x00\x01\x00\x00su")), ["a"]);
 }
 
 #[test]
 fn dicts_that_share_dicts() {
     // Twenty references to the dict before, six times: 64 million entries if anybody looked at all.
     let mut pickle = Pickle::new();
-    pickle.raw(b"}(").text("first").raw(b"}r\x00\x01\x00\x00");
+    pickle.raw(b"}(").text("a").tensor(SIX).text("first");
+    dict(&mut pickle, &["w"]).raw(b"r\x00\x01\x00\x00");
     for level in 0..6 {
         pickle.text(&format!("level {level}")).raw(b"}(");
         (0..20).for_each(|key| _ = pickle.text(&format!("{key}")).raw(b"j\x00\x01\x00\x00"));
