@@ -29,4 +29,4 @@ pub use mask::random_mask;
 pub use order::{EpochOrder, Order};
 pub use pack::PackError;
 pub use random::{Draw, Purpose, Random};
-pub use shard::{Access, Encoding, Sample, Shard, ShardError, ShardSet, ShardWriter};
+pub use shard::{Access, ClassDifference, Encoding, Sample, Shard, ShardError, ShardSet, ShardWriter};

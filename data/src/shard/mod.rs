@@ -297,6 +297,11 @@ impl<'a> Sample<'a> {
         self.record.len
     }
 
+    /// CRC-32 of those bytes, as they were when the shard was indexed.
+    pub fn checksum(&self) -> u32 {
+        self.record.crc
+    }
+
     /// Its name in the tar, from the header before it. Names longer than 100 bytes are cut.
     pub fn name(&self) -> String {
         let header = self.record.offset.checked_sub(512);

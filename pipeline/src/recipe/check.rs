@@ -3,8 +3,17 @@
 use super::{
     error::{Problem, RecipeError},
     resolved::{self, Job, Resolved, Training},
-    written::{Augment, Checkpoint, Data, Evaluate, Finetune, Optimizer, Pretrain, Recipe, Start},
+    written::{Augment, Checkpoint, Data, Evaluate, Finetune, Machine, Optimizer, Pretrain, Recipe, Start},
 };
+
+/// Most epochs, and most of anything that comes every so many epochs or steps.
+const MOST_EPOCHS: u64 = 1_000_000_000;
+/// Most images of a batch, and most batches of a step.
+const MOST_IMAGES: u64 = 1 << 20;
+/// Most images of a pass that measures.
+const MOST_MEASURED: u64 = 1 << 16;
+/// Most threads of a kind: as many as `--threads` takes.
+const MOST_THREADS: u64 = 1024;
 
 /// Which of the two trainings defaults are for.
 #[derive(Clone, Copy, PartialEq)]
@@ -16,6 +25,7 @@ enum Kind {
 pub(super) fn resolve(recipe: Recipe) -> Result<Resolved, RecipeError> {
     let mut problems = Problems::default();
     problems.data(&recipe.data);
+    problems.machine(&recipe.machine);
     let Recipe { seed, model, data, machine, .. } = recipe.clone();
     if model.is_none() {
         problems.push("model.name", "which variant? give --model, or name = \"atto\" in [model]");
@@ -131,29 +141,55 @@ impl Problems {
         }
     }
 
-    fn at_least_one(&mut self, key: &str, value: u64) {
-        self.unless(value > 0, key, value, "at least 1");
+    /// A count from 1 to `most`.
+    fn count(&mut self, key: &str, value: u64, most: u64) {
+        self.unless((1..=most).contains(&value), key, value, &format!("a number from 1 to {most}"));
+    }
+
+    fn threads(&mut self, key: &str, value: usize) {
+        let fine = value as u64 <= MOST_THREADS;
+        self.unless(fine, key, value, &format!("a number up to {MOST_THREADS}, or 0 for one a core"));
+    }
+
+    fn within(&mut self, key: &str, value: f64, [low, high]: [f64; 2]) {
+        self.unless((low..=high).contains(&value), key, value, &format!("a number from {low:?} to {high:?}"));
     }
 
     fn not_negative(&mut self, key: &str, value: f64) {
         self.unless(value >= 0.0 && value.is_finite(), key, value, "a number that is not negative");
     }
 
+    /// From 0 to below 1, in f32 too, which is what it becomes: the largest is 0.99999994.
     fn share(&mut self, key: &str, value: f64) {
-        self.unless((0.0..1.0).contains(&value), key, value, "a number from 0 to below 1");
+        let fine = value >= 0.0 && (value as f32) < 1.0;
+        self.unless(fine, key, value, "a number from 0 to below 1, by 6e-8 or more");
     }
 
-    fn ordered(&mut self, key: &str, [low, high]: [f64; 2], most: f64, wanted: &str) {
-        self.unless(0.0 < low && low <= high && high <= most, key, [low, high], wanted);
+    /// Alpha of a beta distribution, or none.
+    fn alpha(&mut self, key: &str, value: f64) {
+        let fine = value == 0.0 || (0.01..=100.0).contains(&value);
+        self.unless(fine, key, value, "0 for none, or a number from 0.01 to 100");
+    }
+
+    fn ordered(&mut self, key: &str, [low, high]: [f64; 2], [least, most]: [f64; 2]) {
+        let wanted = format!("[low, high] with {least} <= low <= high <= {most}");
+        self.unless(least <= low && low <= high && high <= most, key, [low, high], &wanted);
     }
 
     fn data(&mut self, data: &Data) {
         let rate = data.bad.max_rate;
         self.unless((0.0..=1.0).contains(&rate), "data.bad.max_rate", rate, "a number from 0 to 1");
         let stds = data.std.as_deref().unwrap_or(&[]);
-        self.unless(stds.iter().all(|&s| s > 0.0 && s.is_finite()), "data.std", stds, "numbers above 0");
+        let fine = stds.iter().all(|std| (1e-6..=1e6).contains(std));
+        self.unless(fine, "data.std", stds, "numbers from 1e-6 to 1e6; pixels run from 0 to 1");
         let means = data.mean.as_deref().unwrap_or(&[]);
-        self.unless(means.iter().all(|m| m.is_finite()), "data.mean", means, "finite numbers");
+        let fine = means.iter().all(|mean| (-1e6..=1e6).contains(mean));
+        self.unless(fine, "data.mean", means, "numbers from -1e6 to 1e6; pixels run from 0 to 1");
+    }
+
+    fn machine(&mut self, machine: &Machine) {
+        self.threads("machine.threads", machine.threads);
+        self.threads("machine.workers", machine.workers);
     }
 
     fn pretrain(&mut self, p: &Pretrain) {
@@ -163,9 +199,9 @@ impl Problems {
     }
 
     fn length(&mut self, section: &str, epochs: u64, batch: u64, accumulation: u64) {
-        self.at_least_one(&format!("{section}.epochs"), epochs);
-        self.at_least_one(&format!("{section}.batch"), batch);
-        self.at_least_one(&format!("{section}.accumulation"), accumulation);
+        self.count(&format!("{section}.epochs"), epochs, MOST_EPOCHS);
+        self.count(&format!("{section}.batch"), batch, MOST_IMAGES);
+        self.count(&format!("{section}.accumulation"), accumulation, MOST_IMAGES);
     }
 
     fn rates(&mut self, section: &str, base_lr: f64, warmup_lr: f64, min_lr: f64) {
@@ -210,11 +246,10 @@ impl Problems {
     fn regularisation(&mut self, f: &Finetune) {
         self.share("finetune.drop_path", f.drop_path.unwrap_or(0.0));
         self.share("finetune.smoothing", f.smoothing);
-        self.not_negative("finetune.mixup", f.mixup);
-        self.not_negative("finetune.cutmix", f.cutmix);
+        self.alpha("finetune.mixup", f.mixup);
+        self.alpha("finetune.cutmix", f.cutmix);
         if let Some(decay) = f.layer_decay {
-            let fine = decay.rate > 0.0 && decay.rate <= 1.0;
-            self.unless(fine, "finetune.layer_decay.rate", decay.rate, "a number above 0, up to 1");
+            self.within("finetune.layer_decay.rate", decay.rate, [1e-3, 1.0]);
         }
         if let Some(ema) = f.ema {
             self.share("finetune.ema.decay", ema.decay);
@@ -223,7 +258,7 @@ impl Problems {
 
     fn head(&mut self, f: &Finetune) -> f64 {
         let scale = f.head_scale.unwrap_or(f.start.head_scale());
-        self.unless(scale > 0.0 && scale.is_finite(), "finetune.head_scale", scale, "a number above 0");
+        self.within("finetune.head_scale", scale, [1e-9, 1e9]);
         if f.start == Start::Scratch {
             self.unless(scale == 1.0, "finetune.head_scale", scale, "1 from scratch, or start = \"pretrained\"");
             self.unless(
@@ -237,40 +272,38 @@ impl Problems {
     }
 
     fn evaluate(&mut self, evaluate: &Evaluate) {
-        self.at_least_one("evaluate.batch", evaluate.batch);
-        self.at_least_one("evaluate.every_epochs", evaluate.every_epochs);
-        let fine = evaluate.crop > 0.0 && evaluate.crop <= 1.0;
-        self.unless(fine, "evaluate.crop", evaluate.crop, "a number above 0, up to 1");
+        self.count("evaluate.batch", evaluate.batch, MOST_MEASURED);
+        self.count("evaluate.every_epochs", evaluate.every_epochs, MOST_EPOCHS);
+        self.within("evaluate.crop", evaluate.crop, [0.1, 1.0]);
     }
 
     fn optimizer(&mut self, optimizer: &resolved::Optimizer) {
-        let fine = optimizer.betas.iter().all(|beta| (0.0..1.0).contains(beta));
-        self.unless(fine, "optimizer.betas", optimizer.betas, "two numbers from 0 to below 1");
-        let fine = optimizer.eps > 0.0 && optimizer.eps.is_finite();
-        self.unless(fine, "optimizer.eps", optimizer.eps, "a number above 0");
-        self.not_negative("optimizer.weight_decay", optimizer.weight_decay);
+        let fine = optimizer.betas.iter().all(|&beta| beta >= 0.0 && (beta as f32) < 1.0);
+        self.unless(fine, "optimizer.betas", optimizer.betas, "two numbers from 0 to below 1, by 6e-8 or more");
+        self.within("optimizer.eps", optimizer.eps, [1e-30, 1.0]);
+        self.within("optimizer.weight_decay", optimizer.weight_decay, [0.0, 1e6]);
         if let Some(clip) = optimizer.clip {
-            let fine = clip > 0.0 && clip.is_finite();
-            self.unless(fine, "optimizer.clip", clip, "a number above 0, or leave it out (--set optimizer.clip=)");
+            let fine = (1e-9..=1e9).contains(&clip);
+            let wanted = "a number from 1e-9 to 1e9, or leave it out (--set optimizer.clip=)";
+            self.unless(fine, "optimizer.clip", clip, wanted);
         }
     }
 
     fn augment(&mut self, augment: &resolved::Augment) {
-        let wanted = "[low, high] with 0 < low <= high <= 1";
-        self.ordered("augment.crop_scale", augment.crop_scale, 1.0, wanted);
-        self.ordered("augment.crop_ratio", augment.crop_ratio, f64::MAX, "[low, high] with 0 < low <= high");
-        self.unless((0.0..=1.0).contains(&augment.erasing), "augment.erasing", augment.erasing, "a number from 0 to 1");
+        self.ordered("augment.crop_scale", augment.crop_scale, [1e-4, 1.0]);
+        self.ordered("augment.crop_ratio", augment.crop_ratio, [0.01, 100.0]);
+        self.unless(augment.pad <= 4096, "augment.pad", augment.pad, "a number from 0 to 4096");
+        self.within("augment.erasing", augment.erasing, [0.0, 1.0]);
         if let Some(random) = augment.rand_augment {
-            let fine = (0.0..=10.0).contains(&random.magnitude);
-            self.unless(fine, "augment.rand_augment.magnitude", random.magnitude, "a number from 0 to 10");
-            self.not_negative("augment.rand_augment.std", random.std);
-            self.at_least_one("augment.rand_augment.operations", random.operations.into());
+            self.within("augment.rand_augment.magnitude", random.magnitude, [0.0, 10.0]);
+            self.within("augment.rand_augment.std", random.std, [0.0, 10.0]);
+            self.count("augment.rand_augment.operations", random.operations.into(), 100);
         }
     }
 
     fn checkpoint(&mut self, checkpoint: &Checkpoint) {
-        self.at_least_one("checkpoint.every_epochs", checkpoint.every_epochs);
-        self.at_least_one("checkpoint.every_steps", checkpoint.every_steps.unwrap_or(1));
-        self.at_least_one("checkpoint.keep_last", checkpoint.keep_last as u64);
+        self.count("checkpoint.every_epochs", checkpoint.every_epochs, MOST_EPOCHS);
+        self.count("checkpoint.every_steps", checkpoint.every_steps.unwrap_or(1), MOST_EPOCHS);
+        self.count("checkpoint.keep_last", checkpoint.keep_last as u64, MOST_EPOCHS);
     }
 }

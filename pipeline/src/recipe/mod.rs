@@ -32,7 +32,12 @@ mod suggest;
 mod tests;
 pub mod written;
 
-use std::{fs, path::Path};
+use std::{
+    fs::{self, File},
+    io::{self, Read},
+    os::unix::fs::FileTypeExt,
+    path::Path,
+};
 
 pub use error::{Problem, RecipeError};
 pub use resolved::{Augment, Finetune, Job, Optimizer, Resolved, Training};
@@ -43,13 +48,16 @@ pub use written::{
 };
 
 impl Recipe {
+    /// Largest recipe that is read.
+    pub const MOST_BYTES: u64 = 1 << 20;
+
     /// Reads the recipe at `path`, with `key=value` settings on top.
     ///
     /// # Errors
     /// As [`Self::parse`], and [`RecipeError::Read`].
     pub fn load<S: AsRef<str>>(path: impl AsRef<Path>, sets: &[S]) -> Result<Self, RecipeError> {
         let path = path.as_ref();
-        let text = fs::read_to_string(path).map_err(|source| RecipeError::Read { path: path.into(), source })?;
+        let text = read(path).map_err(|source| RecipeError::Read { path: path.into(), source })?;
         Self::parse(&path.display().to_string(), &text, sets)
     }
 
@@ -78,4 +86,22 @@ impl Recipe {
     pub fn resolve(self) -> Result<Resolved, RecipeError> {
         check::resolve(self)
     }
+}
+
+/// The text of a recipe's file. A pipe is read where a shell made it (`/dev/fd/63`), and not where nobody may ever write to it.
+fn read(path: &Path) -> io::Result<String> {
+    let kind = fs::metadata(path)?.file_type();
+    if kind.is_dir() {
+        return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a folder; give the file in it"));
+    }
+    if kind.is_fifo() && !["/dev", "/proc"].iter().any(|own| path.starts_with(own)) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is a named pipe; give a file"));
+    }
+    let mut bytes = Vec::new();
+    File::open(path)?.take(Recipe::MOST_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > Recipe::MOST_BYTES {
+        let what = format!("it has more than {} bytes, which no recipe has", Recipe::MOST_BYTES);
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, what));
+    }
+    String::from_utf8(bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is no text (UTF-8)"))
 }

@@ -7,6 +7,7 @@ use toml::{Table, Value};
 use super::written::{
     Checkpoint, Data, Ema, Evaluate, LayerDecay, Machine, Model, NonFinitePolicy, Pretrain, RandAugment, Start,
 };
+use crate::records::RunKind;
 
 /// A recipe that can be run. Written as TOML it is a recipe again, which resolves to itself.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -177,7 +178,16 @@ impl Resolved {
         table
     }
 
-    /// What is done, and with the training settings if it is training.
+    /// What is done.
+    pub fn kind(&self) -> RunKind {
+        match self.job {
+            Job::Pretrain { .. } => RunKind::Pretrain,
+            Job::Finetune { .. } => RunKind::Finetune,
+            Job::Evaluate { .. } => RunKind::Evaluate,
+        }
+    }
+
+    /// The training settings, if it is training.
     pub fn training(&self) -> Option<&Training> {
         match &self.job {
             Job::Pretrain { training, .. } | Job::Finetune { training, .. } => Some(training),

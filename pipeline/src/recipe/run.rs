@@ -14,6 +14,9 @@ use super::{
 /// Images a step that base learning rates are quoted for.
 const LR_BATCH: f64 = 256.0;
 
+/// Most images of a step, and of a run: whole numbers that a float still tells apart.
+const MOST_NUMBERS: u64 = 1 << 53;
+
 /// The numbers of a training run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Run {
@@ -67,10 +70,21 @@ impl Resolved {
             (Some(course), Some(training)) => (course, training),
             _ => return Err(invalid("evaluate", "nothing to train; write [pretrain] or [finetune]".into())),
         };
-        let images_per_step = course.batch * course.accumulation * machines;
+        let images_per_step = (course.batch.checked_mul(course.accumulation)).and_then(|n| n.checked_mul(machines));
+        let images_per_step = images_per_step.filter(|&n| n <= MOST_NUMBERS).ok_or_else(|| too_many(&course))?;
         let steps_per_epoch = samples / images_per_step;
         if steps_per_epoch == 0 {
             return Err(too_few(&course, samples, images_per_step));
+        }
+        let images = (steps_per_epoch * images_per_step).checked_mul(course.epochs);
+        if images.is_none_or(|images| images > MOST_NUMBERS) {
+            return Err(too_long(&course, samples));
+        }
+        let peak = course.base_lr * images_per_step as f64 / LR_BATCH;
+        if !peak.is_finite() {
+            let what =
+                format!("{:?} for 256 images, and a step has {images_per_step}: no number; lower it", course.base_lr);
+            return Err(invalid(&format!("{}.base_lr", course.section), what));
         }
         let (layer_decay, ema, better) = match &self.job {
             Job::Finetune { finetune, .. } => {
@@ -167,6 +181,19 @@ fn too_few(course: &Course, samples: u64, images_per_step: u64) -> RecipeError {
              {section}.accumulation"
         ),
     )
+}
+
+fn too_many(course: &Course) -> RecipeError {
+    let Course { section, batch, accumulation, .. } = course;
+    let what =
+        format!("{batch}, times {accumulation} of {section}.accumulation, are more than the limit of 2^53; lower them");
+    invalid(&format!("{section}.batch"), what)
+}
+
+fn too_long(course: &Course, samples: u64) -> RecipeError {
+    let Course { section, epochs, .. } = course;
+    let what = format!("{epochs} times {samples} images are more than the limit of 2^53; give fewer epochs");
+    invalid(&format!("{section}.epochs"), what)
 }
 
 fn invalid(key: &str, what: String) -> RecipeError {

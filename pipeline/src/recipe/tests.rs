@@ -247,3 +247,74 @@ fn images_are_padded_or_cropped() {
     assert_eq!(with(FINETUNE, &["augment.pad=2"]).training().unwrap().augment.pad, 2);
     assert_eq!(refused(FINETUNE, &["augment.pad=2", "augment.crop_scale=[0.5, 1]"]), ["augment.pad"]);
 }
+
+#[test]
+fn numbers_have_ranges() {
+    let wrong = [
+        ("pretrain.epochs", "4611686018427387904"),
+        ("pretrain.batch", "4294967296"),
+        ("pretrain.accumulation", "1048577"),
+        ("pretrain.base_lr", "inf"),
+        ("pretrain.warmup_epochs", "nan"),
+        ("machine.workers", "9223372036854775807"),
+        ("machine.threads", "100000"),
+        ("optimizer.eps", "1e-50"),
+        ("optimizer.betas", "[0.9, 0.99999999]"),
+        ("optimizer.weight_decay", "1e300"),
+        ("optimizer.clip", "1e-60"),
+        ("augment.crop_ratio", "[0.75, 1.7976931348623157e308]"),
+        ("augment.crop_scale", "[1e-300, 1.0]"),
+        ("augment.erasing", "1e300"),
+        ("augment.pad", "4294967295"),
+        ("augment.rand_augment", "{ magnitude = 9, operations = 4294967295 }"),
+        ("augment.rand_augment", "{ magnitude = 9, std = 1e300 }"),
+        ("checkpoint.every_steps", "9223372036854775807"),
+        ("data.std", "[1e-50]"),
+        ("data.std", "[1e-40]"),
+        ("data.mean", "[1e38]"),
+        ("data.bad.max_rate", "nan"),
+    ];
+    for (key, value) in wrong {
+        let found = refused(PRETRAIN, &[&format!("{key}={value}")]);
+        assert!(found.len() == 1 && found[0].starts_with(key), "{key}={value}: {found:?}");
+    }
+    let wrong = [
+        ("finetune.drop_path", "0.99999999"),
+        ("finetune.smoothing", "0.99999999999999999"),
+        ("finetune.ema.decay", "0.99999999"),
+        ("finetune.mixup", "1e300"),
+        ("finetune.cutmix", "1e-300"),
+        ("finetune.head_scale", "1e-60"),
+        ("finetune.layer_decay.rate", "1e-300"),
+        ("evaluate.crop", "1e-9"),
+        ("evaluate.batch", "1099511627776"),
+    ];
+    for (key, value) in wrong {
+        assert_eq!(refused(FINETUNE, &[&format!("{key}={value}")]), [key], "{value}");
+    }
+}
+
+#[test]
+fn products_of_numbers_do_not_wrap() {
+    let message = |sets: &[&str], samples| with(PRETRAIN, sets).run(samples, 1 << 20).unwrap_err().to_string();
+    let said = message(&["pretrain.batch=1048576", "pretrain.accumulation=1048576"], 1 << 60);
+    assert!(said.contains("pretrain.batch") && said.contains("2^53"), "{said}");
+    let said = message(&["pretrain.epochs=1000000000"], 1 << 40);
+    assert!(said.contains("pretrain.epochs") && said.contains("2^53"), "{said}");
+    let said = message(&["pretrain.base_lr=1e308"], 1 << 40);
+    assert!(said.contains("pretrain.base_lr"), "{said}");
+}
+
+#[test]
+fn files_that_are_no_recipe_are_read_no_further_than_one() {
+    let said = |path: &std::path::Path| Recipe::load::<&str>(path, &[]).unwrap_err().to_string();
+    assert!(said("/dev/zero".as_ref()).contains("more than 1048576 bytes"));
+    let folder = tempfile::tempdir().unwrap();
+    assert!(said(folder.path()).contains("a folder"));
+    let pipe = folder.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    assert!(said(&pipe).contains("a named pipe"));
+    std::fs::write(folder.path().join("picture"), [0xff, 0xd8, 0xff]).unwrap();
+    assert!(said(&folder.path().join("picture")).contains("no text"));
+    assert!(said(&folder.path().join("missing")).contains("No such file"));
+}

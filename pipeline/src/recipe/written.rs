@@ -179,9 +179,10 @@ pub struct Data {
 pub struct BadSamples {
     /// What to do.
     pub policy: BadPolicy,
-    /// `substitute` gives up after so many bad samples.
+    /// `substitute` gives up at more bad samples than this; one that is met again is not another.
     pub max_count: u64,
-    /// `substitute` gives up when more than this share of the samples read is bad.
+    /// `substitute` gives up when more than this share of the set is bad. Above 0, a small set may have three bad samples,
+    /// if these are not more than a quarter of it.
     pub max_rate: f64,
 }
 
