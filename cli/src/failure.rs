@@ -6,9 +6,9 @@ use std::{
     process::ExitCode,
 };
 
-use convnext_pipeline::tell;
+use convnext_pipeline::{input::InputError, recipe::RecipeError, run_dir::RunDirError, runs::RunError, tell};
 
-/// Exit code of a command line that is wrong.
+/// Exit code of a command line or recipe that is wrong.
 pub(crate) const USAGE: u8 = 2;
 const FAILED: u8 = 1;
 
@@ -18,7 +18,7 @@ pub type Outcome<T = ()> = Result<T, Failure>;
 /// Why a command could not be carried out.
 #[derive(Debug)]
 pub enum Failure {
-    /// The command line is wrong: exit code 2.
+    /// The command line, or the recipe, is wrong: exit code 2.
     Usage(String),
     /// It was right, and something went wrong: exit code 1.
     Failed {
@@ -79,11 +79,33 @@ impl Failure {
     }
 }
 
-impl<E: Error> From<E> for Failure {
+impl<E: Error + 'static> From<E> for Failure {
     fn from(error: E) -> Self {
         let mut texts = Vec::new();
         follow(&mut texts, &error);
-        Self::of(texts)
+        match is_usage(&error) {
+            true => Self::Usage(texts.join("\n  because: ")),
+            false => Self::of(texts),
+        }
+    }
+}
+
+/// Whether the error is a recipe that says what cannot be, and not a file that is missing.
+fn is_usage(error: &(dyn Error + 'static)) -> bool {
+    if let Some(error) = error.downcast_ref::<RecipeError>() {
+        return !matches!(error, RecipeError::Read { .. });
+    }
+    match error.downcast_ref::<RunError>() {
+        Some(RunError::Recipe(inner)) => is_usage(inner),
+        Some(RunError::RunDir(inner)) => is_usage(inner),
+        Some(RunError::Input(inner)) => is_usage(inner),
+        Some(RunError::OtherKind { .. }) => true,
+        Some(_) => false,
+        None => match (error.downcast_ref::<RunDirError>(), error.downcast_ref::<InputError>()) {
+            (Some(RunDirError::Recipe(inner)), _) => is_usage(inner),
+            (_, Some(InputError::Stream(_)) | None) => false,
+            _ => true,
+        },
     }
 }
 
@@ -111,6 +133,18 @@ mod tests {
     #[derive(Debug, thiserror::Error)]
     #[error("inner")]
     struct Inner(#[source] io::Error);
+
+    #[test]
+    fn a_recipe_that_is_wrong_is_usage_and_one_that_is_missing_is_not() {
+        use convnext_pipeline::recipe::Recipe;
+        let code = |failure: Failure| matches!(failure, Failure::Usage(_));
+        let invalid = || Recipe::parse("r", "seed = 1", &[""; 0]).unwrap().resolve().unwrap_err();
+        assert!(code(Recipe::parse("r", "sed = 1", &[""; 0]).unwrap_err().into()));
+        assert!(code(invalid().into()) && code(RunError::from(invalid()).into()));
+        assert!(code(RunError::from(InputError::Normalisation("data.mean".into())).into()));
+        assert!(!code(Recipe::load("/no/recipe", &[""; 0]).unwrap_err().into()));
+        assert!(!code(RunDirError::Exists("run".into()).into()) && !code(io::Error::other("disk").into()));
+    }
 
     #[test]
     fn nothing_is_said_twice() {

@@ -23,7 +23,7 @@
 //! A command is a file in `commands/` with its arguments as written, a step that resolves them (names to variants, paths to
 //! checked shapes), and a `run`. To add one: the file, its `mod` line, its variant and its arm in [`commands`].
 //!
-//! Exit codes: 0 done, 1 failed, 2 the command line itself is wrong.
+//! Exit codes: 0 done, 1 failed, 2 the command line or the recipe is wrong.
 
 // What cannot be told must end nothing; `println!` and its like panic.
 #![warn(clippy::print_stderr, clippy::print_stdout)]
@@ -72,7 +72,7 @@ Example:
   convnext summary atto
 
 Each command has its own --help with an example.
-Exit codes: 0 done, 1 failed, 2 the command line is wrong.";
+Exit codes: 0 done, 1 failed, 2 the command line or the recipe is wrong.";
 
 /// Runs the command line of this process with the variants `entries`, and returns its exit code.
 pub fn run(entries: &[Entry]) -> ExitCode {

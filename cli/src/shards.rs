@@ -21,5 +21,10 @@ pub(crate) fn expand(pattern: &str) -> Outcome<Vec<PathBuf>> {
 
 /// Opens the shards of a glob as one set.
 pub(crate) fn open(pattern: &str) -> Outcome<Arc<ShardSet>> {
-    Ok(Arc::new(ShardSet::open(&expand(pattern)?)?))
+    open_set(pattern).map(Arc::new)
+}
+
+/// As [`open`], for who changes its labels.
+pub(crate) fn open_set(pattern: &str) -> Outcome<ShardSet> {
+    Ok(ShardSet::open(&expand(pattern)?)?)
 }

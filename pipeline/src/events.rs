@@ -10,6 +10,9 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+/// How event files are named.
+pub(crate) const PREFIX: &str = "events.out.tfevents.";
+
 /// An event file that is being written.
 #[derive(Debug)]
 pub(crate) struct Events(File);
@@ -20,14 +23,20 @@ impl Events {
     pub(crate) fn create(directory: &Path, step: u64) -> io::Result<Self> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         // TensorBoard reads the files of a directory in the order of their names.
-        let name = format!("events.out.tfevents.{:010}.{:09}", now.as_secs(), now.subsec_nanos());
+        let name = format!("{PREFIX}{:010}.{:09}", now.as_secs(), now.subsec_nanos());
         let mut file = OpenOptions::new().create_new(true).append(true).open(directory.join(name))?;
         file.write_all(&record(&event(0, &bytes(3, b"brain.Event:2"))))?;
+        let mut events = Self(file);
         if step > 0 {
-            const START: u64 = 1;
-            file.write_all(&record(&event(step + 1, &bytes(7, &integer(1, START)))))?;
+            events.go_back(step)?;
         }
-        Ok(Self(file))
+        Ok(events)
+    }
+
+    /// Tells TensorBoard to forget what was said about steps after `step`.
+    pub(crate) fn go_back(&mut self, step: u64) -> io::Result<()> {
+        const START: u64 = 1;
+        self.0.write_all(&record(&event(step + 1, &bytes(7, &integer(1, START)))))
     }
 
     /// Writes values of one step, all at once.

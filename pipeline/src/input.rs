@@ -11,7 +11,9 @@ use convnext_data::{
 
 use crate::{
     recipe::{Augment, BadPolicy, Data},
-    stream::{Augmented, Bounds, Decode, Mask, Normalise, Policy, Settings, Stage, Stream, StreamError},
+    stream::{
+        self, Augmented, Bounds, Decode, Form, Mask, Normalise, Policy, Replaced, Settings, Stage, Stream, StreamError,
+    },
 };
 
 /// Why a stream cannot be built.
@@ -35,6 +37,25 @@ pub enum InputError {
     /// The pipeline does not fit together, or cannot start.
     #[error(transparent)]
     Stream(#[from] StreamError),
+    /// More memory than the machine has.
+    #[error(
+        "batches of {batch} need {:.1} GB for their images alone, and this machine has {:.1} GB; use smaller ones",
+        *needed as f64 / 1e9, *memory as f64 / 1e9
+    )]
+    Memory {
+        /// Samples of a batch.
+        batch: usize,
+        /// Bytes of the batches in flight.
+        needed: u64,
+        /// Bytes that there are.
+        memory: u64,
+    },
+}
+
+impl From<stream::Misfit> for InputError {
+    fn from(misfit: stream::Misfit) -> Self {
+        Self::Stream(misfit.into())
+    }
 }
 
 /// What a sample goes through, but for its order.
@@ -63,6 +84,8 @@ pub struct Course {
     pub seed: u64,
     /// Where bad samples are listed.
     pub quarantine: PathBuf,
+    /// What was replaced before `start`.
+    pub replaced: Replaced,
     /// Whether batches hold bytes, for a device that normalises them, and mirrors them if that comes last.
     pub bytes: bool,
 }
@@ -76,11 +99,7 @@ impl Input<'_> {
         masked: bool,
         course: Course,
     ) -> Result<Stream, InputError> {
-        let (steps, flip) = self.training_steps(augment, course.bytes);
-        let mut stages = self.stages(steps, flip, !masked, course.bytes)?;
-        if let Some(fcmae) = self.plan.fcmae.filter(|_| masked) {
-            stages.push(Box::new(Mask { patch: fcmae.patch, visible: fcmae.visible }));
-        }
+        let stages = self.training_stages(augment, masked, course.bytes)?;
         let order = Order::new(shards.len(), course.seed, Order::BLOCK, Order::WINDOW);
         let settings = Settings {
             batch: course.batch,
@@ -90,16 +109,43 @@ impl Input<'_> {
             seed: course.seed,
             workers: self.workers(),
             policy: self.policy(course.quarantine),
+            replaced: course.replaced,
         };
         Ok(Stream::start(shards, order, stages.into(), settings)?)
+    }
+
+    /// Whether [`training`](Self::training) would find anything wrong with its settings: asked before anything is written.
+    ///
+    /// # Errors
+    /// [`InputError`], as there.
+    pub fn check_training(&self, augment: &Augment, masked: bool, bytes: bool, batch: usize) -> Result<(), InputError> {
+        let form = stream::check(&self.training_stages(augment, masked, bytes)?)?;
+        self.check_memory(form, batch)
+    }
+
+    /// Whether [`evaluation`](Self::evaluation) would find anything wrong with its settings.
+    ///
+    /// # Errors
+    /// [`InputError`], as there.
+    pub fn check_evaluation(&self, batch: usize, view: View) -> Result<(), InputError> {
+        let form = stream::check(&self.stages(vec![self.evaluation_step(view)], None, true, false)?)?;
+        self.check_memory(form, batch)
+    }
+
+    fn check_memory(&self, form: Form, batch: usize) -> Result<(), InputError> {
+        let needed = stream::most_bytes(form, batch, self.workers()) as u64;
+        match memory() {
+            Some(memory) if needed > memory => Err(InputError::Memory { batch, needed, memory }),
+            _ => Ok(()),
+        }
     }
 
     /// All samples once, in the order of the shards, as evaluation sees them.
     pub fn evaluation(&self, shards: Arc<ShardSet>, batch: usize, view: View) -> Result<Stream, InputError> {
         let stages = self.stages(vec![self.evaluation_step(view)], None, true, false)?;
         let (order, len) = (Order::sequential(shards.len()), shards.len());
-        let settings =
-            Settings { batch, epoch: len, start: 0, end: len, seed: 0, workers: self.workers(), policy: Policy::Fail };
+        let (workers, policy, replaced) = (self.workers(), Policy::Fail, Replaced::default());
+        let settings = Settings { batch, epoch: len, start: 0, end: len, seed: 0, workers, policy, replaced };
         Ok(Stream::start(shards, order, stages.into(), settings)?)
     }
 
@@ -118,6 +164,15 @@ impl Input<'_> {
     pub fn channels(&self) -> Result<Channels, InputError> {
         let channels = self.plan.channels;
         Channels::of_count(channels).ok_or(InputError::Channels { model: self.plan.name, channels })
+    }
+
+    fn training_stages(&self, augment: &Augment, masked: bool, bytes: bool) -> Result<Vec<Box<dyn Stage>>, InputError> {
+        let (steps, flip) = self.training_steps(augment, bytes);
+        let mut stages = self.stages(steps, flip, !masked, bytes)?;
+        if let Some(fcmae) = self.plan.fcmae.filter(|_| masked) {
+            stages.push(Box::new(Mask { patch: fcmae.patch, visible: fcmae.visible }));
+        }
+        Ok(stages)
     }
 
     fn stages(
@@ -193,6 +248,13 @@ impl Input<'_> {
             BadPolicy::Substitute => Policy::Substitute(Bounds { count: bad.max_count, rate: bad.max_rate, list }),
         }
     }
+}
+
+/// Bytes of memory that this machine has, where the system tells.
+fn memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
+    Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? << 10)
 }
 
 /// The view that goes with a training augmentation, and `crop` where that resamples.

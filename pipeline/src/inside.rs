@@ -153,6 +153,17 @@ fn plain(found: io::Result<Metadata>) -> io::Result<()> {
     }
 }
 
+/// Whether `path`, whatever else it is, is no link.
+///
+/// # Errors
+/// [`Refused::Link`] for a link, or what the operating system says.
+pub fn no_link(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path)?.is_symlink() {
+        true => Err(Refused::Link.into()),
+        false => Ok(()),
+    }
+}
+
 fn own_folder(path: &Path) -> io::Result<()> {
     let found = fs::symlink_metadata(path)?;
     match (found.is_symlink(), found.is_dir()) {

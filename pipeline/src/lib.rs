@@ -9,6 +9,7 @@
 
 pub mod device;
 pub mod events;
+pub mod fingerprint;
 pub mod input;
 pub mod inside;
 pub mod interrupt;

@@ -208,7 +208,7 @@ fn an_unknown_key_is_named_with_what_was_meant() {
     let place = Place::new();
     let text = fs::read_to_string(place.path("pretrain.toml")).unwrap().replace("base_lr", "base_lr_rate");
     fs::write(place.path("pretrain.toml"), text).unwrap();
-    let said = place.fail(1, &format!("{PRETRAIN} --out run"));
+    let said = place.fail(2, &format!("{PRETRAIN} --out run"));
     assert!(said.contains("pretrain.toml") && said.contains("base_lr_rate") && said.contains("`base_lr`"), "{said}");
     assert!(!place.path("run").exists());
 }

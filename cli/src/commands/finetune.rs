@@ -1,9 +1,9 @@
 //! `convnext finetune`: supervised training.
 
-use convnext_pipeline::{recipe::Job, runs};
+use convnext_pipeline::{records::RunKind, runs};
 
 use super::training::{self, Training, toml_string, train_pattern};
-use crate::{Context, Failure, Outcome, shards};
+use crate::{Context, Outcome, shards};
 
 /// Trains a classifier, from pre-trained weights or from scratch.
 #[derive(Debug, clap::Args)]
@@ -28,12 +28,9 @@ pub fn run(args: &Args, context: &Context<'_>) -> Outcome {
     let mut sets = Vec::new();
     sets.extend(args.validation.as_deref().map(|glob| format!("data.validation={}", toml_string(glob))));
     sets.extend(args.weights.as_deref().map(|path| format!("finetune.weights={}", toml_string(path))));
-    let Training { entry, recipe, place, device } = args.training.resolve(context, &sets)?;
-    if !matches!(recipe.job, Job::Finetune { .. }) {
-        return Err(Failure::usage("the recipe has no [finetune]; give one that fine-tunes"));
-    }
+    let Training { entry, recipe, place, device } = args.training.resolve(context, RunKind::Finetune, &sets)?;
     let train = shards::open(train_pattern(&recipe)?)?;
-    let validation = recipe.data.validation.as_deref().map(shards::open).transpose()?;
+    let validation = recipe.data.validation.as_deref().map(shards::open_set).transpose()?;
     let record = runs::finetune(entry, recipe, train, validation, &place, &device)?;
     training::report(&record, &place.out, args.training.json)
 }

@@ -1,6 +1,6 @@
 //! `convnext pretrain`: masked-autoencoder pre-training.
 
-use convnext_pipeline::runs;
+use convnext_pipeline::{records::RunKind, runs};
 
 use super::training::{self, Training, train_pattern};
 use crate::{Context, Outcome, shards};
@@ -18,7 +18,7 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args, context: &Context<'_>) -> Outcome {
-    let Training { entry, recipe, place, device } = args.training.resolve(context, &[])?;
+    let Training { entry, recipe, place, device } = args.training.resolve(context, RunKind::Pretrain, &[])?;
     let shards = shards::open(train_pattern(&recipe)?)?;
     let record = runs::pretrain(entry, recipe, shards, &place, &device)?;
     training::report(&record, &place.out, args.training.json)

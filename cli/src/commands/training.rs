@@ -1,15 +1,15 @@
 //! What `pretrain` and `finetune` have in common: arguments, and the recipe they come to.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use convnext_core::Entry;
 use convnext_pipeline::{
     device::Device,
     interrupt,
     recipe::{Recipe, Resolved},
-    records::RunRecord,
+    records::{EvaluateRecord, RunKind, RunRecord},
     run_dir,
-    runs::Place,
+    runs::{Place, RunError},
 };
 
 use crate::{Context, Failure, Outcome, device, output};
@@ -52,8 +52,8 @@ pub(super) struct Training<'a> {
 
 impl Args {
     /// Reads the recipe with the settings `more` beneath those of the command line.
-    pub(super) fn resolve<'a>(&self, context: &Context<'a>, more: &[String]) -> Outcome<Training<'a>> {
-        let recipe = self.recipe(more)?;
+    pub(super) fn resolve<'a>(&self, context: &Context<'a>, kind: RunKind, more: &[String]) -> Outcome<Training<'a>> {
+        let recipe = self.recipe(kind, more)?;
         let entry = context.registry.find(&recipe.model.name)?;
         context.compute(recipe.machine.threads)?;
         interrupt::listen().map_err(|error| Failure::because("signals cannot be listened for", error))?;
@@ -61,20 +61,30 @@ impl Args {
         Ok(Training { entry, recipe, place: Place { out: self.out.clone(), resume: self.resume }, device })
     }
 
-    fn recipe(&self, more: &[String]) -> Outcome<Resolved> {
+    fn recipe(&self, kind: RunKind, more: &[String]) -> Outcome<Resolved> {
         let mut sets = more.to_vec();
         let quoted = |key: &str, value: &str| format!("{key}={}", toml_string(value));
         sets.extend(self.model.as_deref().map(|model| quoted("model.name", &model.to_lowercase())));
         sets.extend(self.data.as_deref().map(|data| quoted("data.train", data)));
         sets.extend(self.set.iter().cloned());
-        match &self.recipe {
-            Some(path) => Ok(Recipe::load(path, &sets)?.resolve()?),
-            None if self.resume && sets.is_empty() => Ok(run_dir::read_recipe(&self.out)?),
-            None if self.resume => {
-                let own = run_dir::read_recipe(&self.out)?.to_toml();
-                Ok(Recipe::parse(&self.out.join("recipe.toml").display().to_string(), &own, &sets)?.resolve()?)
+        if self.resume {
+            let own = run_dir::read_recipe(&self.out)?.kind();
+            if own != kind {
+                return Err(Failure::usage(format!(
+                    "{out} is a run of `convnext {own}`; go on with it by `convnext {own} --out {out} --resume`",
+                    out = self.out.display(),
+                    own = own.name(),
+                )));
             }
-            None => Err(Failure::usage("no recipe; give --recipe FILE (there are some in cli/recipes)")),
+        }
+        let recipe = match &self.recipe {
+            Some(path) => Recipe::load(path, &sets)?.resolve()?,
+            None if self.resume => run_dir::written_recipe(&self.out, &sets)?.resolve()?,
+            None => return Err(Failure::usage("no recipe; give --recipe FILE (there are some in cli/recipes)")),
+        };
+        match recipe.kind() {
+            own if own == kind => Ok(recipe),
+            own => Err(RunError::OtherKind { asked: kind, kind: own }.into()),
         }
     }
 }
@@ -92,12 +102,20 @@ pub(super) fn train_pattern(recipe: &Resolved) -> Outcome<&str> {
 }
 
 /// Says what a run did.
-pub(super) fn report(record: &RunRecord, out: &std::path::Path, json: bool) -> Outcome {
+pub(super) fn report(record: &RunRecord, out: &Path, json: bool) -> Outcome {
     if json {
-        return output::json_line(record);
+        let mut record = record.clone();
+        if let Some(best) = &mut record.best {
+            best.checkpoint = out.join(&best.checkpoint).display().to_string();
+        }
+        return output::json_line(&record);
     }
+    output::text(&text(record, out))
+}
+
+fn text(record: &RunRecord, out: &Path) -> String {
     let rate = record.images as f64 / record.seconds.max(1e-9);
-    output::text(&format!(
+    let mut text = format!(
         "{} of {}: {} images in {:.0} s ({:.0} CPU-seconds), {rate:.0} img/s; in {}\n",
         record.kind.name(),
         record.model,
@@ -105,5 +123,26 @@ pub(super) fn report(record: &RunRecord, out: &std::path::Path, json: bool) -> O
         record.seconds,
         record.cpu_seconds,
         out.display()
-    ))
+    );
+    if let Some(EvaluateRecord { top1, top5, loss, weights, .. }) = &record.evaluation {
+        text += &format!(
+            "last: top-1 {:.2} %, top-5 {:.2} %, loss {loss:.4} ({} weights)\n",
+            100.0 * top1,
+            100.0 * top5,
+            weights.name()
+        );
+    }
+    if let Some(best) = &record.best {
+        let place = out.join(&best.checkpoint);
+        text += &format!("best: top-1 {:.2} % at step {}, in {}\n", 100.0 * best.top1, best.step, place.display());
+    }
+    if record.bad_samples > 0 {
+        text += &format!(
+            "{} bad samples were replaced, {} times in all; they are listed in {}\n",
+            record.bad_samples,
+            record.substituted,
+            out.join("quarantine.tsv").display()
+        );
+    }
+    text
 }

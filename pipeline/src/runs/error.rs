@@ -10,10 +10,14 @@ use convnext_core::{
     optim::{GroupError, NonFinite},
     visibility::VisibilityError,
 };
-use convnext_data::ShardError;
+use convnext_data::{ClassDifference, ShardError};
 
 use crate::{
-    input::InputError, pictures::PictureError, recipe::RecipeError, records::RecordError, run_dir::RunDirError,
+    input::InputError,
+    pictures::PictureError,
+    recipe::RecipeError,
+    records::{RecordError, RunKind},
+    run_dir::RunDirError,
     stream::StreamError,
 };
 
@@ -76,6 +80,19 @@ pub enum RunError {
         /// The largest label.
         largest: u32,
     },
+    /// The recipe is of another command.
+    #[error(
+        "the recipe has [{0}], which `convnext {0}` runs; `convnext {1}` takes one that has [{1}]", kind.name(), asked.name()
+    )]
+    OtherKind {
+        /// What was asked for.
+        asked: RunKind,
+        /// What the recipe does.
+        kind: RunKind,
+    },
+    /// Validation has classes that training has not.
+    #[error("the validation set's classes are not those of the training set: {0}")]
+    ValidationClasses(#[source] ClassDifference),
     /// The variant has no pre-training part.
     #[error("`{0}` declares no pre-training part; add `fcmae: {{ patch: ..., mask: ... }}` to its declaration")]
     NoFcmae(&'static str),

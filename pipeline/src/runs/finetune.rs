@@ -12,18 +12,21 @@ use convnext_core::{
 use convnext_data::{Purpose, Random, ShardSet};
 
 use super::{
-    Place, RunError,
+    Place, RunError, check_input,
     evaluate::{Measure, check_classes, measure_classifier},
-    train::{self, Setting, Source, Task, write_json},
+    finish, finished, has_checkpoint,
+    train::{self, Setting, Source, Task},
     warn_of,
 };
 use crate::{
     device::Device,
+    fingerprint::Fingerprint,
     input::{Input, view_of},
     mix::{Images, Mix},
     recipe::{Evaluate, EvaluatedWeights, Finetune, Job, Resolved, Run, Start},
-    records::{self, EvaluateRecord, RunKind, RunRecord, Weights},
+    records::{EvaluateRecord, RunKind, RunRecord, Weights},
     stream::Batch,
+    tell,
     trainer::{Aim, CpuTrainer, CudaTrainer, Design, Kind, Model, Trainer},
 };
 
@@ -36,27 +39,39 @@ pub fn finetune(
     entry: &Entry,
     recipe: Resolved,
     shards: Arc<ShardSet>,
-    validation: Option<Arc<ShardSet>>,
+    validation: Option<ShardSet>,
     place: &Place,
     device: &Device,
 ) -> Result<RunRecord, RunError> {
     // ---- everything that can be wrong is looked at before anything is written --------------------------------------
-    shards.require_labels()?;
-    let run = recipe.run(shards.len(), 1)?;
-    let (settings, measured) = match &recipe.job {
-        Job::Finetune { finetune, evaluate, .. } => (finetune.clone(), evaluate.clone()),
-        _ => unreachable!("the command line asks for fine-tuning recipes"),
+    let Job::Finetune { finetune: settings, evaluate: measured, .. } = recipe.job.clone() else {
+        return Err(RunError::OtherKind { asked: RunKind::Finetune, kind: recipe.kind() });
     };
+    let validation = validation.map(|set| relabelled(set, &shards)).transpose()?.map(Arc::new);
     for set in [Some(&shards), validation.as_ref()].into_iter().flatten() {
+        set.require_labels()?;
         check_classes(entry, set)?;
     }
+    let data = Fingerprint::of(&shards, validation.as_deref())?;
+    let reopened = place.reopen(&recipe, &data)?;
+    let run = recipe.run(shards.len(), 1)?;
+    if let Some(record) = reopened.as_ref().map_or(Ok(None), |dir| finished(dir, &run))? {
+        return Ok(record);
+    }
+    let (plan, bytes) = (&entry.plan, device.takes_bytes());
+    check_input(plan, &recipe, &run, false, bytes)?;
+    if validation.is_some() {
+        let view = view_of(recipe.training().map(|training| &training.augment), measured.crop);
+        let input = Input { plan, data: &recipe.data, workers: recipe.machine.workers };
+        input.check_evaluation(measured.batch as usize, view)?;
+    }
     let measured_batch = validation.is_some().then_some(measured.batch as usize);
-    let mut trainer = trainer(entry, &recipe, &run, &settings, place.resume, measured_batch, device)?;
+    let goes_on = reopened.as_ref().map_or(Ok(false), |dir| has_checkpoint(dir, &run))?;
+    let mut trainer = trainer(entry, &recipe, &run, &settings, goes_on, measured_batch, device)?;
 
     // ---- the run ---------------------------------------------------------------------------------------------------
-    let (dir, recipe) = place.open(recipe)?;
+    let dir = place.open(reopened, &recipe, &data)?;
     let quarantine = dir.quarantine_path();
-    let (plan, bytes) = (&entry.plan, device.takes_bytes());
     let source = Source { plan, recipe: &recipe, run: &run, shards, quarantine, masked: false, bytes };
     let task = Finetuning { entry, settings, measured, recipe: &recipe, steps: run.steps(), validation };
     let setting = Setting {
@@ -70,8 +85,32 @@ pub fn finetune(
         resume: place.resume,
     };
     let record = train::train(&task, &mut *trainer, &source, &setting)?;
-    write_json(&dir.path().join(records::RUN), &record)?;
-    Ok(record)
+    finish(&dir, &run, record)
+}
+
+/// The validation set with the numbers that the training set gives to its classes, by name.
+fn relabelled(validation: ShardSet, train: &ShardSet) -> Result<ShardSet, RunError> {
+    let (Some(expected), Some(names)) = (train.class_names(), validation.class_names()) else {
+        let (known, found) = (train.classes(), validation.classes());
+        if train.class_names().is_some() || validation.class_names().is_some() || found > known {
+            tell::warn(format_args!(
+                "the classes of training ({known}) and validation ({found}) do not both have names: equal numbers are taken \
+                 for the same class; write names beside the shards to have them compared"
+            ));
+        }
+        return Ok(validation);
+    };
+    if names != expected {
+        let without = |these: &[String], those: &[String]| these.iter().filter(|name| !those.contains(name)).count();
+        tell::warn(format_args!(
+            "validation names {} classes and training {}, or in another order ({} of training's are not in validation); \
+             labels are matched by name",
+            names.len(),
+            expected.len(),
+            without(expected, names)
+        ));
+    }
+    validation.relabelled(&expected).map_err(RunError::ValidationClasses)
 }
 
 /// A trainer with the weights that the run starts from: the same on every device. `measured` says how many images one
@@ -81,7 +120,7 @@ fn trainer(
     recipe: &Resolved,
     run: &Run,
     settings: &Finetune,
-    resume: bool,
+    goes_on: bool,
     measured: Option<usize>,
     device: &Device,
 ) -> Result<Box<dyn Trainer>, RunError> {
@@ -89,7 +128,7 @@ fn trainer(
     let mut model = entry.classifier(&cpu)?;
     recipe.model.init.apply(&mut *model);
     recipe.model.precision.apply();
-    start(&mut *model, settings, resume)?;
+    start(&mut *model, settings, goes_on)?;
     let drop_path = settings.drop_path.map_or(plan.drop_path, |rate| rate as f32);
     model.set_drop_path(drop_path);
     match device {
@@ -106,9 +145,10 @@ fn trainer(
     }
 }
 
-/// Puts the first weights into the model: those of an earlier run or of a file, in any layout; the head's scaled.
-fn start(model: &mut dyn ClassifierModule, settings: &Finetune, resume: bool) -> Result<(), RunError> {
-    if resume {
+/// Puts the first weights into the model: those of an earlier run or of a file, in any layout; the head's scaled. A run that
+/// goes on from a checkpoint has no need of them.
+fn start(model: &mut dyn ClassifierModule, settings: &Finetune, goes_on: bool) -> Result<(), RunError> {
+    if goes_on {
         return Ok(());
     }
     let layout = model.layout();

@@ -1,5 +1,6 @@
 //! The runs: pre-training, fine-tuning, evaluation, prediction, reconstruction. Each reads from top to bottom.
 
+mod clock;
 mod error;
 mod evaluate;
 mod finetune;
@@ -10,7 +11,10 @@ mod train;
 
 use std::path::PathBuf;
 
-use convnext_core::checkpoint::Skipped;
+use convnext_core::{
+    checkpoint::{Skipped, Store},
+    plan::Plan,
+};
 
 pub use error::RunError;
 pub(crate) use error::describe;
@@ -21,8 +25,12 @@ pub use pretrain::pretrain;
 pub use reconstruct::{Reconstructed, Subject, reconstruct};
 
 use crate::{
-    recipe::Resolved,
-    run_dir::{RunDir, RunDirError},
+    fingerprint::Fingerprint,
+    input::Input,
+    inside,
+    recipe::{Resolved, Run},
+    records::{self, BestRecord, Metrics, RunKind, RunRecord},
+    run_dir::{self, RunDir, RunDirError},
     tell,
 };
 
@@ -36,12 +44,84 @@ pub struct Place {
 }
 
 impl Place {
-    fn open(&self, recipe: Resolved) -> Result<(RunDir, Resolved), RunDirError> {
+    /// The run that is to go on, held to its recipe and its data; `None` for a new one, for which there is room.
+    fn reopen(&self, recipe: &Resolved, data: &Fingerprint) -> Result<Option<RunDir>, RunDirError> {
         if self.resume {
-            return RunDir::resume(&self.out, Some(recipe));
+            return RunDir::resume(&self.out, recipe, Some(data)).map(Some);
         }
-        Ok((RunDir::create(&self.out, &recipe)?, recipe))
+        run_dir::require_free(&self.out)?;
+        Ok(None)
     }
+
+    /// The run directory, with recipe and data written: to be called when nothing can be wrong with them any more.
+    fn open(&self, reopened: Option<RunDir>, recipe: &Resolved, data: &Fingerprint) -> Result<RunDir, RunDirError> {
+        let Some(run) = reopened else { return RunDir::create(&self.out, recipe, Some(data)) };
+        run.adopt(recipe, Some(data))?;
+        Ok(run)
+    }
+}
+
+/// Whether the recipe is of this kind.
+fn require_kind(recipe: &Resolved, asked: RunKind) -> Result<(), RunError> {
+    match recipe.kind() {
+        kind if kind == asked => Ok(()),
+        kind => Err(RunError::OtherKind { asked, kind }),
+    }
+}
+
+/// Whether the images of a training run can be made ready as the recipe says.
+fn check_input(plan: &Plan, recipe: &Resolved, run: &Run, masked: bool, bytes: bool) -> Result<(), RunError> {
+    let input = Input { plan, data: &recipe.data, workers: recipe.machine.workers };
+    let Some(training) = recipe.training() else { return Ok(()) };
+    input.table()?;
+    Ok(input.check_training(&training.augment, masked, bytes, run.batch)?)
+}
+
+/// Largest file of a run that is read at its end.
+const MOST_BYTES: u64 = 1 << 30;
+
+/// The record of the run in `dir`, if it is at its end already.
+fn finished(dir: &RunDir, run: &Run) -> Result<Option<RunRecord>, RunError> {
+    let Some(record) = dir.json(records::RUN, MOST_BYTES)? else { return Ok(None) };
+    match dir.checkpoints(run.keep)?.newest() {
+        Ok((checkpoint, _)) if checkpoint.state().step >= run.steps() => {
+            tell::say(format_args!(
+                "{}: the run is finished, all {} steps are done; nothing is left to do",
+                dir.path().display(),
+                run.steps()
+            ));
+            Ok(Some(record))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Whether the run in `dir` has a checkpoint to go on from.
+fn has_checkpoint(dir: &RunDir, run: &Run) -> Result<bool, RunError> {
+    Ok(!dir.checkpoints(run.keep)?.list()?.is_empty())
+}
+
+/// Completes the record of a run that has ended with what its directory tells, and writes it there.
+fn finish(dir: &RunDir, run: &Run, mut record: RunRecord) -> Result<RunRecord, RunError> {
+    let path = dir.path().join(records::METRICS);
+    let text = inside::read(dir.path(), records::METRICS, MOST_BYTES);
+    let text = text.map_err(|source| RunError::Read { path, source })?;
+    let metrics = Metrics::parse(&String::from_utf8_lossy(&text));
+    record.evaluation = metrics.evaluate.last().copied();
+    record.best = best(&dir.checkpoints(run.keep)?, &metrics)?;
+    dir.put_json(records::RUN, &record)?;
+    Ok(record)
+}
+
+/// The checkpoint with the best measurement, of those that are there; the newer of equals.
+fn best(store: &Store, metrics: &Metrics) -> Result<Option<BestRecord>, RunError> {
+    let measured = store.list()?.into_iter().filter_map(|path| {
+        let name = path.file_name()?.to_str()?;
+        let step: u64 = name.strip_prefix("step-")?.split('.').next()?.parse().ok()?;
+        let record = metrics.evaluate.iter().rev().find(|record| record.step == step)?;
+        Some(BestRecord { step, top1: record.top1, checkpoint: format!("checkpoints/{name}") })
+    });
+    Ok(measured.reduce(|best, next| if next.top1 > best.top1 { next } else { best }))
 }
 
 /// Tells the user, on standard error, of checkpoints that were passed over.

@@ -6,14 +6,15 @@ use convnext_core::{dfdx::tensor::Cpu, nn::Entry, plan::FcmaePlan, visibility::V
 use convnext_data::ShardSet;
 
 use super::{
-    Place, RunError,
-    train::{self, Setting, Source, Task, write_json},
+    Place, RunError, check_input, finish, finished, require_kind,
+    train::{self, Setting, Source, Task},
 };
 use crate::{
     device::Device,
+    fingerprint::Fingerprint,
     input::Input,
     recipe::{Resolved, Run},
-    records::{self, EvaluateRecord, RunKind, RunRecord},
+    records::{EvaluateRecord, RunKind, RunRecord},
     stream::Batch,
     trainer::{Aim, CpuTrainer, CudaTrainer, Design, Kind, Model, Trainer},
 };
@@ -29,14 +30,23 @@ pub fn pretrain(
     place: &Place,
     device: &Device,
 ) -> Result<RunRecord, RunError> {
+    // ---- everything that can be wrong is looked at before anything is written --------------------------------------
     let plan = &entry.plan;
+    require_kind(&recipe, RunKind::Pretrain)?;
     let fcmae = plan.fcmae.ok_or(RunError::NoFcmae(plan.name))?;
+    let data = Fingerprint::of(&shards, None)?;
+    let reopened = place.reopen(&recipe, &data)?;
     let run = recipe.run(shards.len(), 1)?;
-    let mut trainer = trainer(entry, &recipe, &run, device)?;
-    let (dir, recipe) = place.open(recipe)?;
-
-    let quarantine = dir.quarantine_path();
+    if let Some(record) = reopened.as_ref().map_or(Ok(None), |dir| finished(dir, &run))? {
+        return Ok(record);
+    }
     let bytes = device.takes_bytes();
+    check_input(plan, &recipe, &run, true, bytes)?;
+    let mut trainer = trainer(entry, &recipe, &run, device)?;
+
+    // ---- the run ---------------------------------------------------------------------------------------------------
+    let dir = place.open(reopened, &recipe, &data)?;
+    let quarantine = dir.quarantine_path();
     let source = Source { plan, recipe: &recipe, run: &run, shards, quarantine, masked: true, bytes };
     let setting = Setting {
         kind: RunKind::Pretrain,
@@ -49,8 +59,7 @@ pub fn pretrain(
         resume: place.resume,
     };
     let record = train::train(&Pretraining(fcmae), &mut *trainer, &source, &setting)?;
-    write_json(&dir.path().join(records::RUN), &record)?;
-    Ok(record)
+    finish(&dir, &run, record)
 }
 
 /// A trainer with fresh weights: the same on every device.

@@ -12,9 +12,8 @@ use convnext_core::{
     plan::Plan,
 };
 use convnext_data::ShardSet;
-use cpu_time::ProcessTime;
 
-use super::{RunError, warn_of};
+use super::{RunError, clock::Clock, warn_of};
 use crate::{
     device::Device,
     input::{Course, Input},
@@ -22,8 +21,8 @@ use crate::{
     progress::{Now, Progress},
     recipe::{NonFinitePolicy, Resolved, Run},
     records::{EvaluateRecord, Metric, RunKind, RunRecord, TrainRecord},
-    run_dir::{MetricsLog, RunDir},
-    stream::{Batch, Stream},
+    run_dir::{MetricsLog, RunDir, Spent},
+    stream::{Batch, Replaced, Stream},
     tell,
     trainer::{Aim, Outcome, State, Trainer},
 };
@@ -54,8 +53,8 @@ pub(crate) struct Source<'a> {
 }
 
 impl Source<'_> {
-    /// Batches from position `start` to position `end`.
-    pub(crate) fn stream(&self, start: u64, end: u64) -> Result<Stream, RunError> {
+    /// Batches from position `start`, up to which so much was replaced, to position `end`.
+    pub(crate) fn stream(&self, start: u64, end: u64, replaced: Replaced) -> Result<Stream, RunError> {
         let training = self.recipe.training().expect("a recipe that trains");
         let input = Input { plan: self.plan, data: &self.recipe.data, workers: self.recipe.machine.workers };
         let course = Course {
@@ -65,6 +64,7 @@ impl Source<'_> {
             end,
             seed: self.recipe.seed,
             quarantine: self.quarantine.clone(),
+            replaced,
             bytes: self.bytes,
         };
         Ok(input.training(self.shards.clone(), &training.augment, self.masked, course)?)
@@ -88,6 +88,8 @@ struct Place {
     step: u64,
     position: u64,
     skipped: u64,
+    /// Up to the position.
+    replaced: Replaced,
 }
 
 /// The steps that are on their way: the first of them is the place's.
@@ -117,13 +119,13 @@ pub(crate) fn train(
     setting: &Setting<'_>,
 ) -> Result<RunRecord, RunError> {
     let run = setting.run;
-    let (started, wall, processor) = (std::time::SystemTime::now(), Instant::now(), ProcessTime::now());
+    let clock = Clock::start(if setting.resume { setting.dir.spent()? } else { Spent::default() });
 
     // ---- start or resume -------------------------------------------------------------------------------------------
-    let store = setting.dir.checkpoints(run.keep);
-    let mut place = Place { step: 0, position: 0, skipped: 0 };
-    if setting.resume {
-        go_back(trainer, &store, &mut place)?;
+    let store = setting.dir.checkpoints(run.keep)?;
+    let mut place = Place { step: 0, position: 0, skipped: 0, replaced: Replaced::default() };
+    if setting.resume && !go_back(trainer, &store, &mut place)? {
+        tell::say("the run has no checkpoint yet: it goes on from its start");
     }
     let first = place.step;
     let mut log = setting.dir.metrics(first)?;
@@ -169,13 +171,13 @@ pub(crate) fn train(
             progress.show(window.now(&place, &stream));
             let every = (run.steps_per_epoch / RECORDS_PER_EPOCH).max(1);
             if place.step.is_multiple_of(every) || place.step == run.steps() {
-                let record = window.record(&place, run, lr, norm, &stream, wall);
+                let record = window.record(&place, run, lr, norm, &stream, &clock);
                 write_train(&mut log, &record)?;
             }
         }
         if again {
             stream = open(source, &place)?;
-            log = setting.dir.metrics(place.step)?;
+            log.go_back(place.step)?;
             ahead = Ahead::of(&place);
             continue;
         }
@@ -203,13 +205,16 @@ pub(crate) fn train(
         if run.saves_after(place.step) || stop {
             log.sync()?;
             let metric = metric.or((setting.kind == RunKind::Pretrain).then_some(last_loss));
+            place.replaced = stream.replaced();
             save(setting, &store, trainer, &place, metric)?;
+            setting.dir.keep_spent(&clock.spent());
         }
         if stop && place.step < run.steps() {
             return Err(RunError::Interrupted { step: place.step, checkpoints: store.path().into() });
         }
     }
     drop(progress);
+    let spent = clock.spent();
 
     Ok(RunRecord {
         kind: setting.kind,
@@ -219,14 +224,14 @@ pub(crate) fn train(
             (RunKind::Pretrain, Some(fcmae)) => fcmae.multiply_adds,
             _ => setting.plan.multiply_adds,
         },
-        seconds: wall.elapsed().as_secs_f64(),
-        cpu_seconds: processor.elapsed().as_secs_f64(),
-        images: (run.steps() - first) * run.images_per_step,
+        seconds: spent.seconds,
+        cpu_seconds: spent.cpu_seconds,
+        images: place.step * run.images_per_step,
         threads: rayon::current_num_threads(),
         machine: setting.device.machine(),
-        started: humantime::format_rfc3339_seconds(started).to_string(),
-        bad_samples: 0,
-        substituted: 0,
+        started: spent.started.unwrap_or_default(),
+        bad_samples: place.replaced.bad_samples,
+        substituted: place.replaced.substituted,
         evaluation: None,
         best: None,
     })
@@ -234,7 +239,7 @@ pub(crate) fn train(
 
 fn open(source: &Source<'_>, place: &Place) -> Result<Stream, RunError> {
     let left = (source.run.steps() - place.step) * source.run.images_per_step;
-    source.stream(place.position, place.position + left)
+    source.stream(place.position, place.position + left, place.replaced)
 }
 
 /// Loads the newest checkpoint that verifies, if there is one; says aloud which ones do not.
@@ -246,7 +251,9 @@ fn go_back(trainer: &mut dyn Trainer, store: &Store, place: &mut Place) -> Resul
     trainer.restore(State::of(loaded, trainer.averages())?)?;
     place.step = state.step;
     place.position = state.position;
-    place.skipped = state.counters.get("skipped").map_or(0, |&skipped| skipped as u64);
+    let counter = |name: &str| state.counters.get(name).map_or(0, |&count| count as u64);
+    place.skipped = counter("skipped");
+    place.replaced = Replaced { bad_samples: counter("bad_samples"), substituted: counter("substituted") };
     Ok(true)
 }
 
@@ -297,7 +304,13 @@ fn save(
         model: setting.plan.name.to_owned(),
         recipe: setting.recipe_hash.clone(),
         metric,
-        counters: [("skipped".to_owned(), place.skipped as f64)].into(),
+        counters: [
+            ("skipped", place.skipped),
+            ("bad_samples", place.replaced.bad_samples),
+            ("substituted", place.replaced.substituted),
+        ]
+        .map(|(name, count)| (name.to_owned(), count as f64))
+        .into(),
     };
     store.save(&Snapshot {
         layout: &layout,
@@ -351,7 +364,7 @@ impl Window {
         }
     }
 
-    fn record(&mut self, place: &Place, run: &Run, lr: f64, norm: f64, stream: &Stream, wall: Instant) -> TrainRecord {
+    fn record(&mut self, place: &Place, run: &Run, lr: f64, norm: f64, stream: &Stream, clock: &Clock) -> TrainRecord {
         let now = self.now(place, stream);
         let record = TrainRecord {
             step: place.step,
@@ -361,7 +374,7 @@ impl Window {
             gradient_norm: norm,
             images_per_second: now.images_per_second,
             waited_seconds: (stream.waited().as_secs_f64() - self.waited).max(0.0),
-            elapsed_seconds: wall.elapsed().as_secs_f64(),
+            elapsed_seconds: clock.spent().seconds,
         };
         *self = Self::new(stream);
         record

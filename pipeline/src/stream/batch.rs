@@ -21,6 +21,8 @@ pub struct Batch {
     pub ids: Vec<u64>,
     /// Epoch of each sample, `[N]`.
     pub epochs: Vec<u64>,
+    /// What has been replaced since the start of the run, up to the last sample.
+    pub replaced: super::Replaced,
 }
 
 impl Batch {

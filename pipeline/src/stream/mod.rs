@@ -7,13 +7,17 @@
 //! The three joints are bounded crossbeam channels. A sample's stages share a worker, so that its pixels stay in one
 //! core's cache. Buffers travel back to where they are filled: the steady state allocates nothing per sample, and the
 //! memory in flight has a ceiling, [`Stream::ceiling`]. Errors and the end travel in the channels; dropping the
-//! [`Stream`] is the shutdown. Samples arrive in the order of their positions for any number of workers.
+//! [`Stream`] is the shutdown. Samples arrive in the order of their positions for any number of workers. A stream that ends
+//! before all were delivered, or a stage that panics, is an error.
 
 mod batch;
 mod form;
 mod item;
+mod panics;
 mod quarantine;
 mod stages;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::BTreeMap,
@@ -30,7 +34,7 @@ pub use batch::Batch;
 pub use form::{Form, Misfit};
 pub use item::Item;
 use quarantine::Quarantine;
-pub use quarantine::{Bounds, Policy};
+pub use quarantine::{Bounds, Policy, Replaced};
 pub use stages::{Augmented, Decode, Mask, Normalise, Stage, Work};
 
 /// What can end a stream.
@@ -45,18 +49,49 @@ pub enum StreamError {
     Sample(#[from] convnext_data::Error),
     /// More bad samples than the policy allows.
     #[error(
-        "{substituted} of {seen} samples were bad and replaced, more than allowed; the last: {example}. \
-         They are listed in {}: repair or drop them, or raise the bounds", list.display()
+        "{bad} of {samples} samples are bad after {read} were read, and {allowed} are allowed; the last: {example}. They are \
+         listed in {}: repair them or pack without them, or raise data.bad.max_rate and data.bad.max_count",
+        list.display()
     )]
     TooManyBad {
-        /// Substitutions so far.
-        substituted: u64,
-        /// Samples so far.
-        seen: u64,
+        /// Bad samples met so far.
+        bad: u64,
+        /// How many the policy allows.
+        allowed: u64,
+        /// Samples of the set.
+        samples: u64,
+        /// Positions read so far.
+        read: u64,
         /// Where they are listed.
         list: PathBuf,
         /// What was wrong with the last.
         example: String,
+    },
+    /// All that were to stand in for a bad sample are bad too.
+    #[error("none of {tried} samples, drawn one in the place of the other, can be used; the last: {source}")]
+    NoSubstitute {
+        /// How many were tried.
+        tried: u64,
+        /// What was wrong with the last.
+        source: convnext_data::Error,
+    },
+    /// A stage panicked: a mistake of the program.
+    #[error(
+        "the pipeline's stage `{stage}` panicked: {message}. That is a mistake of the program, not of the data: please report it"
+    )]
+    Panicked {
+        /// The stage, or the thread.
+        stage: &'static str,
+        /// At which sample, and what it said.
+        message: String,
+    },
+    /// The stream ended before all samples were delivered.
+    #[error("the pipeline ended after {delivered} of {asked} samples")]
+    Short {
+        /// Samples that came.
+        delivered: u64,
+        /// Samples that were to come.
+        asked: u64,
     },
     /// The list of bad samples cannot be written.
     #[error("cannot write the list of bad samples {}: {source}", path.display())]
@@ -91,6 +126,8 @@ pub struct Settings {
     pub workers: usize,
     /// What happens to bad samples.
     pub policy: Policy,
+    /// What was replaced before `start`.
+    pub replaced: Replaced,
 }
 
 /// Batches ready beyond the one in use.
@@ -110,8 +147,18 @@ pub struct Stream {
     form: Form,
     ceiling: usize,
     waited: Duration,
-    threads: Vec<JoinHandle<()>>,
+    /// Samples that are to come, and that have come.
+    asked: u64,
+    delivered: u64,
+    replaced: Replaced,
+    threads: Vec<Thread>,
 }
+
+/// A thread by its name; ends with the message of its panic.
+type Thread = (&'static str, JoinHandle<Result<(), String>>);
+
+/// A made sample, or why there is none, under its position.
+type Made = (u64, Result<Item, StreamError>);
 
 /// A sample to be made: its position, and whose randomness it has.
 struct Ticket {
@@ -132,10 +179,11 @@ impl Stream {
         if shards.is_empty() || order.is_empty() || settings.epoch == 0 {
             return Err(StreamError::Empty);
         }
+        let quarantine = Quarantine::new(&settings.policy, shards.len(), settings.start, settings.replaced)?;
         let workers = settings.workers.max(1);
-        let items = workers * ITEMS_PER_WORKER + settings.batch.min(64);
+        let items = in_flight(workers, settings.batch);
         let (ticket_sender, tickets) = bounded::<Ticket>(items);
-        let (done_sender, done) = bounded::<(u64, Result<Item, convnext_data::Error>)>(items);
+        let (done_sender, done) = bounded::<Made>(items);
         let (free_sender, free) = bounded::<Item>(items);
         let (batch_sender, batches) = bounded(BATCHES_AHEAD);
         let (used, reused) = bounded::<Batch>(BATCHES_AHEAD + 2);
@@ -158,21 +206,65 @@ impl Stream {
         }
         let batcher = {
             let settings = settings.clone();
-            move || assemble(&settings, form, &done, &free_sender, &reused, &batch_sender)
+            move || assemble(&settings, quarantine, form, &done, &free_sender, &reused, &batch_sender)
         };
         threads.push(spawn("batch", batcher)?);
 
         let ceiling = ceiling(form, settings.batch, items);
-        Ok(Self { batches: Some(batches), used, form, ceiling, waited: Duration::ZERO, threads })
+        Ok(Self {
+            batches: Some(batches),
+            used,
+            form,
+            ceiling,
+            waited: Duration::ZERO,
+            asked: settings.end.saturating_sub(settings.start),
+            delivered: 0,
+            replaced: settings.replaced,
+            threads,
+        })
     }
 
-    /// The next batch; `None` at the end. After an error there is no more.
+    /// The next batch; `None` when all were delivered. After an error there is no more.
+    ///
+    /// # Errors
+    /// What ended the stream before its end.
     #[expect(clippy::should_implement_trait, reason = "an iterator could not take the batches back")]
     pub fn next(&mut self) -> Option<Result<Batch, StreamError>> {
         let begin = Instant::now();
-        let batch = self.batches.as_ref()?.recv().ok();
+        let received = self.batches.as_ref()?.recv();
         self.waited += begin.elapsed();
-        batch
+        match received {
+            Ok(Ok(batch)) => {
+                self.delivered += batch.samples as u64;
+                self.replaced = batch.replaced;
+                Some(Ok(batch))
+            }
+            Ok(Err(error)) => {
+                self.batches = None;
+                Some(Err(error))
+            }
+            Err(_) => self.end().map(Err),
+        }
+    }
+
+    /// Why there is no more: nothing, if all were delivered.
+    fn end(&mut self) -> Option<StreamError> {
+        self.batches = None;
+        let panicked = self.join();
+        if self.delivered == self.asked {
+            return None;
+        }
+        Some(panicked.unwrap_or(StreamError::Short { delivered: self.delivered, asked: self.asked }))
+    }
+
+    /// Waits for the threads; the first panic among them.
+    fn join(&mut self) -> Option<StreamError> {
+        let ends = self.threads.drain(..).map(|(stage, thread)| match thread.join() {
+            Ok(Ok(())) => None,
+            Ok(Err(message)) => Some(StreamError::Panicked { stage, message }),
+            Err(_) => Some(StreamError::Panicked { stage, message: "it did not say why".to_owned() }),
+        });
+        ends.fold(None, Option::or)
     }
 
     /// Gives a batch's buffers back.
@@ -190,6 +282,11 @@ impl Stream {
         self.waited
     }
 
+    /// What has been replaced since the start of the run, up to the batch that came last.
+    pub fn replaced(&self) -> Replaced {
+        self.replaced
+    }
+
     /// Most bytes of pixels and masks that are in flight at once, encoded and decoded originals not counted.
     pub fn ceiling(&self) -> usize {
         self.ceiling
@@ -200,15 +297,24 @@ impl Drop for Stream {
     fn drop(&mut self) {
         // Without its receiver the batch thread ends, then the workers, then the reader.
         self.batches = None;
-        for thread in self.threads.drain(..) {
-            let _ = thread.join();
-        }
+        // Nobody asks any more what became of them.
+        let _ = self.join();
     }
 }
 
 /// The form that leaves the last stage, if every stage takes what the one before it gives.
 pub fn check(stages: &[Box<dyn Stage>]) -> Result<Form, Misfit> {
     stages.iter().try_fold(Form::Encoded, |form, stage| stage.output(form))
+}
+
+/// Most bytes in flight of a stream of `form`, in batches of `batch` by `workers`; `usize::MAX` if that is more than there
+/// are numbers for.
+pub(crate) fn most_bytes(form: Form, batch: usize, workers: usize) -> usize {
+    ceiling(form, batch, in_flight(workers, batch))
+}
+
+fn in_flight(workers: usize, batch: usize) -> usize {
+    workers.saturating_mul(ITEMS_PER_WORKER).saturating_add(batch.min(64))
 }
 
 fn ceiling(form: Form, batch: usize, items: usize) -> usize {
@@ -220,11 +326,12 @@ fn ceiling(form: Form, batch: usize, items: usize) -> usize {
         Form::Masked { height, width, channels, patches, .. } => (height * width * channels, patches),
     };
     let bytes = if form.normalised() { size_of::<f32>() } else { 1 };
-    (values * bytes + patches) * (batch * (BATCHES_AHEAD + 2) + items)
+    (values * bytes + patches).saturating_mul(batch.saturating_mul(BATCHES_AHEAD + 2).saturating_add(items))
 }
 
-fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StreamError> {
-    std::thread::Builder::new().name(name.to_owned()).spawn(body).map_err(StreamError::Thread)
+fn spawn(name: &'static str, body: impl FnOnce() + Send + 'static) -> Result<Thread, StreamError> {
+    let thread = std::thread::Builder::new().name(name.to_owned()).spawn(|| panics::catch(body));
+    Ok((name, thread.map_err(StreamError::Thread)?))
 }
 
 /// Names the samples in order. Ends when all are named or nobody listens.
@@ -245,59 +352,77 @@ fn work(
     stages: &[Box<dyn Stage>],
     policy: &Policy,
     tickets: &Receiver<Ticket>,
-    done: &Sender<(u64, Result<Item, convnext_data::Error>)>,
+    done: &Sender<Made>,
 ) {
-    let mut chain: Vec<Box<dyn Work>> = stages.iter().map(|stage| stage.worker()).collect();
+    let mut chain = Chain { shards, stages: stages.iter().map(|stage| (stage.name(), stage.worker())).collect() };
     for Ticket { position, draw, mut item } in tickets {
         item.begin(position, draw);
-        let result = make(shards, &mut chain, policy, &mut item).map(|()| item);
+        let result = make(&mut chain, policy, &mut item).map(|()| item);
         if done.send((position, result)).is_err() {
             return;
         }
     }
 }
 
+/// One worker's copies of all stages, by their names.
+struct Chain<'a> {
+    shards: &'a ShardSet,
+    stages: Vec<(&'static str, Box<dyn Work>)>,
+}
+
+impl Chain<'_> {
+    /// Takes the item through all stages. The outer error is a panic, the inner one the sample's fault.
+    fn run(&mut self, item: &mut Item) -> Result<Result<(), convnext_data::Error>, StreamError> {
+        for (stage, work) in &mut self.stages {
+            match panics::catch(|| work.process(self.shards, item)) {
+                Ok(Ok(())) => {}
+                Ok(Err(fault)) => return Ok(Err(fault)),
+                Err(message) => {
+                    let sample = self.shards.sample(item.draw.sample).map(|sample| sample.to_string());
+                    let sample = sample.unwrap_or_else(|_| format!("sample {}", item.draw.sample));
+                    return Err(StreamError::Panicked { stage, message: format!("at {sample}: {message}") });
+                }
+            }
+        }
+        Ok(Ok(()))
+    }
+}
+
 /// Runs a sample through the stages; by policy another one instead, which keeps the first one's randomness.
-fn make(
-    shards: &ShardSet,
-    chain: &mut [Box<dyn Work>],
-    policy: &Policy,
-    item: &mut Item,
-) -> Result<(), convnext_data::Error> {
+fn make(chain: &mut Chain<'_>, policy: &Policy, item: &mut Item) -> Result<(), StreamError> {
     let asked = item.draw.sample;
     let mut substitutes = Random::new(item.draw.seed, item.draw.epoch, asked, Purpose::Substitute);
     for _ in 0..SUBSTITUTES {
-        let result = chain.iter_mut().try_for_each(|work| work.process(shards, item));
-        match (result, policy) {
+        match (chain.run(item)?, policy) {
             (Ok(()), _) => return Ok(()),
-            (Err(error), Policy::Fail) => return Err(error),
-            (Err(error), Policy::Substitute(_)) => {
-                item.faults.push((item.draw.sample, error.to_string()));
-                item.draw.sample = substitutes.range(shards.len());
+            (Err(fault), Policy::Fail) => return Err(fault.into()),
+            (Err(fault), Policy::Substitute(_)) => {
+                item.faults.push((item.draw.sample, fault.to_string()));
+                item.draw.sample = substitutes.range(chain.shards.len());
             }
         }
     }
-    // So many bad ones in a row are not bad luck: the last one's own error says what is wrong.
-    chain.iter_mut().try_for_each(|work| work.process(shards, item))
+    // So many bad ones in a row are not bad luck.
+    chain.run(item)?.map_err(|source| StreamError::NoSubstitute { tried: SUBSTITUTES + 1, source })
 }
 
 /// Puts samples in order and joins them. Ends at the end, after an error, or when nobody listens.
 fn assemble(
     settings: &Settings,
+    mut quarantine: Quarantine,
     form: Form,
-    done: &Receiver<(u64, Result<Item, convnext_data::Error>)>,
+    done: &Receiver<Made>,
     free: &Sender<Item>,
     reused: &Receiver<Batch>,
     batches: &Sender<Result<Batch, StreamError>>,
 ) {
-    let mut quarantine = Quarantine::new(&settings.policy);
     let mut early = BTreeMap::new();
     let mut batch = Batch::default();
     let mut next = settings.start;
     for (position, result) in done {
         early.insert(position, result);
         while let Some(result) = early.remove(&next) {
-            let checked = result.map_err(StreamError::from).and_then(|item| {
+            let checked = result.and_then(|item| {
                 quarantine.note(next, &item.faults)?;
                 Ok(item)
             });
@@ -312,6 +437,7 @@ fn assemble(
             let _ = free.try_send(item);
             next += 1;
             if batch.samples == settings.batch || next == settings.end {
+                batch.replaced = quarantine.replaced();
                 let mut fresh = reused.try_recv().unwrap_or_default();
                 fresh.clear();
                 if batches.send(Ok(std::mem::replace(&mut batch, fresh))).is_err() {

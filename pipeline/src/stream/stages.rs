@@ -13,6 +13,9 @@ use super::{Form, Item, Misfit};
 
 /// A stage: its settings, shared by all workers.
 pub trait Stage: Debug + Send + Sync {
+    /// What messages call it.
+    fn name(&self) -> &'static str;
+
     /// The form it makes of `input`, or why it cannot.
     fn output(&self, input: Form) -> Result<Form, Misfit>;
 
@@ -41,10 +44,14 @@ struct DecodeWork {
 }
 
 impl Stage for Decode {
+    fn name(&self) -> &'static str {
+        "decode"
+    }
+
     fn output(&self, input: Form) -> Result<Form, Misfit> {
         match input {
             Form::Encoded => Ok(Form::Image { channels: self.channels.count() }),
-            gets => Err(Misfit { stage: "decode", takes: Form::Encoded.to_string(), gets }),
+            gets => Err(Misfit { stage: self.name(), takes: Form::Encoded.to_string(), gets }),
         }
     }
 
@@ -79,10 +86,14 @@ struct AugmentWork {
 }
 
 impl Stage for Augmented {
+    fn name(&self) -> &'static str {
+        "augment"
+    }
+
     fn output(&self, input: Form) -> Result<Form, Misfit> {
         let takes = Form::Image { channels: self.channels };
         if input != takes {
-            return Err(Misfit { stage: "augment", takes: takes.to_string(), gets: input });
+            return Err(Misfit { stage: self.name(), takes: takes.to_string(), gets: input });
         }
         let (height, width, channels) = self.chain.output();
         Ok(Form::Sized { height, width, channels })
@@ -112,11 +123,15 @@ pub struct Normalise {
 struct NormaliseWork(Arc<Table>);
 
 impl Stage for Normalise {
+    fn name(&self) -> &'static str {
+        "normalise"
+    }
+
     fn output(&self, input: Form) -> Result<Form, Misfit> {
         let (height, width, channels) = self.size;
         let takes = Form::Sized { height, width, channels };
         if input != takes || channels != self.table.channels() {
-            return Err(Misfit { stage: "normalise", takes: takes.to_string(), gets: input });
+            return Err(Misfit { stage: self.name(), takes: takes.to_string(), gets: input });
         }
         Ok(Form::Pixels { height, width, channels })
     }
@@ -149,6 +164,10 @@ impl Mask {
 }
 
 impl Stage for Mask {
+    fn name(&self) -> &'static str {
+        "mask"
+    }
+
     fn output(&self, input: Form) -> Result<Form, Misfit> {
         match input {
             Form::Pixels { height, width, channels } | Form::Sized { height, width, channels }
@@ -162,7 +181,7 @@ impl Stage for Mask {
             gets => {
                 let takes =
                     format!("images of one size that patches of {} divide into more than {}", self.patch, self.visible);
-                Err(Misfit { stage: "mask", takes, gets })
+                Err(Misfit { stage: self.name(), takes, gets })
             }
         }
     }

@@ -16,7 +16,7 @@ use convnext_data::{
 };
 use convnext_pipeline::{
     learner::{Learner, Outcome as Update},
-    stream::{Augmented, Decode, Mask, Normalise, Policy, Settings, Stage, Stream},
+    stream::{Augmented, Decode, Mask, Normalise, Policy, Replaced, Settings, Stage, Stream},
 };
 
 use super::{Bench, Job};
@@ -148,6 +148,7 @@ fn load<'a>(bench: &'a Bench<'_>) -> Outcome<Step<'a>> {
         seed: SEED,
         workers: rayon::current_num_threads(),
         policy: Policy::Fail,
+        replaced: Replaced::default(),
     };
     let mut stream = Stream::start(shards, order, stages(&bench.entry.plan)?.into(), settings)?;
     let ended = || Failure::failed("the stream ended before the last step");

@@ -152,7 +152,8 @@ fn classify(
     let view = view_of(recipe.training().map(|training| &training.augment), evaluate.crop);
     let place = Place { out: out.to_owned(), resume: false };
     let test = open(&shards.test)?;
-    let record = runs::finetune(entry, recipe, open(&shards.labelled)?, Some(test.clone()), &place, device)?;
+    let validation = ShardSet::open(std::slice::from_ref(&shards.test))?;
+    let record = runs::finetune(entry, recipe, open(&shards.labelled)?, Some(validation), &place, device)?;
     let measure = Measure { data: &data, view, batch: evaluate.batch as usize, workers };
     let found = runs::evaluate(entry, out, EvaluatedWeights::Best, &test, measure, out, device)?;
     Ok((record, found))

@@ -208,7 +208,11 @@ fn run(trainer: &mut Late, folder: &Path, policy: &str, resume: bool) -> Left {
     let numbers = recipe.run(shards.len(), 1).unwrap();
     assert_eq!((numbers.steps(), numbers.steps_per_epoch), (24, 8));
     let out = folder.join(format!("run-{}", trainer.lag));
-    let dir = if resume { RunDir::resume(&out, None).unwrap().0 } else { RunDir::create(&out, &recipe).unwrap() };
+    let dir = if resume {
+        RunDir::resume(&out, &recipe, None).unwrap()
+    } else {
+        RunDir::create(&out, &recipe, None).unwrap()
+    };
     let quarantine = dir.quarantine_path();
     let source = Source { plan: &PLAN, recipe: &recipe, run: &numbers, shards, quarantine, masked: false, bytes: true };
     let setting = Setting {

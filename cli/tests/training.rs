@@ -1,0 +1,241 @@
+//! `pretrain` and `finetune`: what they refuse, what they leave, what they tell.
+
+mod common;
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use common::{Folder, Said};
+use serde_json::Value;
+
+const MODEL: &str =
+    "seed = 3\n[model]\nname = 'micro'\ninit = 'fan_in'\n[data]\nmean = [0.3]\nstd = [0.35]\n[augment]\npad = 2\n";
+const PRETRAIN: &str = "[pretrain]\nepochs = 1\nbatch = 4\nbase_lr = 0.01\n";
+const FINETUNE: &str = "[finetune]\nepochs = 2\nbatch = 4\nbase_lr = 0.01\nstart = 'scratch'\n";
+
+/// A folder with shards of `count` images and recipes.
+fn place(count: u32) -> Folder {
+    let folder = Folder::new();
+    folder.idx(count);
+    let pack = "pack --images @images.idx --labels @labels.idx --output @train --class-names a,b,c";
+    assert_eq!(folder.run(pack).code, 0);
+    fs::write(folder.path("pre.toml"), format!("{MODEL}{PRETRAIN}")).unwrap();
+    fs::write(folder.path("fine.toml"), format!("{MODEL}{FINETUNE}")).unwrap();
+    folder
+}
+
+fn pretrain(folder: &Folder, more: &str) -> Said {
+    start(folder, "pretrain --recipe @pre.toml", more)
+}
+
+fn finetune(folder: &Folder, more: &str) -> Said {
+    start(folder, "finetune --recipe @fine.toml", more)
+}
+
+/// Starts a run in `run`, unless `more` says where.
+fn start(folder: &Folder, command: &str, more: &str) -> Said {
+    let out = if more.contains("--out") { "" } else { "--out @run" };
+    folder.run(&format!("{command} --device cpu --threads 1 --data @train-*.tar {out} {more}"))
+}
+
+/// Every file below a folder.
+fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(contents(&path));
+        } else {
+            found.insert(path.display().to_string(), fs::read(&path).unwrap());
+        }
+    }
+    found
+}
+
+fn json(path: &Path) -> Value {
+    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+}
+
+#[test]
+fn a_setting_that_cannot_be_leaves_nothing_and_is_exit_code_two() {
+    let folder = place(8);
+    for (set, words) in [
+        ("pretrain.batch=4294967296", &["pretrain.batch: 4294967296", "1048576"][..]),
+        ("pretrain.epochs=4611686018427387904", &["pretrain.epochs", "1000000000"]),
+        ("pretrain.batch=9", &["pretrain.batch", "takes 9 images and there are 8"]),
+        ("machine.workers=100000000", &["machine.workers", "1024"]),
+        ("machine.threads=100000", &["machine.threads", "1024"]),
+        ("augment.pad=4000", &["4000"]),
+        ("data.std=[0.1,0.2]", &["data.std: 2 values for 1 channels"]),
+        ("pretrain.epocs=3", &["did you mean `epochs`?"]),
+    ] {
+        pretrain(&folder, &format!("--set {set}")).failed(2, words);
+        assert!(!folder.path("run").exists(), "{set}");
+    }
+    assert_eq!(pretrain(&folder, "").code, 0);
+}
+
+#[test]
+fn a_recipe_that_is_missing_is_exit_code_one() {
+    let folder = place(8);
+    let start = "pretrain --device cpu --data @train-*.tar --out @run --recipe";
+    folder.run(&format!("{start} @none.toml")).failed(1, &["none.toml", "No such file"]);
+    folder.run(&format!("{start} /dev/zero")).failed(1, &["/dev/zero", "more than 1048576 bytes"]);
+    folder
+        .run("pretrain --device cpu --out @run --resume")
+        .failed(1, &["holds no run to resume", "leave --resume out"]);
+    fs::write(folder.path("run"), "a file").unwrap();
+    pretrain(&folder, "").failed(1, &["run: is no folder"]);
+    pretrain(&folder, "--resume").failed(1, &["run: is no folder"]);
+    assert_eq!(fs::read_to_string(folder.path("run")).unwrap(), "a file");
+}
+
+#[test]
+fn each_kind_of_recipe_has_its_command() {
+    let folder = place(8);
+    let other = "--recipe @fine.toml --data @train-*.tar --out @run";
+    folder.run(&format!("pretrain {other}")).failed(2, &["has [finetune]", "`convnext finetune` runs"]);
+    let other = "--recipe @pre.toml --data @train-*.tar --out @run";
+    folder.run(&format!("finetune {other}")).failed(2, &["has [pretrain]", "`convnext pretrain` runs"]);
+    assert!(!folder.path("run").exists());
+    assert_eq!(pretrain(&folder, "").code, 0);
+    let words = ["is a run of `convnext pretrain`", "--resume"];
+    folder.run("finetune --out @run --resume").failed(2, &words);
+    finetune(&folder, "--resume").failed(2, &words);
+}
+
+#[test]
+fn a_finished_run_is_not_touched() {
+    let folder = place(8);
+    assert_eq!(finetune(&folder, "--validation @train-*.tar").code, 0);
+    let before = contents(&folder.path("run"));
+    let again = folder.run("finetune --device cpu --threads 1 --out @run --resume --json --set machine.workers=1");
+    assert!(again.error.contains("the run is finished") && again.error.contains("4 steps"), "{again:?}");
+    assert_eq!(again.json()["images"], 16);
+    assert!(contents(&folder.path("run")) == before, "something was written");
+    finetune(&folder, "").failed(1, &["holds a run already", "--resume"]);
+    assert!(contents(&folder.path("run")) == before);
+}
+
+#[test]
+fn a_run_goes_on_with_its_own_images_only() {
+    let folder = place(16);
+    assert_eq!(pretrain(&folder, "").code, 0);
+    let limited = "pack --images @images.idx --labels @labels.idx --class-names a,b,c --limit";
+    assert_eq!(folder.run(&format!("{limited} 8 --output @half/train")).code, 0);
+    let resume = "pretrain --device cpu --threads 1 --out @run --resume --data";
+    folder.run(&format!("{resume} @half/train-*.tar")).failed(1, &["other images", "8 samples, was 16"]);
+
+    // As many, but another one in the place of the last.
+    let mut images = fs::read(folder.path("images.idx")).unwrap();
+    *images.last_mut().unwrap() ^= 1;
+    fs::write(folder.path("images.idx"), images).unwrap();
+    assert_eq!(folder.run(&format!("{limited} 16 --output @other/train")).code, 0);
+    folder.run(&format!("{resume} @other/train-*.tar")).failed(1, &["other images", "but other ones"]);
+
+    // The same at another place, and later.
+    fs::create_dir(folder.path("moved")).unwrap();
+    for file in ["train-000000.tar", "train-000000.tar.idx", "train.classes.txt"] {
+        fs::rename(folder.path(file), folder.path("moved").join(file)).unwrap();
+    }
+    assert_eq!(folder.run(&format!("{resume} @moved/train-*.tar")).code, 0);
+
+    // A run of an older version is told, and goes on.
+    fs::remove_file(folder.path("run/data.json")).unwrap();
+    fs::remove_file(folder.path("run/run.json")).unwrap();
+    let said = folder.run(&format!("{resume} @moved/train-*.tar"));
+    assert!(said.code == 0 && said.error.contains("did not note on which images"), "{said:?}");
+    assert_eq!(json(&folder.path("run/run.json"))["images"], 16);
+}
+
+#[test]
+fn what_was_measured_is_told() {
+    let folder = place(12);
+    let validated = "--validation @train-*.tar";
+    let record = finetune(&folder, &format!("{validated} --json")).json();
+    let (last, best) = (&record["evaluation"], &record["best"]);
+    assert!(last["step"] == 6 && last["loss"].as_f64().unwrap() > 0.0 && last["top5"] == 1.0, "{record}");
+    assert!(best["top1"].as_f64() >= last["top1"].as_f64(), "{record}");
+    assert!(Path::new(best["checkpoint"].as_str().unwrap()).join("weights.safetensors").is_file(), "{record}");
+    let written = json(&folder.path("run/run.json"));
+    assert_eq!(&written["evaluation"], last);
+    assert!(folder.path("run").join(written["best"]["checkpoint"].as_str().unwrap()).is_dir());
+    let said = finetune(&folder, &format!("{validated} --out @text"));
+    assert!(said.out.contains("last: top-1 ") && said.out.contains("best: top-1 "), "{said:?}");
+}
+
+/// The same images, whose set numbers its classes otherwise: what is measured is the same.
+#[test]
+fn validation_is_labelled_by_name() {
+    let folder = place(12);
+    let mut labels = fs::read(folder.path("labels.idx")).unwrap();
+    labels[8..].iter_mut().for_each(|label| *label = 2 - *label);
+    fs::write(folder.path("labels.idx"), labels).unwrap();
+    let pack = "pack --images @images.idx --labels @labels.idx --output";
+    assert_eq!(folder.run(&format!("{pack} @turned --class-names c,b,a")).code, 0);
+    assert_eq!(folder.run(&format!("{pack} @strange --class-names c,b,A")).code, 0);
+    let measured = |run: &str, validation: &str| {
+        let said = finetune(&folder, &format!("--out @{run} --validation @{validation}-*.tar --json"));
+        (said.json()["evaluation"].clone(), said.error)
+    };
+    let (own, said) = measured("one", "train");
+    assert!(!said.contains("by name"), "{said}");
+    let (turned, said) = measured("two", "turned");
+    assert!(said.contains("labels are matched by name"), "{said}");
+    assert_eq!(turned, own);
+    let refused = finetune(&folder, "--validation @strange-*.tar");
+    refused.failed(1, &["validation", "\"A\"", "\"a\""]);
+    assert!(!folder.path("run").exists());
+}
+
+/// Changes a byte in the middle of some images of the only shard.
+fn damage(folder: &Folder, samples: impl Iterator<Item = usize>) {
+    let path = folder.path("train-000000.tar");
+    let modified = fs::metadata(&path).unwrap().modified().unwrap();
+    let mut bytes = fs::read(&path).unwrap();
+    let starts: Vec<usize> = (0..bytes.len() - 12).filter(|&at| bytes[at..].starts_with(b"P5\n28 28\n255")).collect();
+    samples.for_each(|sample| bytes[starts[sample] + 400] ^= 1);
+    fs::write(&path, bytes).unwrap();
+    fs::File::options().append(true).open(&path).unwrap().set_modified(modified).unwrap();
+}
+
+#[test]
+fn one_bad_sample_is_told_and_many_end_the_run() {
+    let folder = place(200);
+    damage(&folder, std::iter::once(17));
+    let said = pretrain(&folder, "");
+    assert!(said.code == 0 && said.out.contains("1 bad samples were replaced, 1 times"), "{said:?}");
+    let record = json(&folder.path("run/run.json"));
+    assert_eq!((&record["bad_samples"], &record["substituted"]), (&1.into(), &1.into()));
+    damage(&folder, (0..200).filter(|sample| sample % 8 > 2 && *sample != 17));
+    let said = pretrain(&folder, "--out @many");
+    said.failed(1, &["4 of 200 samples are bad", "3 are allowed", "many/quarantine.tsv", "data.bad.max_rate"]);
+    assert_eq!(fs::read_to_string(folder.path("many/quarantine.tsv")).unwrap().lines().count(), 4);
+}
+
+#[test]
+fn a_start_that_came_to_nothing_is_made_again() {
+    let folder = place(8);
+    let run = folder.path("run");
+    fs::create_dir_all(run.join("checkpoints")).unwrap();
+    for name in ["run.lock", "recipe.tmp", ".tmp-recipe.toml", "metrics.jsonl", "events.out.tfevents.1.2"] {
+        fs::write(run.join(name), "").unwrap();
+    }
+    folder.run("pretrain --device cpu --out @run --resume").failed(1, &["holds no run to resume"]);
+    let said = pretrain(&folder, "");
+    assert!(said.code == 0 && said.error.contains("started anew"), "{said:?}");
+    assert!(!run.join("recipe.tmp").exists() && !run.join("events.out.tfevents.1.2").exists());
+
+    // A run that did not come to its first checkpoint: resumed from its start.
+    fs::remove_dir_all(run.join("checkpoints")).unwrap();
+    fs::remove_file(run.join("run.json")).unwrap();
+    let before = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    pretrain(&folder, "").failed(1, &["holds a run already", "--resume"]);
+    let said = pretrain(&folder, "--resume");
+    assert!(said.code == 0 && said.error.contains("no checkpoint yet"), "{said:?}");
+    let lines = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    assert_eq!(lines.lines().count(), before.lines().count());
+
+    fs::create_dir(folder.path("mine")).unwrap();
+    fs::write(folder.path("mine/notes.txt"), "mine").unwrap();
+    pretrain(&folder, "--out @mine").failed(1, &["is not empty", "notes.txt", "another --out"]);
+}
