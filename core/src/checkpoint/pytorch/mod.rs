@@ -1,24 +1,26 @@
 //! Reading the checkpoints that `torch.save` writes, `.pt` and `.pth`, without Python and without trust.
 //!
 //! Such a file is a program in Python's pickle language with the tensors' elements beside it, and what reads it usually
-//! does whatever the program says. Here a small machine knows the instructions and the few names that tensors need; any
-//! other is an error that says what the file wanted. Nothing is called, and no memory is taken that the file does not
-//! account for.
+//! does whatever the program says. Here a small machine runs it that imports, constructs and calls nothing: what is no
+//! tensor becomes a name without content. So the arguments, optimizers and numbers that training programs save beside the
+//! weights are passed over, and the worst that a file can do is to be refused. `pickle` has the argument in full.
 //!
 //! ```text
 //! archive, zip_directory   the zip container, torch 1.6 and later
 //! legacy                   the container before that
 //! pickle, opcode           the machine
-//! object, rebuild          what it can build: values, storages, tensors
+//! object, rebuild          what it can build: values, storages, tensors, names
 //! state                    from the object to named tensors
 //! ```
 //!
 //! # Which tensors
-//! The file has to hold a dict. If it has an entry `model`, `state_dict` or `model_ema` that is a dict with tensors, the
-//! first of them in this order is read and the rest of the file ignored; otherwise the dict itself is read. Dicts inside
-//! are flattened: `{"encoder": {"weight": ..}}` has `encoder.weight`. If every name starts with `module.`, which
-//! `DistributedDataParallel` adds, that is taken away. Numbers, texts, lists and so on beside the tensors are ignored, and
-//! so are tensors in lists or under keys that are no text.
+//! The file has to hold a dict, or a module of torch, which is read as its state dict. [`Section`] says which of its dicts
+//! is meant: the moving average (`model_ema`, `state_dict_ema`, ..), else the trained weights (`model`, `state_dict`, ..),
+//! by the names that training programs use, at any depth; or a dict that the caller names. A file without such names
+//! is read whole, or, where only one of its dicts has tensors, that one. Dicts inside are flattened: `{"encoder":
+//! {"weight": ..}}` beside others has `encoder.weight`. Numbers, texts, lists and objects beside the tensors are ignored,
+//! and so are tensors in lists, in objects that are no modules, and under keys that are no text. So is what its storage
+//! alone does not make: sparse and quantised tensors, conjugated ones, those without elements.
 
 mod archive;
 mod dtype;
@@ -96,7 +98,7 @@ impl PytorchFile {
     /// Runs the file's pickle and checks every tensor against its storage. Reads no tensor's elements.
     ///
     /// # Errors
-    /// If the file cannot be read, is damaged, or wants something else than tensors; see [`PytorchError`].
+    /// If the file cannot be read, is damaged, or holds no such dict of tensors; see [`PytorchError`].
     pub fn open(path: &Path, section: Section<'_>) -> Result<Self, PytorchError> {
         let mut file = File::open(path).map_err(at("open", path))?;
         let len = file.metadata().map_err(at("read", path))?.len();

@@ -2,10 +2,53 @@
 //! wrote for the values in the comments.
 
 use super::{
-    PytorchError, archive,
-    forge::{self, Described, Pickle, SIX},
+    PytorchError, PytorchFile, Section, archive, file,
+    forge::{self, Described, Legacy, Pickle, SIX},
     names, one_to, open, refusal, refused, values,
 };
+
+/// `{"model": {"w": a tensor}, "optimizer": {"state": {0: {"step": ..}}}, "epoch": a scalar of numpy, "args": a namespace,
+/// "model_ema": {"w": another}}`.
+pub(super) fn official(mut pickle: Pickle, keys: [&str; 2]) -> Vec<u8> {
+    let tensor = |key| Described { key, ..SIX };
+    pickle.raw(b"}(").text("model").ordered().text("w").tensor(tensor(keys[0])).raw(b"s}").text("_metadata").ordered();
+    pickle.raw(b"sb").text("optimizer").raw(b"}").text("state").raw(b"}").int(0).raw(b"}").text("exp_avg");
+    pickle.tensor(tensor(keys[0])).raw(b"sss").text("epoch").raw(SCALAR).text("args").raw(NAMESPACE).text("model_ema");
+    pickle.raw(b"}").text("w").tensor(tensor(keys[1])).raw(b"su").stop()
+}
+
+/// argparse.Namespace(lr=0.1)
+const NAMESPACE: &[u8] = b"cargparse\nNamespace\n)\x81}X\x02\0\0\0lrG?\xb9\x99\x99\x99\x99\x99\x9asb";
+
+/// numpy.float64(0.5), of numpy 2
+const SCALAR: &[u8] =
+    b"cnumpy._core.multiarray\nscalar\ncnumpy\ndtype\nX\x02\0\0\0f8\x89\x88\x87R(K\x03X\x01\0\0\0<NNNJ\xff\
+    \xff\xff\xffJ\xff\xff\xff\xffK\0tbc_codecs\nencode\nX\x09\0\0\0\0\0\0\0\0\0\xc3\xa0?X\x06\0\0\0latin1\x86R\x86R";
+
+/// In both containers.
+pub(super) fn both_official() -> [Vec<u8>; 2] {
+    let halves: Vec<u8> = (1..=6).flat_map(|value| (f32::from(value as u8) / 2.0).to_le_bytes()).collect();
+    let archive = forge::zip(&forge::members(&official(Pickle::new(), ["0", "1"]), &[&one_to(6), &halves]));
+    let object = official(Pickle::legacy(), ["94", "95"]);
+    [archive, Legacy::new(object, &["94", "95"], &[(6, &one_to(6)), (6, &halves)]).bytes()]
+}
+
+#[test]
+fn official_checkpoints_in_both_containers() {
+    for bytes in both_official() {
+        let read = |section| {
+            let mut file = PytorchFile::open(file(&bytes).path(), section).unwrap();
+            assert_eq!(names(&file), ["w"]);
+            (file.section().map(str::to_owned), file.is_average(), values(&mut file, "w"))
+        };
+        let average = (Some("model_ema".into()), true, vec![0.5, 1.0, 1.5, 2.0, 2.5, 3.0]);
+        assert_eq!(read(Section::Best), average);
+        assert_eq!(read(Section::Average), average);
+        let trained = (Some("model".into()), false, vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        assert_eq!(read(Section::Trained), trained);
+        assert_eq!(read(Section::Key("model")), trained);
+    }
+}
 
 /// `{"before": ..., "model": {"w": a tensor}, "after": ...}` with a value of these instructions in both places.
 fn beside(instructions: &[u8]) -> Vec<u8> {
@@ -23,11 +66,8 @@ fn check_passed_over(instructions: &[u8]) {
 #[test]
 fn what_official_checkpoints_hold() {
     for instructions in [
-        // argparse.Namespace(lr=0.1)
-        &b"cargparse\nNamespace\n)\x81}X\x02\0\0\0lrG?\xb9\x99\x99\x99\x99\x99\x9asb"[..],
-        // numpy.float64(0.5), of numpy 2
-        b"cnumpy._core.multiarray\nscalar\ncnumpy\ndtype\nX\x02\0\0\0f8\x89\x88\x87R(K\x03X\x01\0\0\0<NNNJ\xff\xff\xff\xff\
-          J\xff\xff\xff\xffK\0tbc_codecs\nencode\nX\x09\0\0\0\0\0\0\0\0\0\xc3\xa0?X\x06\0\0\0latin1\x86R\x86R",
+        NAMESPACE,
+        SCALAR,
         // torch.device("cuda", 0), torch.Size([2, 3]), torch.float32
         b"ctorch\ndevice\nX\x04\0\0\0cudaK\0\x86R",
         b"ctorch\nSize\nK\x02K\x03\x86\x85R",

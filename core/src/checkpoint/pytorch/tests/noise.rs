@@ -2,9 +2,15 @@
 
 use std::io::{Seek, Write};
 
+use proptest::prelude::*;
 use tempfile::NamedTempFile;
 
-use super::{PytorchFile, Section, file, small_archive, small_legacy};
+use super::{
+    PytorchFile, Section, archive, file,
+    foreign::both_official,
+    forge::{Pickle, SIX},
+    small_archive, small_legacy,
+};
 
 /// Whatever the bytes are: an error, or tensors that can be read.
 fn survive(scratch: &mut NamedTempFile, bytes: &[u8]) {
@@ -66,7 +72,7 @@ fn random_bytes_are_survived() {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) as usize % below
     };
-    for bytes in both() {
+    for bytes in both().into_iter().chain(both_official()) {
         for _ in 0..rounds {
             let mut noisy = bytes.clone();
             for _ in 0..=random(3) {
@@ -75,5 +81,82 @@ fn random_bytes_are_survived() {
             }
             survive(&mut scratch, &noisy);
         }
+    }
+}
+
+/// One instruction with arguments that may be right.
+fn instruction() -> impl Strategy<Value = Vec<u8>> {
+    const WHOLE: &[&[u8]] = &[
+        b"I7\n",
+        b"L12L\n",
+        b"F0.5\n",
+        b"S'a'\n",
+        b"Va\n",
+        b"p3\n",
+        b"g3\n",
+        b"cos\nsystem\n",
+        b"ios\nsystem\n",
+        b"K\x05",
+        b"M\x05\x00",
+        b"J\x05\x00\x00\x00",
+        b"\x8a\x01\x05",
+        b"\x8b\x01\x00\x00\x00\x05",
+        b"G\0\0\0\0\0\0\0\0",
+        b"X\x01\x00\x00\x00a",
+        b"\x8c\x02os",
+        b"\x8d\x01\0\0\0\0\0\0\0a",
+        b"T\x01\0\0\0a",
+        b"U\x01a",
+        b"B\x01\0\0\0a",
+        b"C\x01a",
+        b"\x8e\x01\0\0\0\0\0\0\0a",
+        b"\x96\x01\0\0\0\0\0\0\0a",
+        b"q\x01",
+        b"h\x01",
+        b"r\x01\0\0\0",
+        b"j\x01\0\0\0",
+        b"\x82\x01",
+        b"\x83\x01\0",
+        b"\x84\x01\0\0\0",
+        b"\x80\x04",
+        b"\x95\x09\0\0\0\0\0\0\0",
+        b"ccollections\nOrderedDict\n)R",
+        b"ctorch._utils\n_rebuild_tensor_v2\n",
+        b"ctorch._utils\n_rebuild_tensor_v3\n",
+        b"ctorch._utils\n_rebuild_parameter\n",
+        b"ctorch._tensor\n_rebuild_from_type_v2\n",
+        b"ctorch\nFloatStorage\n",
+        b"ctorch\nfloat32\n",
+        b"X\x07\0\0\0storage",
+        b"X\x01\0\0\x000",
+        b"(X\x0b\0\0\0_parameters",
+    ];
+    prop_oneof![
+        3 => proptest::sample::select(WHOLE).prop_map(<[u8]>::to_vec),
+        4 => proptest::sample::select(&b"(.012NNolt)d}]aesuRRb\x81\x85\x86\x87\x88\x89\x8f\x90\x91\x92\x93\x94Q"[..])
+            .prop_map(|opcode| vec![opcode]),
+        1 => Just(Pickle::new().tensor(SIX).stop()[2..].strip_suffix(b".").unwrap_or_default().to_vec()),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2000) })]
+
+    #[test]
+    fn instructions_in_any_order_are_survived(soup in prop::collection::vec(instruction(), 1..60)) {
+        // Under a text key, so that what they build is looked at.
+        let pickle = Pickle::new().raw(b"}X\x01\0\0\0a").raw(&soup.concat()).raw(b"s").stop();
+        survive(&mut file(b""), &archive(&pickle));
+        survive(&mut file(b""), &archive(&soup.concat()));
+    }
+
+    #[test]
+    fn parts_of_checkpoints_put_elsewhere_are_survived(from in any::<prop::sample::Index>(), to in any::<prop::sample::Index>(),
+                                                        len in 1_usize..80, legacy in any::<bool>()) {
+        let mut bytes = both_official()[usize::from(legacy)].clone();
+        let (from, to) = (from.index(bytes.len()), to.index(bytes.len()));
+        let part = bytes[from..bytes.len().min(from + len)].to_vec();
+        bytes.splice(to..bytes.len().min(to + len), part);
+        survive(&mut file(b""), &bytes);
     }
 }
