@@ -87,6 +87,20 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
+    /// Those of a declaration that could not be read, which has been reported.
+    pub(crate) fn unreadable() -> Self {
+        Self {
+            input: Setting::Wrong,
+            stem: Setting::Wrong,
+            stages: Setting::Wrong,
+            head: Setting::Wrong,
+            block: Setting::Wrong,
+            kernel: Setting::Wrong,
+            drop_path: Setting::Wrong,
+            fcmae: Setting::Wrong,
+        }
+    }
+
     /// Counts a setting that was misspelt as written, so that it is not reported missing as well.
     pub(crate) fn misspelt(&mut self, name: &str) {
         match name {

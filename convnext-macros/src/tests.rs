@@ -228,6 +228,7 @@ fn names_on_the_command_line() {
     assert_eq!(name("Nano64"), "nano64");
     assert_eq!(name("CIFARNet"), "cifar-net");
     assert_eq!(name("My_Own"), "my-own");
+    assert_eq!([name("_Own"), name("A__B"), name("Own_"), name("r#fn"), name("__")], ["own", "a-b", "own", "fn", "__"]);
 }
 
 // Messages

@@ -5,17 +5,13 @@ use crate::emit::Names;
 use crate::error::Errors;
 use crate::suggest;
 
-/// Type parameters of the emitted code, which a type of the same name would hide.
-const GENERICS: &[&str] = &["B", "C", "D", "D0", "D2", "E", "E0", "E2", "H", "T", "V", "W"];
-
-/// No name is declared twice, hidden by the emitted code, or unknown.
+/// No name is declared twice, or unknown.
 pub(crate) fn names(spec: &mut Spec, errors: &mut Errors) {
     families_differ(spec, errors);
     for index in 0..spec.models.len() {
         let (earlier, rest) = spec.models.split_at_mut(index);
         let model = &mut rest[0];
-        // Both checks run, whatever the first finds.
-        model.has_names = types_differ(model, earlier, errors) & name_is_free(model, errors);
+        model.has_names = types_differ(model, earlier, errors);
         command_line_names_differ(model, earlier, errors);
     }
     for model in &spec.models {
@@ -59,8 +55,9 @@ fn types_differ(model: &Declaration, earlier: &[Declaration], errors: &mut Error
 /// No two models are called the same on the command line.
 fn command_line_names_differ(model: &Declaration, earlier: &[Declaration], errors: &mut Errors) {
     let name = Names::new(&model.name).command_line();
-    let is_same =
-        |earlier: &&Declaration| earlier.name != model.name && Names::new(&earlier.name).command_line() == name;
+    let is_same = |earlier: &&Declaration| {
+        earlier.name != model.name && !may_replace(model, earlier) && Names::new(&earlier.name).command_line() == name
+    };
     if let Some(earlier) = earlier.iter().find(is_same) {
         let message = format!(
             "models `{}` and `{}` would both be `{name}` on the command line; rename one of them",
@@ -68,17 +65,6 @@ fn command_line_names_differ(model: &Declaration, earlier: &[Declaration], error
         );
         errors.add(model.name.span(), message);
     }
-}
-
-fn name_is_free(model: &Declaration, errors: &mut Errors) -> bool {
-    let name = &model.name;
-    let is_free = GENERICS.iter().all(|generic| name != generic);
-    if !is_free {
-        let message =
-            format!("`{name}` is a type parameter of the emitted code; choose another name, such as `Model{name}`");
-        errors.add(name.span(), message);
-    }
-    is_free
 }
 
 fn family_is_known(model: &Declaration, spec: &Spec, errors: &mut Errors) {

@@ -118,7 +118,7 @@ fn forward(emission: &Emission<'_>, parts: &[Part]) -> TokenStream {
         impl<B, T> ::convnext_core::dfdx::nn::Module<#images> for #encoder
         where
             B: ::convnext_core::dfdx::shapes::Dim,
-            T: ::convnext_core::dfdx::tensor::Tape<f32, ::convnext_core::dfdx::tensor::Cpu>,
+            T: ::convnext_core::dfdx::tensor::Tape<::core::primitive::f32, ::convnext_core::dfdx::tensor::Cpu>,
         {
             type Output = #features;
             type Error = #error;
@@ -133,7 +133,7 @@ fn forward(emission: &Emission<'_>, parts: &[Part]) -> TokenStream {
         impl<B, T> ::convnext_core::dfdx::nn::ModuleMut<#images> for #encoder
         where
             B: ::convnext_core::dfdx::shapes::Dim,
-            T: ::convnext_core::dfdx::tensor::Tape<f32, ::convnext_core::dfdx::tensor::Cpu>,
+            T: ::convnext_core::dfdx::tensor::Tape<::core::primitive::f32, ::convnext_core::dfdx::tensor::Cpu>,
         {
             type Output = #features;
             type Error = #error;
@@ -171,7 +171,7 @@ fn forward_visible(emission: &Emission<'_>, fcmae: &FcmaePlan, parts: &[Part]) -
             ) -> ::core::result::Result<#visible, #error>
             where
                 B: ::convnext_core::dfdx::shapes::Dim,
-                T: ::convnext_core::dfdx::tensor::Tape<f32, ::convnext_core::dfdx::tensor::Cpu>,
+                T: ::convnext_core::dfdx::tensor::Tape<::core::primitive::f32, ::convnext_core::dfdx::tensor::Cpu>,
             {
                 #(#steps)*
                 ::core::result::Result::Ok(x)

@@ -1,7 +1,7 @@
 //! The masked autoencoder: encoder, densify, decoder and prediction.
 
 use super::visitor::{self, Field};
-use super::{Emission, blocks, derives, error, generics, size, tensor};
+use super::{Emission, blocks, derives, error, generics, gradients, size, tensor};
 use crate::plan::{FcmaePlan, StagePlan};
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
@@ -90,7 +90,7 @@ fn decode(emission: &Emission<'_>, fcmae: &FcmaePlan) -> TokenStream {
             ) -> ::core::result::Result<#decoded, #error>
             where
                 B: ::convnext_core::dfdx::shapes::Dim,
-                T: ::convnext_core::dfdx::tensor::Tape<f32, ::convnext_core::dfdx::tensor::Cpu>,
+                T: ::convnext_core::dfdx::tensor::Tape<::core::primitive::f32, ::convnext_core::dfdx::tensor::Cpu>,
             {
                 let x = self.encoder.try_forward_visible(images, visible)?;
                 let x = ::convnext_core::dfdx::nn::Module::try_forward(&self.densify, x)?;
@@ -103,7 +103,8 @@ fn decode(emission: &Emission<'_>, fcmae: &FcmaePlan) -> TokenStream {
 /// What pre-training needs of an autoencoder.
 fn autoencoder(emission: &Emission<'_>, fcmae: &FcmaePlan) -> TokenStream {
     let (shared, autoencoder, error) = (&emission.shared, &emission.names.fcmae, error());
-    let images = emission.images(&quote!(usize), &quote!(::convnext_core::dfdx::tensor::NoneTape));
+    let images = emission.images(&quote!(::core::primitive::usize), &quote!(::convnext_core::dfdx::tensor::NoneTape));
+    let gradients = gradients();
     let (stride, normalised) = (size(emission.plan.stride()), fcmae.normalised);
     let upload = quote! {
         let shape = (
@@ -120,9 +121,9 @@ fn autoencoder(emission: &Emission<'_>, fcmae: &FcmaePlan) -> TokenStream {
             fn predictions(
                 &self,
                 device: &::convnext_core::dfdx::tensor::Cpu,
-                images: ::std::vec::Vec<f32>,
+                images: ::std::vec::Vec<::core::primitive::f32>,
                 visible: &::std::sync::Arc<::convnext_core::nn::Visibility>,
-            ) -> ::core::result::Result<::std::vec::Vec<f32>, #error> {
+            ) -> ::core::result::Result<::std::vec::Vec<::core::primitive::f32>, #error> {
                 #upload
                 let features = self.try_decode(images, visible)?;
                 ::core::result::Result::Ok(
@@ -133,13 +134,10 @@ fn autoencoder(emission: &Emission<'_>, fcmae: &FcmaePlan) -> TokenStream {
             fn step(
                 &self,
                 device: &::convnext_core::dfdx::tensor::Cpu,
-                images: &[f32],
+                images: &[::core::primitive::f32],
                 visible: &::std::sync::Arc<::convnext_core::nn::Visibility>,
-                gradients: ::convnext_core::dfdx::tensor::Gradients<f32, ::convnext_core::dfdx::tensor::Cpu>,
-            ) -> ::core::result::Result<
-                (f32, ::convnext_core::dfdx::tensor::Gradients<f32, ::convnext_core::dfdx::tensor::Cpu>),
-                #error
-            > {
+                gradients: #gradients,
+            ) -> ::core::result::Result<(::core::primitive::f32, #gradients), #error> {
                 ::convnext_core::nn::run::autoencoder_step(
                     &self.prediction, device, images, visible, gradients, #stride, #normalised,
                     |images| self.try_decode(images, visible),

@@ -2,6 +2,7 @@
 
 mod encoder;
 mod fcmae;
+mod hygiene;
 mod model;
 mod plan;
 mod stub;
@@ -20,13 +21,20 @@ pub(crate) use stub::stub;
 #[derive(Debug)]
 pub(crate) struct Names {
     pub(crate) model: Ident,
+    /// What the emitted code calls the model, until [`hygiene::named`] gives it its name.
+    code: Ident,
     pub(crate) encoder: Ident,
     pub(crate) fcmae: Ident,
 }
 
 impl Names {
     pub(crate) fn new(model: &Ident) -> Self {
-        Self { model: model.clone(), encoder: format_ident!("{model}Encoder"), fcmae: format_ident!("{model}Fcmae") }
+        Self {
+            model: model.clone(),
+            code: hygiene::stand_in(model),
+            encoder: format_ident!("{model}Encoder"),
+            fcmae: format_ident!("{model}Fcmae"),
+        }
     }
 
     pub(crate) fn all(&self) -> [&Ident; 3] {
@@ -35,18 +43,23 @@ impl Names {
 
     /// The name on the command line: lower case, a dash before each word. `AttoV1` is `atto-v1`.
     pub(crate) fn command_line(&self) -> String {
-        let letters: Vec<char> = self.model.unraw().to_string().chars().collect();
+        let declared = self.model.unraw().to_string();
+        let letters: Vec<char> = declared.chars().collect();
         let mut name = String::new();
         for (index, &letter) in letters.iter().enumerate() {
-            if index > 0 && letter != '_' && starts_word(&letters, index) && !name.ends_with('-') {
+            // A dash in front would make an option of the name.
+            let is_inside = !name.is_empty() && !name.ends_with('-');
+            if is_inside && (letter == '_' || starts_word(&letters, index)) {
                 name.push('-');
             }
-            match letter {
-                '_' => name.push('-'),
-                _ => name.extend(letter.to_lowercase()),
+            if letter != '_' {
+                name.extend(letter.to_lowercase());
             }
         }
-        name
+        match name.trim_end_matches('-') {
+            "" => declared,
+            name => name.to_owned(),
+        }
     }
 }
 
@@ -80,7 +93,7 @@ pub(crate) fn model(declaration: &Declaration, plan: &Plan) -> TokenStream {
     if let Some(fcmae) = &plan.fcmae {
         items.extend(fcmae::items(&emission, fcmae));
     }
-    items
+    hygiene::named(&declaration.name, items)
 }
 
 /// `#[cfg(...)]` and `#[allow(...)]`.
@@ -111,7 +124,7 @@ fn tensor(batch: &TokenStream, dims: &[u64], tape: &TokenStream) -> TokenStream 
     quote! {
         ::convnext_core::dfdx::tensor::Tensor<
             (#batch, #(::convnext_core::dfdx::shapes::Const<#dims>),*),
-            f32,
+            ::core::primitive::f32,
             ::convnext_core::dfdx::tensor::Cpu,
             #tape
         >
@@ -163,6 +176,11 @@ fn error() -> TokenStream {
     quote!(<::convnext_core::dfdx::tensor::Cpu as ::convnext_core::dfdx::tensor::HasErr>::Err)
 }
 
+/// Gradients of a step.
+fn gradients() -> TokenStream {
+    quote!(::convnext_core::dfdx::tensor::Gradients<::core::primitive::f32, ::convnext_core::dfdx::tensor::Cpu>)
+}
+
 /// `#[derive]`s of an emitted struct.
 fn derives() -> TokenStream {
     quote!(#[derive(::core::clone::Clone, ::core::fmt::Debug)])
@@ -172,7 +190,7 @@ fn derives() -> TokenStream {
 fn generics() -> TokenStream {
     quote! {
         <
-            E: ::convnext_core::dfdx::shapes::Dtype = f32,
+            E: ::convnext_core::dfdx::shapes::Dtype = ::core::primitive::f32,
             D: ::convnext_core::dfdx::tensor_ops::Device<E> = ::convnext_core::dfdx::tensor::Cpu
         >
     }

@@ -1,7 +1,7 @@
 //! The classifier: encoder and head, under the declared name.
 
 use super::visitor::{self, Field};
-use super::{Emission, derives, docs, error, generics, plan, size, tensor};
+use super::{Emission, derives, docs, error, generics, gradients, plan, size, tensor};
 use crate::plan::StagePlan;
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
@@ -10,7 +10,7 @@ pub(super) fn items(emission: &Emission<'_>) -> TokenStream {
     let field = |name: &str| Field { ident: format_ident!("{name}"), path: name.into() };
     let fields = [field("encoder"), field("head")];
     let mut items = declaration(emission);
-    items.extend(visitor::impls(&emission.names.model, &fields, &emission.shared));
+    items.extend(visitor::impls(&emission.names.code, &fields, &emission.shared));
     items.extend(forward(emission));
     items.extend(variant(emission));
     items.extend(classifier(emission));
@@ -19,7 +19,7 @@ pub(super) fn items(emission: &Emission<'_>) -> TokenStream {
 
 fn declaration(emission: &Emission<'_>) -> TokenStream {
     let Emission { names, visibility, attributes, .. } = emission;
-    let (model, encoder) = (&names.model, &names.encoder);
+    let (model, encoder) = (&names.code, &names.encoder);
     let (derives, generics, head) = (derives(), generics(), head(emission));
     let separator = docs(attributes).next().map(|_| quote!(#[doc = ""]));
     let summary = summary(emission);
@@ -60,7 +60,7 @@ fn head(emission: &Emission<'_>) -> TokenStream {
 
 /// Forward passes, `[B, H, W, C]` to logits `[B, CLASSES]`.
 fn forward(emission: &Emission<'_>) -> TokenStream {
-    let (shared, model, error) = (&emission.shared, &emission.names.model, error());
+    let (shared, model, error) = (&emission.shared, &emission.names.code, error());
     let images = emission.images(&quote!(B), &quote!(T));
     let logits = tensor(&quote!(B), &[emission.plan.classes], &quote!(T));
     quote! {
@@ -68,7 +68,7 @@ fn forward(emission: &Emission<'_>) -> TokenStream {
         impl<B, T> ::convnext_core::dfdx::nn::Module<#images> for #model
         where
             B: ::convnext_core::dfdx::shapes::Dim,
-            T: ::convnext_core::dfdx::tensor::Tape<f32, ::convnext_core::dfdx::tensor::Cpu>,
+            T: ::convnext_core::dfdx::tensor::Tape<::core::primitive::f32, ::convnext_core::dfdx::tensor::Cpu>,
         {
             type Output = #logits;
             type Error = #error;
@@ -83,7 +83,7 @@ fn forward(emission: &Emission<'_>) -> TokenStream {
         impl<B, T> ::convnext_core::dfdx::nn::ModuleMut<#images> for #model
         where
             B: ::convnext_core::dfdx::shapes::Dim,
-            T: ::convnext_core::dfdx::tensor::Tape<f32, ::convnext_core::dfdx::tensor::Cpu>,
+            T: ::convnext_core::dfdx::tensor::Tape<::core::primitive::f32, ::convnext_core::dfdx::tensor::Cpu>,
         {
             type Output = #logits;
             type Error = #error;
@@ -99,7 +99,7 @@ fn forward(emission: &Emission<'_>) -> TokenStream {
 /// The plan, and the entry in a command line's list.
 fn variant(emission: &Emission<'_>) -> TokenStream {
     let Emission { names, shared, .. } = emission;
-    let (model, fcmae) = (&names.model, &names.fcmae);
+    let (model, fcmae) = (&names.code, &names.fcmae);
     let plan = plan::literal(emission);
     let entry = match emission.plan.fcmae {
         Some(_) => quote!(::convnext_core::Entry::with_fcmae::<#model, #fcmae>),
@@ -119,8 +119,8 @@ fn variant(emission: &Emission<'_>) -> TokenStream {
 
 /// What training and evaluation need of a classifier.
 fn classifier(emission: &Emission<'_>) -> TokenStream {
-    let (shared, model, error) = (&emission.shared, &emission.names.model, error());
-    let plan = emission.plan;
+    let (shared, model, error) = (&emission.shared, &emission.names.code, error());
+    let (plan, gradients) = (emission.plan, gradients());
     let stages = (0..plan.stages.len()).map(|index| format_ident!("stage{index}"));
     let sizes = [plan.height, plan.width, plan.channels, plan.classes].map(size);
     quote! {
@@ -135,23 +135,20 @@ fn classifier(emission: &Emission<'_>) -> TokenStream {
             fn logits(
                 &self,
                 device: &::convnext_core::dfdx::tensor::Cpu,
-                images: ::std::vec::Vec<f32>,
-                samples: usize,
-            ) -> ::core::result::Result<::std::vec::Vec<f32>, #error> {
+                images: ::std::vec::Vec<::core::primitive::f32>,
+                samples: ::core::primitive::usize,
+            ) -> ::core::result::Result<::std::vec::Vec<::core::primitive::f32>, #error> {
                 ::convnext_core::nn::run::logits::<#(#sizes,)* _>(self, device, images, samples)
             }
 
             fn step(
                 &mut self,
                 device: &::convnext_core::dfdx::tensor::Cpu,
-                images: &[f32],
-                targets: ::std::vec::Vec<f32>,
-                samples: usize,
-                gradients: ::convnext_core::dfdx::tensor::Gradients<f32, ::convnext_core::dfdx::tensor::Cpu>,
-            ) -> ::core::result::Result<
-                (f32, ::convnext_core::dfdx::tensor::Gradients<f32, ::convnext_core::dfdx::tensor::Cpu>),
-                #error
-            > {
+                images: &[::core::primitive::f32],
+                targets: ::std::vec::Vec<::core::primitive::f32>,
+                samples: ::core::primitive::usize,
+                gradients: #gradients,
+            ) -> ::core::result::Result<(::core::primitive::f32, #gradients), #error> {
                 ::convnext_core::nn::run::classifier_step::<#(#sizes,)* _>(
                     self, device, images, targets, samples, gradients,
                 )

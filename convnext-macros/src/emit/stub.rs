@@ -1,6 +1,6 @@
 //! Stand-ins for a model that could not be compiled: the same names, so that code which uses them stays quiet.
 
-use super::{Names, derives, error, generics, shared, tensor, visitor};
+use super::{Names, derives, error, generics, gradients, hygiene, shared, tensor, visitor};
 use crate::ast::{Declaration, Pretraining, Setting, Settings, Spec};
 use proc_macro2::{Ident, TokenStream};
 use quote::quote;
@@ -9,14 +9,14 @@ pub(crate) fn stub(model: &Declaration, spec: &Spec) -> TokenStream {
     let names = Names::new(&model.name);
     let family = spec.family_of(model).map(|family| &family.settings);
     let mut items: TokenStream =
-        [&names.model, &names.encoder].map(|name| empty_module(name, model)).into_iter().collect();
+        [&names.code, &names.encoder].map(|name| empty_module(name, model)).into_iter().collect();
     items.extend(variant(&names, model));
     items.extend(classifier(&names, model, classes(&model.settings, family)));
     if has_fcmae(&model.settings, family) {
         items.extend(empty_module(&names.fcmae, model));
         items.extend(autoencoder(&names, model));
     }
-    items
+    hygiene::named(&model.name, items)
 }
 
 /// The declared number of classes, so that what is done with the logits still fits.
@@ -38,20 +38,20 @@ fn has_fcmae(own: &Settings, family: Option<&Settings>) -> bool {
 fn empty_module(name: &Ident, model: &Declaration) -> TokenStream {
     let (shared, visibility) = (shared(model), &model.visibility);
     let (derives, generics) = (derives(), generics());
-    let build = quote!(#name(::core::marker::PhantomData));
+    let build = quote!(#name { marker: ::core::marker::PhantomData });
     let visitor = visitor::implement(name, &quote!(()), &quote!(()), &build, &shared);
     quote! {
         #(#shared)*
         /// Not compiled: its declaration has a mistake.
         #derives
-        #visibility struct #name #generics(::core::marker::PhantomData<(E, D)>);
+        #visibility struct #name #generics { marker: ::core::marker::PhantomData<(E, D)> }
 
         #visitor
     }
 }
 
 fn variant(names: &Names, model: &Declaration) -> TokenStream {
-    let (shared, model) = (shared(model), &names.model);
+    let (shared, model) = (shared(model), &names.code);
     let name = names.command_line();
     quote! {
         #(#shared)*
@@ -81,16 +81,17 @@ fn variant(names: &Names, model: &Declaration) -> TokenStream {
 
 /// Takes images of any size.
 fn classifier(names: &Names, declaration: &Declaration, classes: u64) -> TokenStream {
-    let (shared, model, error) = (shared(declaration), &names.model, error());
+    let (shared, model, error) = (shared(declaration), &names.code, error());
+    let gradients = gradients();
     let logits = tensor(&quote!(B), &[classes], &quote!(T));
     let cpu = quote!(::convnext_core::dfdx::tensor::Cpu);
-    let images = quote!(::convnext_core::dfdx::tensor::Tensor<(B, H, W, C), f32, #cpu, T>);
+    let images = quote!(::convnext_core::dfdx::tensor::Tensor<(B, H, W, C), ::core::primitive::f32, #cpu, T>);
     let bounds = quote! {
         B: ::convnext_core::dfdx::shapes::Dim,
         H: ::convnext_core::dfdx::shapes::Dim,
         W: ::convnext_core::dfdx::shapes::Dim,
         C: ::convnext_core::dfdx::shapes::Dim,
-        T: ::convnext_core::dfdx::tensor::Tape<f32, #cpu>,
+        T: ::convnext_core::dfdx::tensor::Tape<::core::primitive::f32, #cpu>,
     };
     quote! {
         #(#shared)*
@@ -122,20 +123,20 @@ fn classifier(names: &Names, declaration: &Declaration, classes: u64) -> TokenSt
             fn logits(
                 &self,
                 _: &#cpu,
-                _: ::std::vec::Vec<f32>,
-                _: usize,
-            ) -> ::core::result::Result<::std::vec::Vec<f32>, #error> {
+                _: ::std::vec::Vec<::core::primitive::f32>,
+                _: ::core::primitive::usize,
+            ) -> ::core::result::Result<::std::vec::Vec<::core::primitive::f32>, #error> {
                 ::core::unreachable!()
             }
 
             fn step(
                 &mut self,
                 _: &#cpu,
-                _: &[f32],
-                _: ::std::vec::Vec<f32>,
-                _: usize,
-                _: ::convnext_core::dfdx::tensor::Gradients<f32, #cpu>,
-            ) -> ::core::result::Result<(f32, ::convnext_core::dfdx::tensor::Gradients<f32, #cpu>), #error> {
+                _: &[::core::primitive::f32],
+                _: ::std::vec::Vec<::core::primitive::f32>,
+                _: ::core::primitive::usize,
+                _: #gradients,
+            ) -> ::core::result::Result<(::core::primitive::f32, #gradients), #error> {
                 ::core::unreachable!()
             }
         }
@@ -144,6 +145,7 @@ fn classifier(names: &Names, declaration: &Declaration, classes: u64) -> TokenSt
 
 fn autoencoder(names: &Names, declaration: &Declaration) -> TokenStream {
     let (shared, fcmae, error) = (shared(declaration), &names.fcmae, error());
+    let gradients = gradients();
     let cpu = quote!(::convnext_core::dfdx::tensor::Cpu);
     let visible = quote!(&::std::sync::Arc<::convnext_core::nn::Visibility>);
     quote! {
@@ -152,19 +154,19 @@ fn autoencoder(names: &Names, declaration: &Declaration) -> TokenStream {
             fn predictions(
                 &self,
                 _: &#cpu,
-                _: ::std::vec::Vec<f32>,
+                _: ::std::vec::Vec<::core::primitive::f32>,
                 _: #visible,
-            ) -> ::core::result::Result<::std::vec::Vec<f32>, #error> {
+            ) -> ::core::result::Result<::std::vec::Vec<::core::primitive::f32>, #error> {
                 ::core::unreachable!()
             }
 
             fn step(
                 &self,
                 _: &#cpu,
-                _: &[f32],
+                _: &[::core::primitive::f32],
                 _: #visible,
-                _: ::convnext_core::dfdx::tensor::Gradients<f32, #cpu>,
-            ) -> ::core::result::Result<(f32, ::convnext_core::dfdx::tensor::Gradients<f32, #cpu>), #error> {
+                _: #gradients,
+            ) -> ::core::result::Result<(::core::primitive::f32, #gradients), #error> {
                 ::core::unreachable!()
             }
         }

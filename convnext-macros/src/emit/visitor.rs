@@ -33,9 +33,9 @@ pub(super) fn implement(
             D: ::convnext_core::dfdx::tensor_ops::Device<E>,
         {
             type To<
-                E2: ::convnext_core::dfdx::shapes::Dtype,
-                D2: ::convnext_core::dfdx::tensor_ops::Device<E2>
-            > = #name<E2, D2>;
+                ToE: ::convnext_core::dfdx::shapes::Dtype,
+                ToD: ::convnext_core::dfdx::tensor_ops::Device<ToE>
+            > = #name<ToE, ToD>;
 
             fn iter_tensors<V: ::convnext_core::dfdx::nn::ModuleVisitor<Self, E, D>>(
                 visitor: &mut V,

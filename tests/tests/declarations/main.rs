@@ -2,6 +2,7 @@
 //!
 //! The modules are public, so that lints see their models as those of a library.
 
+pub mod any_name;
 pub mod attributes_and_visibility;
 pub mod families;
 pub mod five_stages;

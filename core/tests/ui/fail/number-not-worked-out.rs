@@ -1,12 +1,12 @@
-//! A name that the emitted code needs.
+//! A product where a number belongs.
 
 use convnext_core::convnext;
 
 convnext! {
-    pub model T {
+    pub model Own {
         input: 224 x 224 x 3,
         stem: 4,
-        head: 10,
+        head: 2 * 5,
         stages: [40 x 2, 80 x 2, 160 x 6, 320 x 2],
     }
 }

@@ -1,0 +1,10 @@
+//! A word where the colon before a family belongs.
+
+use convnext_core::convnext;
+
+convnext! {
+    family Paper { input: 224 x 224 x 3, stem: 4, head: 10 }
+    pub model Own for Paper { stages: [40 x 2, 80 x 2, 160 x 6, 320 x 2] }
+}
+
+fn main() {}

@@ -1,0 +1,14 @@
+//! A stage with no `x` between its sizes.
+
+use convnext_core::convnext;
+
+convnext! {
+    pub model Own {
+        input: 224 x 224 x 3,
+        stem: 4,
+        head: 10,
+        stages: [40 2, 80 x 2, 160 x 6, 320 x 2],
+    }
+}
+
+fn main() {}

@@ -1,0 +1,14 @@
+//! A kernel size of two sides.
+
+use convnext_core::convnext;
+
+convnext! {
+    pub model Own {
+        input: 224 x 224 x 3,
+        stem: 4,
+        head: 10,
+        stages: [40 x 2 kernel 5 x 5, 80 x 2, 160 x 6, 320 x 2],
+    }
+}
+
+fn main() {}
