@@ -11,13 +11,6 @@ pub(crate) fn cores() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// The processor's name, where the system tells it.
-pub(crate) fn processor() -> Option<String> {
-    let text = fs::read_to_string("/proc/cpuinfo").ok()?;
-    let line = text.lines().find(|line| line.starts_with("model name"))?;
-    Some(line.split_once(':')?.1.trim().to_owned())
-}
-
 /// Most memory that this process has had in use, in MiB; `None` where the system does not tell.
 pub(crate) fn peak_rss_mb() -> Option<f64> {
     Some(kibibytes("/proc/self/status", "VmHWM:")? as f64 / 1024.0)

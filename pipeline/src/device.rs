@@ -1,6 +1,6 @@
 //! Where a run computes.
 
-use std::fmt;
+use std::{fmt, fs};
 
 use convnext_core::{cuda::detect, simd::Level};
 
@@ -14,10 +14,13 @@ pub enum Device {
 }
 
 impl Device {
-    /// What records call the machine: processor's instruction set, or the accelerator.
+    /// What records call the machine: processor and instruction set, or the accelerator.
     pub fn machine(&self) -> String {
         match self {
-            Self::Cpu => Level::current().to_string(),
+            Self::Cpu => {
+                let processor = processor().unwrap_or_else(|| format!("{} processor", std::env::consts::ARCH));
+                format!("{processor}, {}", Level::current().instructions())
+            }
             Self::Cuda(device) => device.name.clone(),
         }
     }
@@ -26,6 +29,14 @@ impl Device {
     pub fn takes_bytes(&self) -> bool {
         matches!(self, Self::Cuda(_))
     }
+}
+
+/// The processor's name, where the system tells it.
+pub fn processor() -> Option<String> {
+    let text = fs::read_to_string("/proc/cpuinfo").ok()?;
+    let line = text.lines().find(|line| line.starts_with("model name"))?;
+    let name = line.split_once(':')?.1.trim();
+    Some(name.replace("(R)", "").replace("(TM)", "").split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
 impl fmt::Display for Device {

@@ -7,6 +7,7 @@ use convnext_core::{
     simd::Level,
 };
 use convnext_data::DECODER;
+use convnext_pipeline::device;
 use serde::Serialize;
 
 use crate::{Outcome, host, numbers::bytes, output};
@@ -169,7 +170,7 @@ impl Report {
                 architecture: std::env::consts::ARCH,
             },
             simd: Simd::look(),
-            processor: host::processor(),
+            processor: device::processor(),
             cores: host::cores(),
             threads: rayon::current_num_threads(),
             memory: Memory { total, available, limit, peak_rss_mb: host::peak_rss_mb() },

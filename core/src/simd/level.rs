@@ -78,6 +78,19 @@ impl Level {
         if current == self.name() { Ok(()) } else { Err(ForceLevelError { name: self.name(), current }) }
     }
 
+    /// Its instruction set in words.
+    pub fn instructions(self) -> &'static str {
+        match self {
+            Self::Scalar => "baseline instructions",
+            #[cfg(target_arch = "x86_64")]
+            Self::V3(_) => "AVX2",
+            #[cfg(target_arch = "x86_64")]
+            Self::V4(_) => "AVX-512",
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(_) => "NEON",
+        }
+    }
+
     /// Name, as [`Self::VARIABLE`] takes it.
     pub fn name(self) -> &'static str {
         match self {
