@@ -18,7 +18,8 @@ pub const REMOVED: Rgb<u8> = Rgb([128, 128, 128]);
 
 /// A picture smaller than this is enlarged, by a whole factor, to at most this many pixels a side.
 const LEGIBLE: u32 = 128;
-/// Between pictures: neither black nor white, so that both kinds of background show where a picture ends.
+/// Between pictures, and where nothing is shown: neither black nor white, so that both kinds of background show where a
+/// picture ends.
 const BACKGROUND: Rgb<u8> = Rgb([226, 228, 232]);
 
 /// Why a picture could not be made.
@@ -129,14 +130,16 @@ pub struct Reconstruction<'a> {
 }
 
 impl Reconstruction<'_> {
-    /// Original, masked, predicted, and the prediction with the visible patches pasted in.
+    /// Original, masked, predicted, and original and prediction together.
     fn columns(&self) -> Result<[RgbImage; 4], PictureError> {
         self.check()?;
         let original = picture(self.original, self.height, self.width, self.channels)?;
         let predicted = picture(self.prediction, self.height, self.width, self.channels)?;
-        let masked = self.keep_visible(&original, |_, _| REMOVED);
-        let pasted = self.keep_visible(&original, |x, y| *predicted.get_pixel(x, y));
-        Ok([original, masked, predicted, pasted])
+        let blank = RgbImage::from_pixel(original.width(), original.height(), BACKGROUND);
+        let masked = self.by_patch(&original, |_, _| REMOVED);
+        let filled = self.by_patch(&blank, |x, y| *predicted.get_pixel(x, y));
+        let together = self.by_patch(&original, |x, y| *predicted.get_pixel(x, y));
+        Ok([original, masked, filled, together])
     }
 
     fn check(&self) -> Result<(), PictureError> {
@@ -148,18 +151,19 @@ impl Reconstruction<'_> {
         expect_length("a mask", self.mask.len(), patches, || format!("[{patches}]"))
     }
 
-    /// The original where the mask keeps it, `other` where it was removed.
-    fn keep_visible(&self, original: &RgbImage, other: impl Fn(u32, u32) -> Rgb<u8>) -> RgbImage {
-        RgbImage::from_fn(original.width(), original.height(), |x, y| {
+    /// `visible` where the mask keeps a patch, `removed` where it does not.
+    fn by_patch(&self, visible: &RgbImage, removed: impl Fn(u32, u32) -> Rgb<u8>) -> RgbImage {
+        RgbImage::from_fn(visible.width(), visible.height(), |x, y| {
             let patch = (y as usize / self.patch) * (self.width / self.patch) + x as usize / self.patch;
-            if self.mask[patch] == 0 { *original.get_pixel(x, y) } else { other(x, y) }
+            if self.mask[patch] == 0 { *visible.get_pixel(x, y) } else { removed(x, y) }
         })
     }
 }
 
-/// A grid with one row an image: original | masked | reconstructed | visible patches pasted into the reconstruction.
+/// A grid with one row an image: original | what the model saw | what it filled in | both together.
 ///
-/// Removed patches are [`REMOVED`] in the second column. Small images are enlarged by a whole factor, so that every
+/// Removed patches are [`REMOVED`] in the second column. The third has the prediction on them and nothing elsewhere: the
+/// loss never looks at what is predicted for a visible patch, so that it means nothing. Small images are enlarged by a whole factor, so that every
 /// pixel stays a square. Pictures are [`GUTTER`] pixels apart, with no border.
 ///
 /// # Errors
@@ -262,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_are_original_masked_predicted_pasted() {
+    fn columns_are_original_masked_filled_together() {
         let (original, prediction) = (RED.repeat(16), BLUE.repeat(16));
         let grid = reconstruction_grid(&[red_predicted_blue(&original, &prediction); 2]).unwrap();
         let (side, step) = (128, 128 + GUTTER);
@@ -270,7 +274,9 @@ mod tests {
         // Corners of the patches: the first is kept, the one to its right was removed.
         let (kept, removed) = ([0, side / 2 - 1], [side / 2, side - 1]);
         for row in 0..2 {
-            for (column, in_kept, in_removed) in [(0, RED, RED), (1, RED, REMOVED.0), (2, BLUE, BLUE), (3, RED, BLUE)] {
+            for (column, in_kept, in_removed) in
+                [(0, RED, RED), (1, RED, REMOVED.0), (2, BACKGROUND.0, BLUE), (3, RED, BLUE)]
+            {
                 let pixel = |x: u32| grid.get_pixel(column * step + x, row * step + 1).0;
                 assert_eq!(kept.map(pixel), [in_kept; 2], "column {column}");
                 assert_eq!(removed.map(pixel), [in_removed; 2], "column {column}");
@@ -285,7 +291,7 @@ mod tests {
         let (original, prediction) = ([200; 16], [50; 16]);
         let grid = reconstruction_grid(&[red_predicted_blue(&original, &prediction)]).unwrap();
         assert_eq!(grid.get_pixel(0, 0).0, [200; 3]);
-        assert_eq!(grid.get_pixel(2 * (128 + GUTTER), 0).0, [50; 3]);
+        assert_eq!(grid.get_pixel(2 * (128 + GUTTER) + 127, 0).0, [50; 3]);
     }
 
     #[test]

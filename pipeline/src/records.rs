@@ -14,11 +14,11 @@
 mod confusion;
 
 use std::{
-    fs, io,
-    path::{Path, PathBuf},
+    io::{self, BufRead, Read},
+    path::PathBuf,
 };
 
-use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Deserializer, Serialize};
 use thiserror::Error;
 
 pub use confusion::Confusion;
@@ -37,14 +37,6 @@ pub const RECONSTRUCTION: &str = "pictures/reconstruction.png";
 /// Why a run directory could not be read.
 #[derive(Debug, Error)]
 pub enum RecordError {
-    /// The operating system refused.
-    #[error("{}: could not be read: {source}", path.display())]
-    Read {
-        /// Which file.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
     /// A file is not what its name says.
     #[error("{}: not the JSON that a run writes: {source}", path.display())]
     Parse {
@@ -284,24 +276,50 @@ pub struct Metrics {
     pub train: Vec<TrainRecord>,
     /// Measurements.
     pub evaluate: Vec<EvaluateRecord>,
-    /// Lines, from 1, that are no record: a run that was killed leaves half a line.
-    pub unreadable: Vec<usize>,
+    /// Lines that are no record: a run that was killed leaves half a line.
+    pub unreadable: Unreadable,
 }
 
+/// Lines that are no record.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Unreadable {
+    /// How many.
+    pub count: u64,
+    /// The first of them, counted from 1; 0 if there are none.
+    pub first: u64,
+}
+
+/// Bytes of the longest line that can be a record.
+const LONGEST_LINE: u64 = 1 << 14;
+
 impl Metrics {
-    /// Reads the text of a `metrics.jsonl`.
+    /// Reads a `metrics.jsonl`.
     ///
     /// A run that resumes repeats the steps after its checkpoint: the later record of a step replaces the earlier.
-    pub fn parse(text: &str) -> Self {
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn read(mut file: impl BufRead) -> io::Result<Self> {
         let mut metrics = Self::default();
-        for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-            match serde_json::from_str(line) {
+        let mut line = Vec::new();
+        for number in 1.. {
+            line.clear();
+            if file.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut line)? == 0 {
+                break;
+            }
+            let is_cut = line.len() as u64 == LONGEST_LINE && line.last() != Some(&b'\n');
+            if is_cut {
+                file.skip_until(b'\n')?;
+            }
+            match serde_json::from_slice(&line) {
+                _ if is_cut => metrics.unreadable.add(number),
                 Ok(Metric::Train(record)) => metrics.push_train(record),
                 Ok(Metric::Evaluate(record)) => metrics.push_evaluate(record),
-                Err(_) => metrics.unreadable.push(number + 1),
+                Err(_) if line.trim_ascii().is_empty() => {}
+                Err(_) => metrics.unreadable.add(number),
             }
         }
-        metrics
+        Ok(metrics)
     }
 
     /// Whether there is nothing to draw.
@@ -330,27 +348,13 @@ impl Metrics {
     }
 }
 
-/// Reads a file that a run may not have written: `None` if there is none.
-///
-/// # Errors
-/// The file exists and cannot be read.
-pub fn read(path: &Path) -> Result<Option<Vec<u8>>, RecordError> {
-    match fs::read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(RecordError::Read { path: path.to_owned(), source }),
+impl Unreadable {
+    fn add(&mut self, line: u64) {
+        if self.count == 0 {
+            self.first = line;
+        }
+        self.count += 1;
     }
-}
-
-/// Reads a JSON file that a run may not have written: `None` if there is none.
-///
-/// # Errors
-/// The file exists and cannot be read, or is not a `T`.
-pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, RecordError> {
-    let parse = |bytes: Vec<u8>| {
-        serde_json::from_slice(&bytes).map_err(|source| RecordError::Parse { path: path.to_owned(), source })
-    };
-    read(path)?.map(parse).transpose()
 }
 
 #[cfg(test)]
@@ -360,6 +364,10 @@ mod tests {
     const TRAIN: &str = r#"{"kind":"train","step":120,"epoch":1.25,"loss":0.71,"lr":0.0006,"gradient_norm":0.9,"images_per_second":812.0,"waited_seconds":0.3,"elapsed_seconds":93.1}"#;
     const EVALUATE: &str =
         r#"{"kind":"evaluate","step":480,"epoch":5.0,"loss":0.41,"top1":0.893,"top5":0.998,"weights":"ema"}"#;
+
+    fn parse(text: &str) -> Metrics {
+        Metrics::read(text.as_bytes()).unwrap()
+    }
 
     #[test]
     fn lines_round_trip() {
@@ -371,9 +379,9 @@ mod tests {
 
     #[test]
     fn half_a_last_line_is_counted_and_left_out() {
-        let metrics = Metrics::parse(&format!("{TRAIN}\n\n{EVALUATE}\n{}", &TRAIN[..60]));
+        let metrics = parse(&format!("{TRAIN}\n\n{EVALUATE}\n{}", &TRAIN[..60]));
         assert_eq!((metrics.train.len(), metrics.evaluate.len()), (1, 1));
-        assert_eq!(metrics.unreadable, [4]);
+        assert_eq!(metrics.unreadable, Unreadable { count: 1, first: 4 });
     }
 
     #[test]
@@ -382,7 +390,7 @@ mod tests {
         record.loss = f64::NAN;
         let line = Metric::Train(record).to_line().unwrap();
         assert!(line.contains(r#""loss":null"#), "{line}");
-        assert!(Metrics::parse(&line).train[0].loss.is_nan());
+        assert!(parse(&line).train[0].loss.is_nan());
     }
 
     #[test]
@@ -390,7 +398,7 @@ mod tests {
         let train = |step: u64| TRAIN.replace("120", &step.to_string());
         let evaluate = |weights: &str| EVALUATE.replace("ema", weights);
         let lines = [train(1), train(2), train(3), evaluate("model"), evaluate("ema"), train(2), evaluate("model")];
-        let metrics = Metrics::parse(&lines.join("\n"));
+        let metrics = parse(&lines.join("\n"));
         assert_eq!(metrics.train.iter().map(|record| record.step).collect::<Vec<_>>(), [1, 2]);
         assert_eq!(
             metrics.evaluate.iter().map(|record| record.weights).collect::<Vec<_>>(),
@@ -398,12 +406,14 @@ mod tests {
         );
     }
 
+    /// What is no line of a run costs no memory.
     #[test]
-    fn an_absent_file_is_none_and_a_wrong_one_is_named() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join(RUN);
-        assert_eq!(read_json::<RunRecord>(&path).unwrap(), None);
-        fs::write(&path, "{").unwrap();
-        assert!(read_json::<RunRecord>(&path).unwrap_err().to_string().contains(RUN));
+    fn endless_lines_and_no_text_are_counted() {
+        let zeros = io::repeat(0).take(1 << 20);
+        let metrics = Metrics::read(io::BufReader::new(zeros)).unwrap();
+        assert_eq!((metrics.is_empty(), metrics.unreadable), (true, Unreadable { count: 1, first: 1 }));
+        let text = format!("\n\u{e9}\n{}{TRAIN}\n{TRAIN}\n", " ".repeat(LONGEST_LINE as usize));
+        let metrics = parse(&text);
+        assert_eq!((metrics.train.len(), metrics.unreadable), (1, Unreadable { count: 2, first: 2 }));
     }
 }

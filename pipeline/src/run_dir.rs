@@ -40,7 +40,7 @@ use crate::{
 
 const LOCK: &str = "run.lock";
 const DATA: &str = "data.json";
-const QUARANTINE: &str = "quarantine.tsv";
+pub(crate) const QUARANTINE: &str = "quarantine.tsv";
 const SPENT: &str = "spent.json";
 const CHECKPOINTS: &str = "checkpoints";
 const PICTURES: &str = "pictures";
@@ -467,9 +467,7 @@ pub fn read_recipe(path: &Path) -> Result<Resolved, RunDirError> {
 pub fn written_recipe<S: AsRef<str>>(path: &Path, sets: &[S]) -> Result<Recipe, RunDirError> {
     let file = path.join(records::RECIPE);
     let bytes = inside::read(path, records::RECIPE, Recipe::MOST_BYTES).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => {
-            RunDirError::NoRun { path: path.into(), startable: require_free(path).is_ok() }
-        }
+        io::ErrorKind::NotFound => RunDirError::NoRun { path: path.into(), startable: require_free(path).is_ok() },
         io::ErrorKind::NotADirectory => RunDirError::NoFolder(path.into()),
         _ => at("read", &file)(error),
     })?;

@@ -9,6 +9,8 @@ use crate::records::{Confusion, Evaluation};
 
 /// Classes beyond which the matrix is left out: nobody reads a million cells.
 const MATRIX: usize = 40;
+/// Classes beyond which its cells are small on paper.
+const MANY: usize = 16;
 /// Rows of the tables of pairs and of classes.
 const PAIRS: usize = 12;
 const CLASSES: usize = 40;
@@ -20,10 +22,16 @@ pub(super) fn section(evaluation: &Evaluation) -> Markup {
         @if counts.classes() == 0 {
             p.missing { "No confusion matrix: " code { "evaluation.json" } " has no counts." }
         } @else {
-            @if counts.classes() <= MATRIX { (matrix(evaluation, &counts)) }
+            @if counts.classes() <= MATRIX { (matrix(evaluation, &counts)) } @else {
+                p.quiet { "A grid of " (counts.classes()) " classes squared could not be read; below are the worst of them." }
+            }
             div.tables { (recalls(evaluation, &counts)) (pairs(evaluation, &counts)) }
         }
     }
+}
+
+fn name_of(evaluation: &Evaluation, label: usize) -> String {
+    format::name(&evaluation.class(label))
 }
 
 /// The counts, and their sums by class.
@@ -85,13 +93,13 @@ fn matrix(evaluation: &Evaluation, counts: &Counts<'_>) -> Markup {
             "Rows are labels, columns what the model said: the share of the row in percent, and the number of images. "
             "Colours are by the square root of the share, so that rare confusions show."
         }
-        div.wide { table.matrix {
+        div.wide { table.matrix.many[counts.classes() > MANY] {
             thead { tr {
                 td {}
-                @for class in classes.clone() { th scope="col" { span { (evaluation.class(class)) } } }
+                @for class in classes.clone() { th scope="col" { span { (name_of(evaluation, class)) } } }
             } }
             tbody { @for label in classes.clone() { tr {
-                th scope="row" { (evaluation.class(label)) }
+                th scope="row" { (name_of(evaluation, label)) }
                 @for predicted in classes.clone() { (cell(evaluation, counts, label, predicted)) }
             } } }
         } }
@@ -104,7 +112,7 @@ fn cell(evaluation: &Evaluation, counts: &Counts<'_>, label: usize, predicted: u
         return html! { td.right[label == predicted] {} };
     }
     let depth = share.sqrt();
-    let title = format!("{} \u{2192} {}: {count}", evaluation.class(label), evaluation.class(predicted));
+    let title = format!("{} \u{2192} {}: {count}", name_of(evaluation, label), name_of(evaluation, predicted));
     html! {
         td.right[label == predicted].wrong[label != predicted].deep[depth > 0.6] style=(format!("--depth:{depth:.2}")) title=(title) {
             b { (whole_percent(share)) } small { (count) }
@@ -123,7 +131,7 @@ fn recalls(evaluation: &Evaluation, counts: &Counts<'_>) -> Markup {
     let left_out = classes.len().saturating_sub(CLASSES);
     html! {
         div.wide { table {
-            caption { "Recall by class, the worst first" }
+            caption { "Recall by class, the worst first" small { "recall: of its images, those recognised; precision: of the images called so, those that are" } }
             thead { tr { th { "class" } th.number { "images" } th.number { "recall" } th {} th.number { "precision" } } }
             tbody { @for &class in classes.iter().take(CLASSES) { (recall(evaluation, counts, class)) } }
         }
@@ -135,7 +143,7 @@ fn recall(evaluation: &Evaluation, counts: &Counts<'_>, class: usize) -> Markup 
     let (recall, predicted) = (counts.share(class, class), counts.predicted(class));
     let precision = (predicted > 0).then(|| counts.count(class, class) as f64 / predicted as f64);
     html! { tr {
-        th scope="row" { (evaluation.class(class)) }
+        th scope="row" { (name_of(evaluation, class)) }
         td.number { (counts.labelled(class)) }
         td.number { (format::percent(recall)) }
         td { span.bar { span style=(format!("width:{:.1}%", recall * 100.0)) {} } }
@@ -145,12 +153,14 @@ fn recall(evaluation: &Evaluation, counts: &Counts<'_>, class: usize) -> Markup 
 
 fn pairs(evaluation: &Evaluation, counts: &Counts<'_>) -> Markup {
     let confusions = counts.confusions();
+    // Without a matrix they are all that there is.
+    let shown = if counts.classes() > MATRIX { CLASSES } else { PAIRS };
     html! { @if !confusions.is_empty() { div.wide { table {
         caption { "Most frequent confusions" }
         thead { tr { th { "label" } th { "predicted" } th.number { "images" } th.number { "of label" } } }
-        tbody { @for &(label, predicted, count) in confusions.iter().take(PAIRS) { tr {
-            th scope="row" { (evaluation.class(label)) }
-            td { (evaluation.class(predicted)) }
+        tbody { @for &(label, predicted, count) in confusions.iter().take(shown) { tr {
+            th scope="row" { (name_of(evaluation, label)) }
+            td { (name_of(evaluation, predicted)) }
             td.number { (count) }
             td.number { (format::percent(counts.share(label, predicted))) }
         } } }

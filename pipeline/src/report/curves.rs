@@ -57,6 +57,8 @@ pub(super) enum Axis {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Chart {
     pub(super) title: &'static str,
+    /// What the values are, in a few words.
+    pub(super) note: &'static str,
     pub(super) axis: Axis,
 }
 
@@ -97,9 +99,9 @@ fn figure(chart: Chart, logarithmic: bool, svg: &str, series: &[Series]) -> Mark
     let gaps = series.iter().flat_map(|s| &s.points).filter(|point| !drawable(point)).count();
     html! {
         figure.chart {
-            figcaption { (chart.title) @if logarithmic { small { " log scale" } } }
+            figcaption { (chart.title) @if logarithmic { small { " log scale" } } p.quiet { (chart.note) } }
             svg viewBox=(view) role="img" aria-label={ (chart.title) " by epoch" } { (PreEscaped(inner(svg))) }
-            @if gaps > 0 { p.warning { "Left out, because not finite or too big: " (gaps) "." } }
+            @if gaps > 0 { p.warning { "Left out, because not finite (infinite or no number) or too big: " (gaps) "." } }
         }
     }
 }
@@ -237,7 +239,7 @@ where
 mod tests {
     use super::*;
 
-    const CHART: Chart = Chart { title: "loss", axis: Axis::Auto };
+    const CHART: Chart = Chart { title: "loss", note: "", axis: Axis::Auto };
 
     fn svg(points: &[(f64, f64)]) -> Option<String> {
         chart(CHART, &[Series { color: 0, points: points.to_vec() }]).unwrap().map(Markup::into_string)

@@ -1,7 +1,21 @@
-//! Numbers for readers.
+//! Numbers and words for readers.
+
+use crate::records::Weights;
 
 /// What stands where there is no number.
 pub(super) const NONE: &str = "\u{2013}";
+/// What stands for infinity and for what is no number.
+pub(super) const NOT_FINITE: &str = "not finite";
+/// Letters of a name that a page shows.
+const LETTERS: usize = 120;
+
+/// A name from a file, of a length that a page can carry.
+pub(super) fn name(name: &str) -> String {
+    match name.char_indices().nth(LETTERS) {
+        Some((end, _)) => format!("{}\u{2026}", &name[..end]),
+        None => name.to_owned(),
+    }
+}
 
 /// `3.7 M`, three significant digits; zero is unknown.
 pub(super) fn count(value: u64) -> String {
@@ -16,7 +30,7 @@ pub(super) fn count(value: u64) -> String {
 /// Three significant digits, without an exponent where one can be avoided.
 pub(super) fn significant(value: f64) -> String {
     match value.abs() {
-        _ if value.is_nan() => "NaN".to_owned(),
+        _ if !value.is_finite() => NOT_FINITE.to_owned(),
         0.0 => "0".to_owned(),
         size if !(1e-3..1e5).contains(&size) => format!("{value:.2e}"),
         size if size >= 100.0 => format!("{value:.0}"),
@@ -50,7 +64,7 @@ fn trim(digits: String) -> String {
 
 /// `91.3 %` of a share between 0 and 1.
 pub(super) fn percent(share: f64) -> String {
-    if share.is_nan() { "NaN".to_owned() } else { format!("{:.1}\u{a0}%", share * 100.0) }
+    if share.is_finite() { format!("{:.1}\u{a0}%", share * 100.0) } else { NOT_FINITE.to_owned() }
 }
 
 /// `42.0 s`, `3 min 20 s`, `2 h 5 min`; zero is unknown.
@@ -64,6 +78,14 @@ pub(super) fn duration(seconds: f64) -> String {
     }
 }
 
+/// Which weights were measured, in words.
+pub(super) fn weights(weights: Weights) -> &'static str {
+    match weights {
+        Weights::Ema => "moving average (ema)",
+        Weights::Model => "as trained",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,7 +93,7 @@ mod tests {
     #[test]
     fn numbers_are_short() {
         assert_eq!([0, 999, 3_708_400, 28_635_496].map(count), [NONE, "999", "3.71\u{a0}M", "28.6\u{a0}M"]);
-        assert_eq!([0.0, 0.41, 812.3, 6e-4, f64::NAN].map(significant), ["0", "0.410", "812", "6.00e-4", "NaN"]);
+        assert_eq!([0.0, 0.41, 812.3, 6e-4, f64::NAN].map(significant), ["0", "0.410", "812", "6.00e-4", NOT_FINITE]);
         assert_eq!([0.0, 6e-4, 1.5e-5, 0.25, 20.0, 12500.0].map(tick), ["0", "6e-4", "1.5e-5", "0.25", "20", "12.5k"]);
         assert_eq!(percent(0.8934), "89.3\u{a0}%");
         assert_eq!(

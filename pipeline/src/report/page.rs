@@ -39,10 +39,10 @@ pub(super) fn page(runs: &[Run]) -> Result<Markup, ReportError> {
 }
 
 fn title(runs: &[Run]) -> String {
-    match runs {
-        [run] => run.name.clone(),
-        [first, .., last] if runs.len() > 4 => format!("{} runs, {} to {}", runs.len(), first.name, last.name),
-        _ => runs.iter().map(|run| run.name.as_str()).collect::<Vec<_>>().join(", "),
+    let names: Vec<_> = runs.iter().map(|run| format::name(&run.name)).collect();
+    match names.as_slice() {
+        [first, .., last] if names.len() > 4 => format!("{} runs, {first} to {last}", names.len()),
+        names => names.join(", "),
     }
 }
 
@@ -53,39 +53,63 @@ fn curves(runs: &[Run]) -> Result<Vec<Markup>, ReportError> {
     sections.into_iter().filter_map(Result::transpose).collect()
 }
 
+/// A column of the summary: what it is called, whether it holds numbers, and its cell for a run.
+struct Column {
+    name: &'static str,
+    is_number: bool,
+    cell: fn(&Run) -> Option<String>,
+}
+
+const COLUMNS: &[Column] = &[
+    Column { name: "kind", is_number: false, cell: |run| Some(run.kind().name().to_owned()) },
+    Column { name: "model", is_number: false, cell: |run| Some(format::name(&run.record.as_ref()?.model)) },
+    Column { name: "parameters", is_number: true, cell: |run| Some(format::count(run.record.as_ref()?.parameters)) },
+    Column {
+        name: "multiply-adds an image",
+        is_number: true,
+        cell: |run| Some(format::count(run.record.as_ref()?.multiply_adds)),
+    },
+    Column { name: "epochs", is_number: true, cell: |run| run.epochs().map(format::tick) },
+    Column { name: "training loss", is_number: true, cell: |run| run.train_loss().map(format::significant) },
+    Column {
+        name: "held-out loss",
+        is_number: true,
+        cell: |run| run.measured().map(|measured| format::significant(measured.loss)),
+    },
+    Column { name: "top-1", is_number: true, cell: |run| share(run, |measured| measured.top1) },
+    Column { name: "top-5", is_number: true, cell: |run| share(run, |measured| measured.top5) },
+    Column {
+        name: "weights",
+        is_number: false,
+        cell: |run| run.measured().map(|measured| format::weights(measured.weights).to_owned()),
+    },
+    Column { name: "time", is_number: true, cell: |run| run.seconds().map(format::duration) },
+];
+
+/// A pre-training run measures a loss and no classes.
+fn share(run: &Run, value: fn(&Measured) -> f64) -> Option<String> {
+    run.measured().as_ref().map(value).filter(|share| share.is_finite()).map(format::percent)
+}
+
 fn summary(runs: &[Run]) -> Markup {
+    let says = |column: &&Column| runs.iter().any(|run| (column.cell)(run).is_some_and(|cell| cell != format::NONE));
+    let columns: Vec<_> = COLUMNS.iter().filter(says).collect();
     html! {
         section { div.wide { table.summary {
             thead { tr {
-                th { "run" } th { "kind" } th { "model" }
-                th.number { "parameters" } th.number { "multiply-adds" } th.number { "epochs" }
-                th.number { "training loss" } th.number { "held-out loss" } th.number { "top-1" } th.number { "top-5" }
-                th { "weights" } th.number { "time" }
+                th { "run" }
+                @for column in &columns { th.number[column.is_number] { (column.name) } }
             } }
-            tbody { @for (index, run) in runs.iter().enumerate() { (row(index, run)) } }
+            tbody { @for (index, run) in runs.iter().enumerate() { tr {
+                th scope="row" { a href={ "#run-" (index) } { (format::name(&run.name)) } }
+                @for column in &columns { (cell(column, run)) }
+            } } }
         } } }
     }
 }
 
-fn row(index: usize, run: &Run) -> Markup {
-    let (record, measured) = (run.record.as_ref(), run.measured());
-    // A pre-training run measures a loss and no classes.
-    let share = |value: fn(&Measured) -> f64| {
-        measured.as_ref().map(value).filter(|share| share.is_finite()).map(format::percent)
-    };
-    let or_none = |text: Option<String>| text.unwrap_or_else(|| format::NONE.to_owned());
-    html! { tr {
-        th scope="row" { a href={ "#run-" (index) } { (run.name) } }
-        td { (run.kind().name()) }
-        td { (or_none(record.map(|record| record.model.clone()))) }
-        td.number { (or_none(record.map(|record| format::count(record.parameters)))) }
-        td.number { (or_none(record.map(|record| format::count(record.multiply_adds)))) }
-        td.number { (or_none(run.epochs().map(format::tick))) }
-        td.number { (or_none(run.train_loss().map(format::significant))) }
-        td.number { (or_none(measured.as_ref().map(|measured| format::significant(measured.loss)))) }
-        td.number { (or_none(share(|measured| measured.top1))) }
-        td.number { (or_none(share(|measured| measured.top5))) }
-        td { (or_none(measured.as_ref().map(|measured| measured.weights.name().to_owned()))) }
-        td.number { (or_none(run.seconds().map(format::duration))) }
-    } }
+/// On a telephone a cell stands by its name, and one with nothing in it is left out.
+fn cell(column: &Column, run: &Run) -> Markup {
+    let text = (column.cell)(run).unwrap_or_else(|| format::NONE.to_owned());
+    html! { td.number[column.is_number].none[text == format::NONE] data-name=(column.name) { (text) } }
 }

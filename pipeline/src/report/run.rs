@@ -1,8 +1,8 @@
 //! A run directory, read.
 
-use std::path::{Component, Path, PathBuf};
+use std::path::Path;
 
-use super::ReportError;
+use super::{ReportError, files::Files};
 use crate::records::{self, Evaluation, Metrics, RunKind, RunRecord, Weights};
 
 /// Everything that a report says about one run.
@@ -22,34 +22,48 @@ pub struct Run {
     pub reconstruction: Option<Vec<u8>>,
     /// Pictures of the evaluation's mistakes, encoded; `None` where one is absent.
     pub mistakes: Vec<Option<Vec<u8>>>,
+    /// The first lines of `quarantine.tsv`.
+    pub quarantine: Vec<String>,
+    /// Whether `quarantine.tsv` has more lines.
+    pub has_more_bad_samples: bool,
+    /// Files that are left out, and why.
+    pub notes: Vec<String>,
 }
 
 /// Mistakes that a page shows.
 pub(super) const MISTAKES: usize = 36;
+/// Bad samples that a page lists.
+const BAD_SAMPLES: usize = 10;
 
 impl Run {
-    /// Reads a run directory; only files that do not exist are left out.
+    /// Reads a run directory. Files that do not exist are left out, and so are links, pipes, folders and files larger
+    /// than a run's, with a note.
     ///
     /// # Errors
-    /// A file cannot be read or parsed, or the directory has none of a run's files.
+    /// `run.json` or `evaluation.json` cannot be parsed, or the directory has none of a run's files.
     pub fn read(directory: &Path) -> Result<Self, ReportError> {
-        let text = |name| -> Result<_, ReportError> {
-            Ok(records::read(&directory.join(name))?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
-        };
-        let metrics = text(records::METRICS)?;
-        let evaluation: Option<Evaluation> = records::read_json(&directory.join(records::EVALUATION))?;
-        let run = Self {
+        let mut files = Files::of(directory);
+        let metrics = files.metrics();
+        let record: Option<RunRecord> = files.record()?;
+        let evaluation: Option<Evaluation> = files.evaluation()?;
+        let reconstruction = files.picture(records::RECONSTRUCTION);
+        if metrics.is_none() && record.is_none() && evaluation.is_none() && reconstruction.is_none() {
+            let notes = files.notes.join("; ");
+            return Err(ReportError::NotARun { path: directory.to_owned(), notes });
+        }
+        let (quarantine, has_more_bad_samples) = files.quarantine(BAD_SAMPLES);
+        Ok(Self {
             name: name(directory),
-            record: records::read_json(&directory.join(records::RUN))?,
-            recipe: text(records::RECIPE)?,
-            reconstruction: records::read(&directory.join(records::RECONSTRUCTION))?,
-            mistakes: mistakes(directory, evaluation.as_ref())?,
-            metrics: metrics.as_deref().map(Metrics::parse).unwrap_or_default(),
+            recipe: files.recipe(),
+            mistakes: mistakes(&mut files, evaluation.as_ref()),
+            record,
+            metrics: metrics.unwrap_or_default(),
             evaluation,
-        };
-        let found =
-            metrics.is_some() || run.record.is_some() || run.evaluation.is_some() || run.reconstruction.is_some();
-        if found { Ok(run) } else { Err(ReportError::NotARun(directory.to_owned())) }
+            reconstruction,
+            quarantine,
+            has_more_bad_samples,
+            notes: files.notes,
+        })
     }
 
     /// What the run did: as recorded, or else as its files suggest.
@@ -65,6 +79,24 @@ impl Run {
     /// Passes over the data, if it trained.
     pub(super) fn epochs(&self) -> Option<f64> {
         self.metrics.train.last().map(|record| record.epoch)
+    }
+
+    /// Passes over the data that its recipe asks for.
+    pub(super) fn planned_epochs(&self) -> Option<f64> {
+        let recipe: toml::Table = self.recipe.as_ref()?.parse().ok()?;
+        let epochs = recipe.get(self.kind().name())?.get("epochs")?;
+        epochs.as_float().or(epochs.as_integer().map(|epochs| epochs as f64))
+    }
+
+    /// Whether it trained and has not come to its end: the record is written there.
+    pub(super) fn is_unfinished(&self) -> bool {
+        self.record.is_none() && !self.metrics.train.is_empty()
+    }
+
+    /// Whether any of its losses or norms is not finite.
+    pub(super) fn diverged(&self) -> bool {
+        let trained = self.metrics.train.iter().any(|r| !r.loss.is_finite() || !r.gradient_norm.is_finite());
+        trained || self.measured().is_some_and(|measured| !measured.loss.is_finite())
     }
 
     /// The last training loss.
@@ -101,20 +133,9 @@ fn name(directory: &Path) -> String {
     absolute.file_name().map_or_else(|| "run".to_owned(), |name| name.to_string_lossy().into_owned())
 }
 
-fn mistakes(directory: &Path, evaluation: Option<&Evaluation>) -> Result<Vec<Option<Vec<u8>>>, ReportError> {
+/// The pictures of the mistakes that a page shows; a page must not carry other files of the machine out.
+fn mistakes(files: &mut Files<'_>, evaluation: Option<&Evaluation>) -> Vec<Option<Vec<u8>>> {
     let shown = evaluation.into_iter().flat_map(|evaluation| &evaluation.mistakes).take(MISTAKES);
-    let read = |path: PathBuf| Ok(records::read(&path)?);
-    shown
-        .map(|mistake| mistake.picture.as_deref().and_then(|picture| inside(directory, picture)).map(read).transpose())
-        .map(|picture| picture.map(Option::flatten))
-        .collect()
-}
-
-/// The path of a picture, if it lies inside the directory: a page must not carry other files of the machine out.
-fn inside(directory: &Path, picture: &str) -> Option<PathBuf> {
-    let plain = Path::new(picture).components().all(|part| matches!(part, Component::Normal(_)));
-    let path = directory.join(picture);
-    let links_out =
-        || path.canonicalize().is_ok_and(|real| !real.starts_with(directory.canonicalize().unwrap_or_default()));
-    (plain && !picture.is_empty() && !links_out()).then(|| path.clone())
+    let pictures = shown.map(|mistake| mistake.picture.as_deref().filter(|picture| !picture.is_empty()));
+    pictures.map(|picture| files.picture(picture?)).collect()
 }

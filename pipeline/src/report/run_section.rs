@@ -5,13 +5,17 @@ use maud::{Markup, html};
 use super::{confusion, embed, format, run::Run};
 use crate::records::{Evaluation, Mistake, RunKind, RunRecord};
 
+/// Notes that a page shows.
+const NOTES: usize = 6;
+
 /// The section of one run.
 pub(super) fn section(index: usize, run: &Run) -> Markup {
     html! {
-        section id={ "run-" (index) } {
-            h2 { (run.name) " " span.kind { (run.kind().name()) } }
+        section.run id={ "run-" (index) } {
+            h2 { (format::name(&run.name)) " " span.kind { (run.kind().name()) } }
             @if let Some(record) = &run.record { (facts(record)) }
-            (curves_missing(run))
+            (warnings(run))
+            (bad_samples(run))
             (reconstruction(run))
             (evaluation(run))
             @if let Some(recipe) = &run.recipe { details { summary { "Recipe" } pre.wide { code { (recipe) } } } }
@@ -22,48 +26,113 @@ pub(super) fn section(index: usize, run: &Run) -> Markup {
 fn facts(record: &RunRecord) -> Markup {
     let speed = (record.seconds > 0.0).then(|| format::significant(record.images as f64 / record.seconds));
     let facts = [
-        ("started", record.started.clone()),
-        ("machine", record.machine.clone()),
+        ("started", record.started.replace('T', " ").replace('Z', " UTC")),
+        ("machine", machine(&record.machine)),
         ("threads", if record.threads > 0 { record.threads.to_string() } else { String::new() }),
         ("time", format::duration(record.seconds)),
-        ("processor time", format::duration(record.cpu_seconds)),
-        ("images", format::count(record.images)),
+        ("processor time, all threads", format::duration(record.cpu_seconds)),
+        ("images trained on", format::count(record.images)),
         ("images a second", speed.unwrap_or_default()),
     ];
     html! {
         dl.facts { @for (name, value) in facts.iter().filter(|(_, value)| !value.is_empty()) {
-            div { dt { (name) } dd { (value) } }
+            div { dt { (name) } dd { (format::name(value)) } }
         } }
     }
 }
 
-fn curves_missing(run: &Run) -> Markup {
+/// Records once held only the name of an instruction set.
+fn machine(recorded: &str) -> String {
+    let words = match recorded {
+        "scalar" => "baseline instructions",
+        "v3" => "x86-64 with AVX2",
+        "v4" => "x86-64 with AVX-512",
+        "neon" => "AArch64 with NEON",
+        other => other,
+    };
+    words.to_owned()
+}
+
+/// What a reader has to know before the rest: an early end, values that are not finite, files that are left out.
+fn warnings(run: &Run) -> Markup {
     let lines = &run.metrics.unreadable;
     html! {
+        @if run.is_unfinished() { p.warning { (unfinished(run)) } }
         @if run.metrics.is_empty() && run.kind() != RunKind::Evaluate {
             p.missing { "No curves: " code { "metrics.jsonl" } " has no record yet. Let the run go on: " code { "convnext " (run.kind().name()) " --resume" } }
         }
-        @if let Some(first) = lines.first() {
-            p.warning { "Unreadable lines in " code { "metrics.jsonl" } ": " (lines.len()) ", the first is line " (first) "; a killed run leaves one." }
+        @if run.diverged() {
+            p.warning { "\u{201c}" (format::NOT_FINITE) "\u{201d} is infinite or no number (NaN): there the run diverged. A lower learning rate or " code { "optimizer.clip" } " helps." }
+        }
+        @if lines.count > 0 {
+            p.warning { "Unreadable lines in " code { "metrics.jsonl" } ": " (lines.count) ", the first is line " (lines.first) "; a killed run leaves one." }
+        }
+        @for note in run.notes.iter().take(NOTES) { p.warning { (note) } }
+        @if run.notes.len() > NOTES { p.warning { "and " (run.notes.len() - NOTES) " more files" } }
+    }
+}
+
+fn unfinished(run: &Run) -> Markup {
+    let done = run.epochs().map(format::tick).unwrap_or_default();
+    html! {
+        "Not finished: epoch " (done)
+        @if let Some(planned) = run.planned_epochs() { " of " (format::tick(planned)) }
+        ". It goes on still, or was stopped; then " code { "convnext " (run.kind().name()) " --resume" } " goes on."
+    }
+}
+
+/// Samples that the run could not use.
+fn bad_samples(run: &Run) -> Markup {
+    let (bad, substituted) = run.record.as_ref().map_or((0, 0), |record| (record.bad_samples, record.substituted));
+    html! {
+        @if bad > 0 || substituted > 0 || !run.quarantine.is_empty() {
+            h3 { "Bad samples" }
+            p {
+                @if bad > 0 || substituted > 0 {
+                    strong { (bad) } " samples could not be used; another stood in for them " strong { (substituted) } " times. "
+                }
+                @if !run.quarantine.is_empty() { "From " code { "quarantine.tsv" } ":" }
+            }
+            @if !run.quarantine.is_empty() {
+                div.wide { table.quarantine {
+                    thead { tr { th.number { "position" } th.number { "sample" } th { "what was wrong" } } }
+                    tbody { @for line in &run.quarantine { (bad_sample(line)) } }
+                } }
+                @if run.has_more_bad_samples { p.quiet { "and more" } }
+            }
         }
     }
 }
+
+/// A line of `position`, `sample` and error; whatever else it is, its last column has the rest.
+fn bad_sample(line: &str) -> Markup {
+    let mut cells = line.splitn(3, '\t');
+    let [position, sample, fault] = [(); 3].map(|()| cells.next().unwrap_or_default());
+    html! { tr { td.number { (format::name(position)) } td.number { (format::name(sample)) } td { (format::name(fault)) } } }
+}
+
+/// What the columns of [`crate::pictures::reconstruction_grid`] are.
+const COLUMNS: [&str; 4] = ["original", "what the model saw", "what it filled in", "both together"];
 
 fn reconstruction(run: &Run) -> Markup {
     let picture = run.reconstruction.as_deref().map(|png| embed::picture(png, "Masked and reconstructed images"));
     html! {
         @match picture {
             Some(Some(picture)) => {
-                h3 { "Reconstruction" }
-                p.quiet { "One image a row. The model saw only what the second column shows." }
-                div.wide { figure.reconstruction {
-                    figcaption {
-                        span { "original" } span { "masked" } span { "reconstructed" } span { "visible pasted in" }
+                figure.reconstruction {
+                    h3 { "Reconstruction" }
+                    p.quiet {
+                        "One image a row. The gray patches were removed and the model was asked to fill them. Its prediction, in the third "
+                        "column, means something on those patches only: the loss never looks at the visible ones. The last column has the "
+                        "visible patches as they were and the prediction in place of the removed ones."
                     }
-                    (picture)
-                } }
+                    div.sheet {
+                        div.columns { @for column in COLUMNS { span { (column) } } }
+                        (picture)
+                    }
+                }
             }
-            Some(None) => p.warning { code { "pictures/reconstruction.png" } " is not a PNG." },
+            Some(None) => p.warning { code { "pictures/reconstruction.png" } " is not a PNG that can be shown." },
             None if run.kind() == RunKind::Pretrain => {
                 p.missing { "No reconstruction: run " code { "convnext reconstruct" } " on this run's weights." }
             }
@@ -80,7 +149,7 @@ fn evaluation(run: &Run) -> Markup {
                 p {
                     strong { (format::percent(evaluation.top1)) } " top-1, "
                     strong { (format::percent(evaluation.top5)) } " top-5, loss " (format::significant(evaluation.loss))
-                    " on " (evaluation.samples) " images (" (evaluation.weights.name()) " weights)."
+                    " on " (evaluation.samples) " images. Weights: " (format::weights(evaluation.weights)) "."
                 }
                 (confusion::section(evaluation))
                 (mistakes(run, evaluation))
@@ -108,13 +177,13 @@ fn mistakes(run: &Run, evaluation: &Evaluation) -> Markup {
 
 fn one(evaluation: &Evaluation, mistake: &Mistake, picture: Option<&[u8]>) -> Markup {
     html! {
-        figure title=(mistake.key) {
-            @match picture.and_then(|png| embed::picture(png, &mistake.key)) {
+        figure title=(format::name(&mistake.key)) {
+            @match picture.and_then(|png| embed::picture(png, &format::name(&mistake.key))) {
                 Some(picture) => (picture),
                 None => span.absent { "no picture" },
             }
             figcaption {
-                (evaluation.class(mistake.label)) " \u{2192} " b { (evaluation.class(mistake.predicted)) }
+                (format::name(&evaluation.class(mistake.label))) " \u{2192} " b { (format::name(&evaluation.class(mistake.predicted))) }
                 " " small { (format::percent(mistake.probability)) }
             }
         }

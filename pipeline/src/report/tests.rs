@@ -5,7 +5,7 @@ use crate::{
     pictures,
     records::{
         EVALUATION, EvaluateRecord, Evaluation, METRICS, Metric, Metrics, Mistake, RECIPE, RECONSTRUCTION, RUN,
-        RunKind, RunRecord, TrainRecord, Weights,
+        RunKind, RunRecord, TrainRecord, Unreadable, Weights,
     },
 };
 
@@ -81,11 +81,12 @@ fn full(name: &str, kind: RunKind) -> Run {
         metrics: Metrics {
             train: (1..=100).map(|i| train(i * 10)).collect(),
             evaluate: vec![evaluate(1000)],
-            unreadable: Vec::new(),
+            unreadable: Unreadable::default(),
         },
         evaluation: Some(evaluation("T-shirt")),
         reconstruction: Some(small_png()),
         mistakes: vec![Some(small_png()), None],
+        ..Run::default()
     }
 }
 
@@ -135,7 +136,7 @@ fn a_full_page_is_whole_and_self_contained() {
         "waiting for data",
         "Top-1",
         "Reconstruction",
-        "visible pasted in",
+        "both together",
         "Confusion",
         "Recall by class",
         "Most confident mistakes",
@@ -193,7 +194,7 @@ fn losses_that_are_not_finite_are_drawn_around() {
     run.metrics.train[99].loss = f64::INFINITY;
     assert!(checked(&[run.clone()]).contains("too big: 2."));
     run.metrics.train.iter_mut().for_each(|record| record.loss = f64::NAN);
-    assert!(checked(&[run]).contains("NaN"), "the table says what the loss was");
+    assert!(checked(&[run]).contains("not finite"), "the table says what the loss was");
 }
 
 #[test]
@@ -214,7 +215,7 @@ fn a_long_run_is_a_small_page() {
 fn no_runs_and_no_run_are_refused() {
     assert!(matches!(render(&[]), Err(ReportError::NoRuns)));
     let directory = tempfile::tempdir().unwrap();
-    assert!(matches!(Run::read(directory.path()), Err(ReportError::NotARun(path)) if path == directory.path()));
+    assert!(matches!(Run::read(directory.path()), Err(ReportError::NotARun { path, .. }) if path == directory.path()));
 }
 
 /// Writes the run directory of [`full`], with half a last line.
@@ -237,7 +238,7 @@ fn a_directory_becomes_a_page() {
     let directory = tempfile::tempdir().unwrap();
     write_run(directory.path());
     let run = Run::read(directory.path()).unwrap();
-    assert_eq!(run.metrics.unreadable, [102]);
+    assert_eq!(run.metrics.unreadable, Unreadable { count: 1, first: 102 });
     let expected = full(&run.name, RunKind::Finetune);
     assert_eq!(Run { metrics: expected.metrics.clone(), ..run }, expected);
     let output = directory.path().join("report.html");
@@ -256,15 +257,144 @@ fn pictures_outside_the_run_stay_outside() {
     write_run(&directory);
     fs::write(parent.path().join("secret.png"), small_png()).unwrap();
     let absolute = parent.path().join("secret.png").display().to_string();
-    #[cfg(unix)]
     std::os::unix::fs::symlink("../secret.png", directory.join("link.png")).unwrap();
-    for outside in ["../secret.png", &absolute, "link.png", ""] {
+    std::os::unix::fs::symlink("..", directory.join("up")).unwrap();
+    for outside in ["../secret.png", &absolute, "link.png", "up/secret.png", "pictures", ""] {
         let mut evaluation = evaluation("a");
         evaluation.mistakes.truncate(1);
         evaluation.mistakes[0].picture = Some(outside.to_owned());
         fs::write(directory.join(EVALUATION), serde_json::to_vec(&evaluation).unwrap()).unwrap();
-        assert_eq!(Run::read(&directory).unwrap().mistakes, [None], "{outside:?}");
+        let run = Run::read(&directory).unwrap();
+        assert_eq!(run.mistakes, [None], "{outside:?}");
+        assert_eq!(run.notes.is_empty(), outside.is_empty(), "{:?}", run.notes);
     }
+}
+
+/// No file of a run may be a link, a folder or a pipe; the page says which is, and has what is left.
+#[test]
+fn files_that_are_no_plain_files_are_left_out_and_said() {
+    let names = [RECIPE, RUN, METRICS, EVALUATION, RECONSTRUCTION, "quarantine.tsv"];
+    let kinds: [(&str, fn(&Path)); 3] = [
+        ("symbolic link", |path| std::os::unix::fs::symlink("/dev/zero", path).unwrap()),
+        ("no plain file", |path| fs::create_dir(path).unwrap()),
+        ("no plain file", |path| {
+            std::process::Command::new("mkfifo").arg(path).status().unwrap();
+        }),
+    ];
+    for (name, (kind, put)) in names.into_iter().flat_map(|name| kinds.map(|kind| (name, kind))) {
+        let directory = tempfile::tempdir().unwrap();
+        write_run(directory.path());
+        let path = directory.path().join(name);
+        let _ = fs::remove_file(&path);
+        put(&path);
+        let run = Run::read(directory.path()).unwrap();
+        assert!(
+            matches!(&run.notes[..], [note] if note.contains(name) && note.contains(kind)),
+            "{name}: {:?}",
+            run.notes
+        );
+        assert!(checked(&[run]).contains("is left out"), "{name}");
+    }
+}
+
+#[test]
+fn nothing_but_links_is_no_run() {
+    let directory = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", directory.path().join(METRICS)).unwrap();
+    let error = Run::read(directory.path()).unwrap_err().to_string();
+    assert!(error.contains("not a run directory") && error.contains("symbolic link"), "{error}");
+}
+
+/// Sparse files, so that the test costs no disk; what would be read is bounded.
+#[test]
+fn files_larger_than_a_run_writes_are_left_out_or_cut() {
+    let directory = tempfile::tempdir().unwrap();
+    write_run(directory.path());
+    let grow = |name| fs::OpenOptions::new().append(true).open(directory.path().join(name)).unwrap().set_len(1 << 33);
+    for name in [RECIPE, EVALUATION, RECONSTRUCTION] {
+        grow(name).unwrap();
+    }
+    let run = Run::read(directory.path()).unwrap();
+    assert_eq!((run.recipe.is_none(), run.evaluation.is_none(), run.reconstruction.is_none()), (true, true, true));
+    assert_eq!(run.notes.len(), 3, "{:?}", run.notes);
+    assert!(run.notes.iter().all(|note| note.contains("more than")), "{:?}", run.notes);
+}
+
+#[test]
+fn a_picture_that_would_unpack_to_gigabytes_is_not_shown() {
+    let mut png = small_png();
+    png[16..24].copy_from_slice(&[0, 1, 0, 0, 0, 1, 0, 0]);
+    let run = Run { reconstruction: Some(png), ..full("bomb", RunKind::Pretrain) };
+    assert!(checked(&[run]).contains("is not a PNG that can be shown"));
+}
+
+#[test]
+fn bad_samples_are_shown_and_escaped() {
+    let mut run = full("bad", RunKind::Finetune);
+    assert!(!checked(&[run.clone()]).contains("Bad samples"));
+    run.record.as_mut().unwrap().bad_samples = 126;
+    run.record.as_mut().unwrap().substituted = 378;
+    run.quarantine = vec![format!("7\t12\tcannot be decoded: {MALICIOUS}"), "no tabs".to_owned()];
+    run.has_more_bad_samples = true;
+    let page = checked(&[run]);
+    for part in ["<strong>126</strong>", "<strong>378</strong>", "cannot be decoded", "no tabs", "and more"] {
+        assert!(page.contains(part), "{part}");
+    }
+    assert!(!page.contains("<script"));
+}
+
+#[test]
+fn the_list_of_bad_samples_is_read_in_part() {
+    let directory = tempfile::tempdir().unwrap();
+    write_run(directory.path());
+    fs::write(directory.path().join("quarantine.tsv"), "1\t2\tbroken\n".repeat(100_000)).unwrap();
+    let run = Run::read(directory.path()).unwrap();
+    assert_eq!((run.quarantine.len(), run.has_more_bad_samples), (10, true));
+}
+
+#[test]
+fn a_run_that_ended_early_says_so() {
+    let mut run = full("early", RunKind::Pretrain);
+    run.recipe = Some("[pretrain]\nepochs = 12\n".to_owned());
+    run.evaluation = None;
+    assert!(!checked(&[run.clone()]).contains("Not finished"));
+    run.record = None;
+    run.metrics.evaluate.clear();
+    let page = checked(&[run]);
+    assert!(page.contains("Not finished: epoch 5 of 12") && page.contains("convnext pretrain --resume"));
+}
+
+#[test]
+fn machines_have_names() {
+    let mut run = full("old", RunKind::Pretrain);
+    run.record.as_mut().unwrap().machine = "v4".to_owned();
+    assert!(checked(&[run]).contains("x86-64 with AVX-512"));
+    assert!(!crate::device::Device::Cpu.machine().starts_with('v'));
+}
+
+#[test]
+fn a_page_replaces_a_page_and_nothing_else() {
+    let directory = tempfile::tempdir().unwrap();
+    write_run(directory.path());
+    let put = |name: &str| write(&[directory.path()], &directory.path().join(name));
+    put("page.html").unwrap();
+    put("page.html").unwrap();
+    let recipe = fs::read(directory.path().join(RECIPE)).unwrap();
+    let victim = tempfile::NamedTempFile::new().unwrap();
+    std::os::unix::fs::symlink(victim.path(), directory.path().join("link.html")).unwrap();
+    let refused = [
+        (RECIPE, "something else"),
+        ("pictures", "it is a folder"),
+        ("link.html", "a link"),
+        ("missing/page.html", "does not exist"),
+        ("..", "no name of a file"),
+    ];
+    for (name, why) in refused {
+        let error = put(name).unwrap_err().to_string();
+        assert!(error.contains(why), "{name}: {error}");
+    }
+    assert_eq!(fs::read(directory.path().join(RECIPE)).unwrap(), recipe);
+    assert_eq!(fs::metadata(victim.path()).unwrap().len(), 0);
 }
 
 #[test]
@@ -275,5 +405,5 @@ fn a_wrong_file_is_named() {
     assert!(Run::read(directory.path()).unwrap_err().to_string().contains(EVALUATION));
     fs::remove_file(directory.path().join(EVALUATION)).unwrap();
     fs::write(directory.path().join(RECONSTRUCTION), "GIF89a").unwrap();
-    assert!(checked(&[Run::read(directory.path()).unwrap()]).contains("is not a PNG"));
+    assert!(checked(&[Run::read(directory.path()).unwrap()]).contains("is not a PNG that can be shown"));
 }

@@ -12,7 +12,7 @@ use crate::records::{EvaluateRecord, RunKind, TrainRecord};
 /// The section of one kind of run; nothing if none of them recorded anything.
 pub(super) fn section(kind: RunKind, runs: &[(usize, &Run)]) -> Result<Option<Markup>, ReportError> {
     let runs: Vec<_> = runs.iter().copied().filter(|(_, run)| !run.metrics.is_empty()).collect();
-    let charts = charts(&runs)?;
+    let charts = charts(kind, &runs)?;
     if charts.is_empty() {
         return Ok(None);
     }
@@ -24,7 +24,7 @@ pub(super) fn section(kind: RunKind, runs: &[(usize, &Run)]) -> Result<Option<Ma
     Ok(Some(html! {
         section {
             h2 { (title) }
-            p.quiet { "By epoch. A long curve is drawn faint, with its mean over short intervals on top." }
+            p.quiet { "By epoch: how often the data has been gone through. A long curve is drawn faint, its mean over short intervals on top." }
             @if runs.len() > 1 { (legend(&runs)) }
             div.charts { @for chart in &charts { (chart) } }
         }
@@ -41,21 +41,32 @@ fn legend(runs: &[(usize, &Run)]) -> Markup {
     }
 }
 
-fn charts(runs: &[(usize, &Run)]) -> Result<Vec<Markup>, ReportError> {
-    let train = |title, axis, value: fn(&TrainRecord) -> f64| {
-        curves::chart(Chart { title, axis }, &series(runs, |run| &run.metrics.train, |r| (r.epoch, value(r))))
+fn charts(kind: RunKind, runs: &[(usize, &Run)]) -> Result<Vec<Markup>, ReportError> {
+    let train = |title, note, axis, value: fn(&TrainRecord) -> f64| {
+        curves::chart(Chart { title, note, axis }, &series(runs, |run| &run.metrics.train, |r| (r.epoch, value(r))))
     };
-    let evaluate = |title, axis, value: fn(&EvaluateRecord) -> f64| {
-        curves::chart(Chart { title, axis }, &evaluations(runs, value))
+    let evaluate = |title, note, axis, value: fn(&EvaluateRecord) -> f64| {
+        curves::chart(Chart { title, note, axis }, &evaluations(runs, value))
+    };
+    let loss = match kind {
+        RunKind::Pretrain => "Mean squared error of the removed patches' pixels.",
+        _ => "Cross-entropy of images as they are augmented and mixed.",
+    };
+    let waited = Chart {
+        title: "Time spent waiting for data",
+        note: "Share of the time in which no batch was ready: images were decoded and augmented too slowly.",
+        axis: Axis::PercentFromZero,
     };
     let charts = [
-        train("Training loss", Axis::Auto, |r| r.loss)?,
-        evaluate("Top-1 on held-out data", Axis::Percent, |r| r.top1)?,
-        evaluate("Loss on held-out data", Axis::Auto, |r| r.loss)?,
-        train("Learning rate", Axis::Linear, |r| r.lr)?,
-        train("Gradient norm before clipping", Axis::Auto, |r| r.gradient_norm)?,
-        train("Images a second", Axis::FromZero, |r| r.images_per_second)?,
-        curves::chart(Chart { title: "Time spent waiting for data", axis: Axis::PercentFromZero }, &waiting(runs))?,
+        train("Training loss", loss, Axis::Auto, |r| r.loss)?,
+        evaluate("Top-1 on held-out data", "Share of images whose label is ranked first.", Axis::Percent, |r| r.top1)?,
+        evaluate("Loss on held-out data", "Cross-entropy.", Axis::Auto, |r| r.loss)?,
+        train("Learning rate", "Of the last step.", Axis::Linear, |r| r.lr)?,
+        train("Gradient norm before clipping", "Of all parameters, at the last step.", Axis::Auto, |r| {
+            r.gradient_norm
+        })?,
+        train("Images a second", "That the model was trained on.", Axis::FromZero, |r| r.images_per_second)?,
+        curves::chart(waited, &waiting(runs))?,
     ];
     Ok(charts.into_iter().flatten().collect())
 }

@@ -9,7 +9,7 @@ mod pretrain;
 mod reconstruct;
 mod train;
 
-use std::path::PathBuf;
+use std::{io::BufReader, path::PathBuf};
 
 use convnext_core::{
     checkpoint::{Skipped, Store},
@@ -104,9 +104,8 @@ fn has_checkpoint(dir: &RunDir, run: &Run) -> Result<bool, RunError> {
 /// Completes the record of a run that has ended with what its directory tells, and writes it there.
 fn finish(dir: &RunDir, run: &Run, mut record: RunRecord) -> Result<RunRecord, RunError> {
     let path = dir.path().join(records::METRICS);
-    let text = inside::read(dir.path(), records::METRICS, MOST_BYTES);
-    let text = text.map_err(|source| RunError::Read { path, source })?;
-    let metrics = Metrics::parse(&String::from_utf8_lossy(&text));
+    let read = inside::open(dir.path(), records::METRICS).and_then(|file| Metrics::read(BufReader::new(file)));
+    let metrics = read.map_err(|source| RunError::Read { path, source })?;
     record.evaluation = metrics.evaluate.last().copied();
     record.best = best(&dir.checkpoints(run.keep)?, &metrics)?;
     dir.put_json(records::RUN, &record)?;
