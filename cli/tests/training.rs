@@ -203,7 +203,7 @@ fn one_bad_sample_is_told_and_many_end_the_run() {
     let folder = place(200);
     damage(&folder, std::iter::once(17));
     let said = pretrain(&folder, "");
-    assert!(said.code == 0 && said.out.contains("1 bad samples were replaced, 1 times"), "{said:?}");
+    assert!(said.code == 0 && said.out.contains("bad samples: 1, replaced by others 1 times"), "{said:?}");
     let record = json(&folder.path("run/run.json"));
     assert_eq!((&record["bad_samples"], &record["substituted"]), (&1.into(), &1.into()));
     damage(&folder, (0..200).filter(|sample| sample % 8 > 2 && *sample != 17));

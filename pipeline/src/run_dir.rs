@@ -629,6 +629,16 @@ mod tests {
     }
 
     #[test]
+    fn a_file_system_without_locks_is_told_from_a_lock_that_is_held() {
+        for code in [libc::ENOSYS, libc::EOPNOTSUPP, libc::ENOLCK] {
+            assert!(no_locks(&io::Error::from_raw_os_error(code)));
+        }
+        for code in [libc::EWOULDBLOCK, libc::EIO, libc::EACCES, libc::ENOSPC] {
+            assert!(!no_locks(&io::Error::from_raw_os_error(code)));
+        }
+    }
+
+    #[test]
     fn somebody_s_own_recipe_is_not_written_over() {
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("recipe.toml");

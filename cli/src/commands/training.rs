@@ -138,7 +138,7 @@ fn text(record: &RunRecord, out: &Path) -> String {
     }
     if record.bad_samples > 0 {
         text += &format!(
-            "{} bad samples were replaced, {} times in all; they are listed in {}\n",
+            "bad samples: {}, replaced by others {} times in all; they are listed in {}\n",
             record.bad_samples,
             record.substituted,
             out.join("quarantine.tsv").display()

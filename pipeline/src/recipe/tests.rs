@@ -255,6 +255,7 @@ fn numbers_have_ranges() {
         ("pretrain.batch", "4294967296"),
         ("pretrain.accumulation", "1048577"),
         ("pretrain.base_lr", "inf"),
+        ("pretrain.min_lr", "1e308"),
         ("pretrain.warmup_epochs", "nan"),
         ("machine.workers", "9223372036854775807"),
         ("machine.threads", "100000"),
