@@ -110,7 +110,7 @@ fn relabelled(validation: ShardSet, train: &ShardSet) -> Result<ShardSet, RunErr
             without(expected, names)
         ));
     }
-    validation.relabelled(&expected).map_err(RunError::ValidationClasses)
+    validation.relabelled(expected).map_err(RunError::ValidationClasses)
 }
 
 /// A trainer with the weights that the run starts from: the same on every device. `measured` says how many images one
