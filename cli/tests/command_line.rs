@@ -92,7 +92,9 @@ fn a_gpu_that_is_not_there_is_refused() {
         "bench --job infer --model micro",
         "bench --job pretrain --model micro --dtype bf16",
     ] {
-        std::fs::write(folder.path("recipe.toml"), "[pretrain]\nepochs = 1\nbatch = 1\nbase_lr = 1.0\n").unwrap();
+        let section = if command.starts_with("finetune") { "[finetune]\nstart = 'scratch'" } else { "[pretrain]" };
+        let recipe = format!("{section}\nepochs = 1\nbatch = 1\nbase_lr = 1.0\n");
+        std::fs::write(folder.path("recipe.toml"), recipe).unwrap();
         for device in ["cuda", "cuda:0"] {
             let said = folder.run(&format!("{command} --device {device}"));
             said.failed(1, &[&format!("--device {device}"), "--device cpu", "convnext doctor", "because: no CUDA: "]);
