@@ -95,7 +95,7 @@ impl<'a> Files<'a> {
     fn noted<T>(&mut self, name: &str, read: io::Result<T>) -> Option<T> {
         match read {
             Ok(read) => Some(read),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => None,
             Err(error) => {
                 self.notes.push(format!("{name} is left out: {error}"));
                 None

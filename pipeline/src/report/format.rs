@@ -51,6 +51,11 @@ pub(super) fn tick(value: f64) -> String {
     }
 }
 
+/// Passes over the data: `12`, `2.7`.
+pub(super) fn epochs(value: f64) -> String {
+    trim(format!("{value:.2}"))
+}
+
 /// `6e-4`, `1.5e-5`.
 fn exponent(value: f64) -> String {
     let text = format!("{value:.2e}");

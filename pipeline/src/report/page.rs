@@ -69,7 +69,7 @@ const COLUMNS: &[Column] = &[
         is_number: true,
         cell: |run| Some(format::count(run.record.as_ref()?.multiply_adds)),
     },
-    Column { name: "epochs", is_number: true, cell: |run| run.epochs().map(format::tick) },
+    Column { name: "epochs", is_number: true, cell: |run| run.epochs().map(format::epochs) },
     Column { name: "training loss", is_number: true, cell: |run| run.train_loss().map(format::significant) },
     Column {
         name: "held-out loss",

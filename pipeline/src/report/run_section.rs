@@ -73,10 +73,10 @@ fn warnings(run: &Run) -> Markup {
 }
 
 fn unfinished(run: &Run) -> Markup {
-    let done = run.epochs().map(format::tick).unwrap_or_default();
+    let done = run.epochs().map(format::epochs).unwrap_or_default();
     html! {
         "Not finished: epoch " (done)
-        @if let Some(planned) = run.planned_epochs() { " of " (format::tick(planned)) }
+        @if let Some(planned) = run.planned_epochs() { " of " (format::epochs(planned)) }
         ". It goes on still, or was stopped; then " code { "convnext " (run.kind().name()) " --resume" } " goes on."
     }
 }

@@ -274,7 +274,8 @@ fn pictures_outside_the_run_stay_outside() {
 #[test]
 fn files_that_are_no_plain_files_are_left_out_and_said() {
     let names = [RECIPE, RUN, METRICS, EVALUATION, RECONSTRUCTION, "quarantine.tsv"];
-    let kinds: [(&str, fn(&Path)); 3] = [
+    type Kind = (&'static str, fn(&Path));
+    let kinds: [Kind; 3] = [
         ("symbolic link", |path| std::os::unix::fs::symlink("/dev/zero", path).unwrap()),
         ("no plain file", |path| fs::create_dir(path).unwrap()),
         ("no plain file", |path| {
