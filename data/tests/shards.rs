@@ -3,7 +3,9 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use convnext_data::shard::{CLASS_NAMES, ClassDifference, ClassNamesFault, IndexFault, Limits, TarFault};
+use convnext_data::shard::{
+    CLASS_NAMES, ClassDifference, ClassNamesFault, IndexFault, Indexing, Limits, Opening, TarFault,
+};
 use convnext_data::{Access, Channels, Decoder, Encoding, Error, Image, Shard, ShardError, ShardSet, ShardWriter};
 use tempfile::TempDir;
 
@@ -79,7 +81,7 @@ fn what_is_written_is_read() {
     let (_folder, paths) = written(10);
     assert_eq!(paths.len(), 3);
     for access in [Access::Mapped, Access::Read] {
-        let set = ShardSet::open_with(&paths, access).unwrap();
+        let set = ShardSet::open_with(&paths, &Opening { access, ..Opening::default() }).unwrap();
         assert_eq!((set.len(), set.classes()), (10, 3));
         set.require_labels().unwrap();
         let mut scratch = Vec::new();
@@ -134,7 +136,7 @@ fn webdataset_groups_by_key() {
             ("a/one.jpg", b"1"),
             ("a/one.json", b"{}"),
             ("a/one.cls", b"7\n"),
-            ("a/two.cls", b" 3 "),
+            ("a/two.CLS", b" 3 "),
             ("a/two.PNG", b"22"),
             ("readme", b"hello"),
             ("b/three.seg.png", b"no"),
@@ -142,7 +144,7 @@ fn webdataset_groups_by_key() {
             (&long, b"4444"),
         ],
     );
-    assert_eq!(Shard::index(&path).unwrap(), 4);
+    assert_eq!(Shard::index(&path).unwrap().samples, 4);
     let shard = Shard::open(&path).unwrap();
     let all: Vec<_> = shard.samples().map(|s| s.unwrap()).map(|s| (s.label(), s.size(), s.encoding())).collect();
     assert_eq!(
@@ -171,8 +173,12 @@ fn each_wrong_tar_has_its_error() {
         tar_fault(&tar(&[("a.cls", b"1"), ("a.cls", b"2"), ("a.jpg", b"")])),
         TarFault::TwoLabels { key: "a".into() }
     );
-    let alone = [("a.jpg", &b"1"[..]), ("b.jpg", b"2"), ("a.cls", b"3")];
+    let alone = [("b.jpg", &b"2"[..]), ("a.cls", b"3")];
     assert_eq!(tar_fault(&tar(&alone)), TarFault::LabelAlone { key: "a".into() });
+    let apart = [("a.jpg", &b"1"[..]), ("b.jpg", b"2"), ("a.cls", b"3")];
+    assert_eq!(tar_fault(&tar(&apart)), TarFault::LabelApart { key: "a".into() });
+    let apart = [("a.cls", &b"3"[..]), ("b.jpg", b"2"), ("a.jpg", b"1")];
+    assert_eq!(tar_fault(&tar(&apart)), TarFault::LabelApart { key: "a".into() });
     for text in ["", "cat", "-1", "4294967295", "1.0"] {
         let fault = tar_fault(&tar(&[("a.cls", text.as_bytes()), ("a.jpg", b"1")]));
         assert_eq!(fault, TarFault::Label { key: "a".into(), text: text.into() });
@@ -183,8 +189,9 @@ fn each_wrong_tar_has_its_error() {
     fs::write(&path, []).unwrap();
     assert!(matches!(tar_fault(&path), TarFault::Truncated { .. }));
     assert!(!index_of(&path).exists());
-    let left = fs::read_dir(folder.path()).unwrap().filter(|e| e.as_ref().unwrap().path().ends_with("partial"));
-    assert_eq!(left.count(), 0);
+    let left =
+        |e: &std::io::Result<fs::DirEntry>| e.as_ref().unwrap().file_name().to_string_lossy().contains("partial");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().filter(left).count(), 0);
 }
 
 #[test]
@@ -218,14 +225,14 @@ fn each_lie_of_an_index_has_its_error() {
     assert_eq!(index_fault(with(&|b| b.clear())), IndexFault::Truncated { len: 0 });
     assert_eq!(index_fault(with(&|b| b.truncate(63))), IndexFault::Truncated { len: 63 });
     assert_eq!(index_fault(with(&|b| b[0] = b'X')), IndexFault::Magic);
-    assert_eq!(index_fault(with(&|b| b[8] = 2)), IndexFault::Version { version: 2, record: 32 });
+    assert_eq!(index_fault(with(&|b| b[8] = 3)), IndexFault::Version { version: 3, record: 32 });
     assert!(matches!(index_fault(with(&|b| b[16] ^= 1)), IndexFault::TarLength { .. }));
-    assert_eq!(index_fault(with(&|b| b[24] ^= 1)), IndexFault::TarModified);
+    assert!(with(&|b| b[24] ^= 1).unwrap().is_moved());
     assert_eq!(index_fault(with(&|b| b.truncate(64 + 100))), IndexFault::Length { count: 4, len: 164 });
     assert!(matches!(index_fault(with(&|b| b[39] = 0xFF)), IndexFault::Length { .. }));
     assert!(matches!(index_fault(with(&|b| b[40] = 5)), IndexFault::Unlabelled { unlabelled: 5, count: 4 }));
 
-    // Lies in records are found when the record is used, and by `verify`.
+    // Lies in records are found when the record is used, and by `verify`: those with a checksum that is right, too.
     let record = 64 + 32;
     let lies: [(&str, Change); 4] = [
         ("range", &|b| b[record + 7] = 0xFF),
@@ -234,16 +241,23 @@ fn each_lie_of_an_index_has_its_error() {
         ("encoding", &|b| b[record + 24] = 90),
     ];
     for (what, lie) in lies {
-        let shard = with(lie).unwrap();
-        let ShardError::Index { fault, .. } = shard.sample(1).unwrap_err() else { panic!() };
+        let fault = |shard: &Shard| match shard.sample(1).unwrap_err() {
+            ShardError::Index { fault, .. } => fault,
+            other => panic!("{other}"),
+        };
+        assert_eq!(fault(&with(lie).unwrap()), IndexFault::RecordChecksum { sample: 1 });
+        let sealed = with(&|b| {
+            lie(b);
+            let crc = crc32fast::hash(&[&1u64.to_le_bytes()[..], &b[record..record + 28]].concat());
+            b[record + 28..record + 32].copy_from_slice(&crc.to_le_bytes());
+        });
+        let shard = sealed.unwrap();
         match what {
-            "range" | "length" => assert!(matches!(fault, IndexFault::Range { sample: 1, .. })),
-            "label" => assert_eq!(fault, IndexFault::Label { sample: 1, label: 200, classes: 3 }),
-            _ => assert_eq!(fault, IndexFault::Encoding { sample: 1, code: 90 }),
+            "range" | "length" => assert!(matches!(fault(&shard), IndexFault::Range { sample: 1, .. })),
+            "label" => assert_eq!(fault(&shard), IndexFault::Label { sample: 1, label: 200, classes: 3 }),
+            _ => assert_eq!(fault(&shard), IndexFault::Encoding { sample: 1, code: 90 }),
         }
-        let found: Vec<_> = shard.faults().collect();
-        assert_eq!(found.len(), 2, "{what}: {found:?}");
-        assert!(matches!(found[0], ShardError::Index { fault: IndexFault::RecordsChecksum, .. }));
+        assert!(shard.faults().count() > 0, "{what}");
     }
 
     fs::remove_file(&index).unwrap();
@@ -268,14 +282,278 @@ fn a_flipped_byte_is_found_and_named() {
     assert!(shard.sample(2).unwrap().bytes(&mut scratch).is_ok());
 }
 
+/// Another time, in seconds from now.
+fn touch(path: &Path, seconds: i64) {
+    let now = std::time::SystemTime::now();
+    let by = std::time::Duration::from_secs(seconds.unsigned_abs());
+    let time = if seconds < 0 { now - by } else { now + by };
+    File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
+}
+
 #[test]
-fn an_index_does_not_outlive_its_tar() {
+fn an_index_outlives_a_copy_of_its_tar_and_no_other_tar() {
     let (_folder, paths) = written(4);
-    let later = std::time::SystemTime::now() + std::time::Duration::from_secs(5);
-    File::options().write(true).open(&paths[0]).unwrap().set_modified(later).unwrap();
-    assert_eq!(index_fault(Shard::open(&paths[0])), IndexFault::TarModified);
-    Shard::index(&paths[0]).unwrap();
+    let path = &paths[0];
+    for seconds in [-5000, 5000] {
+        touch(path, seconds);
+        let shard = Shard::open(path).unwrap();
+        assert!(shard.is_moved());
+        shard.verify().unwrap();
+    }
+    // The label of sample 2: three members of 1024 bytes before it, and its own header. Whichever time is later.
+    let sound = fs::read(path).unwrap();
+    for seconds in [-5000, 5000] {
+        let mut other = sound.clone();
+        other[5 * 1024 + 512] = b'1';
+        fs::write(path, other).unwrap();
+        touch(path, seconds);
+        assert_eq!(index_fault(Shard::open(path)), IndexFault::TarModified, "{seconds}");
+    }
+    Shard::index(path).unwrap();
+    assert!(!Shard::open(path).unwrap().is_moved());
+}
+
+/// Makes of an index what version 1 was.
+fn age(index: &Path) {
+    let mut bytes = fs::read(index).unwrap();
+    bytes[8] = 1;
+    bytes[56..60].fill(0);
+    bytes[64..].chunks_exact_mut(32).for_each(|record| record[28..].fill(0));
+    let records = crc32fast::hash(&bytes[64..]);
+    bytes[52..56].copy_from_slice(&records.to_le_bytes());
+    let header = crc32fast::hash(&bytes[..60]);
+    bytes[60..64].copy_from_slice(&header.to_le_bytes());
+    fs::write(index, bytes).unwrap();
+}
+
+#[test]
+fn an_index_of_version_1_is_read_and_held_to_its_checksum() {
+    let (_folder, paths) = written(4);
+    let index = index_of(&paths[0]);
+    age(&index);
+    let shard = Shard::open(&paths[0]).unwrap();
+    assert_eq!(shard.sample(2).unwrap().label(), Some(2));
+    shard.verify().unwrap();
+    touch(&paths[0], 5000);
     Shard::open(&paths[0]).unwrap();
+    let mut bytes = fs::read(&index).unwrap();
+    bytes[64 + 32 + 20] ^= 1;
+    fs::write(&index, bytes).unwrap();
+    assert_eq!(index_fault(Shard::open(&paths[0])), IndexFault::RecordsChecksum);
+}
+
+#[test]
+fn labels_and_names_of_the_tar_are_verified() {
+    let (_folder, paths) = written(4);
+    // Labels and headers are in no picture's checksum.
+    for at in [3 * 1024 + 512, 2 * 1024] {
+        damage(&paths[0], |bytes| bytes[at] ^= 1);
+        assert!(Shard::open(&paths[0]).unwrap().verify().is_err(), "byte {at}");
+        damage(&paths[0], |bytes| bytes[at] ^= 1);
+        Shard::open(&paths[0]).unwrap().verify().unwrap();
+    }
+}
+
+#[test]
+fn a_shard_that_is_cut_in_use_is_an_error_that_says_so() {
+    for access in [Access::Mapped, Access::Read] {
+        let (_folder, paths) = written(4);
+        let shard = Shard::open_with(&paths[0], &Opening { access, ..Opening::default() }).unwrap();
+        let (mut scratch, mut decoder, mut image) = (Vec::new(), Decoder::new(Channels::Rgb), Image::default());
+        let file = File::options().write(true).open(&paths[0]).unwrap();
+        file.set_len(2048 + 500).unwrap();
+        assert!(shard.sample(0).unwrap().verified(&mut scratch).is_ok());
+        let error = shard.sample(2).unwrap().verified(&mut scratch).unwrap_err();
+        assert!(matches!(error, ShardError::Cut { len: 2548, .. }), "{error}");
+        let error = shard.sample(3).unwrap().decode_into(&mut decoder, &mut scratch, &mut image).unwrap_err();
+        assert!(error.to_string().contains("was cut to 2548 bytes while it was in use"), "{error}");
+    }
+}
+
+/// Run by the test below in a process of its own: cuts a shard between the look at its length and the use of its bytes.
+#[test]
+#[ignore = "ends its process"]
+fn cut_between_look_and_use() {
+    let Some(path) = std::env::var_os("CONVNEXT_TEST_CUT").map(PathBuf::from) else { return };
+    let shard = Shard::open(&path).unwrap();
+    let mut scratch = Vec::new();
+    let sample = shard.sample(0).unwrap();
+    let bytes = sample.bytes(&mut scratch).unwrap();
+    File::options().write(true).open(&path).unwrap().set_len(0).unwrap();
+    assert!(bytes.iter().map(|&byte| u64::from(byte)).sum::<u64>() < u64::MAX, "the pages are gone");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_shard_that_is_cut_even_so_ends_the_process_with_its_name() {
+    let folder = TempDir::new().unwrap();
+    let path = tar_of(folder.path(), &[("a.pgm", &[7; 100_000])]);
+    Shard::index(&path).unwrap();
+    let child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "--nocapture", "cut_between_look_and_use"])
+        .env("CONVNEXT_TEST_CUT", &path)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&child.stderr);
+    assert_eq!(child.status.code(), Some(1), "{said}");
+    assert!(said.contains("x.tar: was cut"), "{said}");
+}
+
+#[test]
+fn indices_may_lie_elsewhere() {
+    let (folder, paths) = written(10);
+    let indices = folder.path().join("indices");
+    for path in &paths {
+        fs::remove_file(index_of(path)).unwrap();
+        Shard::index_with(path, &Indexing { indices: Some(&indices), ..Indexing::default() }).unwrap();
+    }
+    assert!(matches!(ShardSet::open(&paths), Err(ShardError::NoIndex { .. })));
+    let opening = Opening { indices: Some(indices), ..Opening::default() };
+    assert_eq!(ShardSet::open_with(&paths, &opening).unwrap().len(), 10);
+}
+
+#[test]
+fn many_may_index_a_shard_at_once() {
+    let (folder, paths) = written(4);
+    std::thread::scope(|scope| {
+        let all: Vec<_> = (0..8).map(|_| scope.spawn(|| Shard::index(&paths[0]))).collect();
+        for one in all {
+            assert_eq!(one.join().unwrap().unwrap().samples, 4);
+        }
+    });
+    Shard::open(&paths[0]).unwrap().verify().unwrap();
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+    let stopped = Shard::index_with(&paths[0], &Indexing { go_on: &|| false, ..Indexing::default() });
+    assert!(matches!(stopped, Err(ShardError::Stopped { .. })));
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+}
+
+#[test]
+fn labels_of_json_members() {
+    let folder = TempDir::new().unwrap();
+    let tar = |members: &[(&str, &[u8])]| tar_of(folder.path(), members);
+    let members: &[(&str, &[u8])] = &[
+        ("a.json", b"{\"label\": 4, \"caption\": \"x\"}"),
+        ("a.jpg", b"1"),
+        ("b.jpg", b"2"),
+        ("b.JSON", b"{\"class\": \"dog\"}"),
+        ("c.cls", b"1"),
+        ("c.jpg", b"3"),
+        ("c.json", b"{\"target\": 1}"),
+        ("d.jpg", b"3"),
+        ("d.json", b"{"),
+    ];
+    let labels = |path: &Path| -> Vec<_> {
+        Shard::open(path).unwrap().samples().map(|sample| sample.unwrap().label()).collect()
+    };
+    let path = tar(members);
+    let indexed = Shard::index(&path).unwrap();
+    assert_eq!((indexed.unlabelled, indexed.named, indexed.unreadable), (2, 1, 1));
+    assert_eq!(labels(&path), [Some(4), None, Some(1), None]);
+    fs::write(folder.path().join("x.classes.txt"), "cat\nemu\nfox\ndog\nelk\n").unwrap();
+    Shard::index(&path).unwrap();
+    assert_eq!(labels(&path), [Some(4), Some(3), Some(1), None]);
+    Shard::open(&path).unwrap().verify().unwrap();
+    let fault = tar_fault(&tar(&[("a.jpg", b"1"), ("a.cls", b"1"), ("a.json", b"{\"cls\": 2}")]));
+    assert!(matches!(fault, TarFault::LabelsDiffer { .. }), "{fault}");
+}
+
+#[test]
+fn links_are_followed_to_files_of_the_tar() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("x.tar");
+    let mut builder = tar::Builder::new(File::create(&path).unwrap());
+    let mut file = |name: &str, bytes: &[u8]| {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        builder.append_data(&mut header, name, bytes).unwrap();
+    };
+    file("./a.png", b"1");
+    file("./a.cls", b"7");
+    for (kind, name, target) in [
+        (tar::EntryType::Link, "b.png", "./a.png"),
+        (tar::EntryType::Link, "b.cls", "a.cls"),
+        (tar::EntryType::Symlink, "c.png", "a.png"),
+    ] {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_size(0);
+        builder.append_link(&mut header, name, target).unwrap();
+    }
+    builder.into_inner().unwrap();
+    let found = Shard::index_with(&path, &Indexing { left_out: 0.5, ..Indexing::default() }).unwrap();
+    assert_eq!(found.left_out.get("symbolic link"), Some(&1));
+    let shard = Shard::open(&path).unwrap();
+    let samples: Vec<_> = shard.samples().map(|sample| sample.unwrap()).collect();
+    assert_eq!(samples.iter().map(|sample| (sample.label(), sample.size())).collect::<Vec<_>>(), [(Some(7), 1); 2]);
+    shard.verify().unwrap();
+}
+
+#[test]
+fn pictures_that_cannot_be_read_are_counted_and_bounded() {
+    let folder = TempDir::new().unwrap();
+    let path = tar_of(
+        folder.path(),
+        &[("a.jpg", b"1"), ("b.avif", b"2"), ("b.cls", b"1"), ("c.v2.jpg", b"3"), ("a.mask.png", b"")],
+    );
+    let error = Shard::index(&path).unwrap_err();
+    let ShardError::LeftOut { left_out: 3, pictures: 4, kinds, .. } = &error else { panic!("{error}") };
+    assert_eq!(kinds, "1 .avif, 2 with a dot in the key");
+    assert!(!index_of(&path).exists());
+    assert_eq!(Shard::index_with(&path, &Indexing { left_out: 0.75, ..Indexing::default() }).unwrap().samples, 1);
+}
+
+#[test]
+fn what_is_no_tar_is_called_what_it_is() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("x.tar");
+    for (start, what) in [
+        (&b"\x1f\x8b\x08"[..], "gzip"),
+        (b"\x28\xb5\x2f\xfd", "zstd"),
+        (b"\xfd7zXZ\0", "xz"),
+        (b"BZh9", "bzip2"),
+        (b"PK\x03\x04", "zip"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS"),
+        (b"\n<!DOCTYPE html>", "web page"),
+    ] {
+        for len in [start.len(), 20_000] {
+            let mut bytes = start.to_vec();
+            bytes.resize(len, b'x');
+            fs::write(&path, bytes).unwrap();
+            let fault = tar_fault(&path).to_string();
+            assert!(fault.contains(what) && !fault.contains("copy"), "{fault}");
+        }
+    }
+    assert_eq!(tar_fault(folder.path()), TarFault::Folder);
+}
+
+#[test]
+fn headers_that_claim_gigabytes_are_refused_unread() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("x.tar");
+    for kind in [tar::EntryType::GNULongName, tar::EntryType::GNULongLink, tar::EntryType::XHeader] {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_size(8 << 30);
+        header.set_cksum();
+        fs::write(&path, header.as_bytes()).unwrap();
+        File::options().write(true).open(&path).unwrap().set_len(9 << 30).unwrap(); // holes: no disk is filled
+        assert!(matches!(tar_fault(&path), TarFault::LongHeader { .. }));
+        header.set_size(u64::MAX - 100);
+        header.set_cksum();
+        fs::write(&path, [header.as_bytes().as_slice(), &[0; 2048]].concat()).unwrap();
+        assert!(matches!(tar_fault(&path), TarFault::Truncated { .. }));
+    }
+}
+
+#[test]
+fn a_tar_behind_a_tar_is_told() {
+    let (_folder, paths) = written(4);
+    let one = fs::read(&paths[0]).unwrap();
+    assert_eq!(Shard::index(&paths[0]).unwrap().another, None);
+    fs::write(&paths[0], [one.as_slice(), &one].concat()).unwrap();
+    let indexed = Shard::index(&paths[0]).unwrap();
+    assert_eq!((indexed.samples, indexed.another), (4, Some(one.len() as u64)));
 }
 
 #[test]
@@ -304,9 +582,36 @@ fn a_writer_that_is_dropped_leaves_nothing() {
     for key in ["a", "b", "c"] {
         writer.append(key, Encoding::Pnm, &pgm(0), None).unwrap();
     }
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 4);
     drop(writer);
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_set_that_was_not_finished_is_told_and_begun_anew() {
+    let (folder, paths) = written(6);
+    let marker = folder.path().join("train.packing");
+    let create = |name| ShardWriter::create(folder.path(), name, Limits::default());
+
+    // A marker that claims nothing is of a writer that died before it wrote anything: what is there is another's.
+    fs::write(&marker, "").unwrap();
+    assert!(matches!(ShardSet::open(&paths), Err(ShardError::Unfinished { .. })));
+    assert!(matches!(create("train").err(), Some(ShardError::Exists { .. })));
+    ShardSet::open(&paths).unwrap();
+
+    // One that claims the set, and is not held: its writer died, and what is there is its.
+    let mut dead = create("dead").unwrap();
+    dead.append("a", Encoding::Pnm, &pgm(1), None).unwrap();
+    let claim = fs::read(folder.path().join("dead.packing")).unwrap();
+    assert!(matches!(create("dead").err(), Some(ShardError::Busy { .. })));
+    drop(dead);
+    fs::write(&marker, claim).unwrap();
+    fs::write(folder.path().join("train-000007.tar.partial"), "x").unwrap();
+    let mut writer = create("train").unwrap();
+    writer.append("a", Encoding::Pnm, &pgm(1), Some(0)).unwrap();
+    let again = writer.finish().unwrap().shards;
+    assert_eq!(ShardSet::open(&again).unwrap().len(), 1);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
 }
 
 #[test]

@@ -31,7 +31,7 @@ struct Indexed {
 pub fn run(args: &Args) -> Outcome {
     for path in &args.shards {
         let what = || format!("{}: cannot be indexed", path.display());
-        let samples = Shard::index(path).map_err(|error| Failure::because(what(), error))?;
+        let samples = Shard::index(path).map_err(|error| Failure::because(what(), error))?.samples;
         if args.json {
             output::json_line(&Indexed { shard: path.clone(), samples })?;
         } else {

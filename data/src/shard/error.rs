@@ -15,7 +15,7 @@ pub enum ShardError {
     #[error("no shards given; check the path or pattern of --data")]
     NoShards,
     /// There is no index beside the tar.
-    #[error("{}: has no index beside it; run `convnext index` on it", tar.display())]
+    #[error("{}: has no index; run `convnext index {}`", tar.display(), tar.display())]
     NoIndex {
         /// The shard.
         tar: PathBuf,
@@ -51,7 +51,7 @@ pub enum ShardError {
     },
     /// A sample has no label and labels are needed.
     #[error(
-        "{sample}: has no label (no .cls member with its key); pack the shard with labels, or use it for \
+        "{sample}: has no label (no .cls member with its key, and no label in a .json); pack the shard with labels, or use it for \
          pre-training, which needs none"
     )]
     NoLabel {
@@ -65,6 +65,60 @@ pub enum ShardError {
         id: u64,
         /// How many there are.
         len: u64,
+    },
+    /// The tar, or its index, was cut after it was opened.
+    #[error(
+        "{}: was cut to {len} bytes while it was in use, of {opened} when it was opened; restore it from a copy, and write \
+         shards under a name of their own before they are given their final one", path.display()
+    )]
+    Cut {
+        /// The file.
+        path: PathBuf,
+        /// Its length now.
+        len: u64,
+        /// Its length when it was opened.
+        opened: u64,
+    },
+    /// More pictures than are allowed are of kinds that nothing here reads.
+    #[error(
+        "{}: {left_out} of {pictures} pictures cannot be read ({kinds}); convert them, or say which share may be left out \
+         (`convnext index --left-out 1` for any)", tar.display()
+    )]
+    LeftOut {
+        /// The shard.
+        tar: PathBuf,
+        /// Pictures that would be left out.
+        left_out: u64,
+        /// Pictures in all.
+        pictures: u64,
+        /// How many of which kind.
+        kinds: String,
+    },
+    /// Indexing was asked to stop.
+    #[error("{}: indexing was stopped; no index was written", tar.display())]
+    Stopped {
+        /// The shard.
+        tar: PathBuf,
+    },
+    /// The set is being written, or was when its writer died.
+    #[error(
+        "{set}-*.tar are not all there: `convnext pack` is writing them, or was ended while it did; let it end, or run it \
+         again, which starts anew ({} says so)", marker.display()
+    )]
+    Unfinished {
+        /// The set, without the number of a shard.
+        set: String,
+        /// The file that says so.
+        marker: PathBuf,
+    },
+    /// Another process is writing a set of this name.
+    #[error(
+        "{}: another `convnext pack` is writing shards of this name; let it end, or choose another name. If none is, remove \
+         that file", marker.display()
+    )]
+    Busy {
+        /// The file that it holds.
+        marker: PathBuf,
     },
     /// The names of the classes cannot be used.
     #[error(transparent)]
@@ -205,7 +259,7 @@ pub enum IndexFault {
     },
     /// Written by another version.
     #[error(
-        "has format version {version} with records of {record} bytes, this program reads version 1; run `convnext index`"
+        "has format version {version} with records of {record} bytes, this program reads versions 1 and 2; run `convnext index`"
     )]
     Version {
         /// Its version.
@@ -243,9 +297,24 @@ pub enum IndexFault {
         /// Length of the tar.
         found: u64,
     },
-    /// The tar was modified after it was indexed.
-    #[error("belongs to another or changed tar (modification times differ); run `convnext index`")]
+    /// The tar has another modification time than when it was indexed, and what was looked at differs.
+    #[error("belongs to another or changed tar (headers or labels of samples differ); run `convnext index`")]
     TarModified,
+    /// The tar's members are not those of the index.
+    #[error("the tar holds something else where sample {sample} was indexed; restore it, or run `convnext index`")]
+    Differs {
+        /// Number of the first such sample in the shard.
+        sample: u64,
+    },
+    /// The tar has the samples of the index under other names.
+    #[error("names of members changed since the tar was indexed; restore it, or run `convnext index`")]
+    Keys,
+    /// The checksum of a record is wrong.
+    #[error("the record of sample {sample} is damaged; run `convnext index`")]
+    RecordChecksum {
+        /// Number of the sample in the shard.
+        sample: u64,
+    },
     /// The checksum of the records is wrong.
     #[error("its records are damaged; run `convnext index`")]
     RecordsChecksum,
@@ -287,13 +356,36 @@ pub enum IndexFault {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TarFault {
+    /// A folder.
+    #[error("is a folder; name its shards, as in `FOLDER/*.tar`")]
+    Folder,
+    /// Another kind of file.
+    #[error("is {what}; {advice}")]
+    Foreign {
+        /// What it is.
+        what: &'static str,
+        /// What to do.
+        advice: &'static str,
+    },
     /// Not a tar, or damaged.
-    #[error("is no tar, or is damaged, at or after byte {at}: {why}; restore it from a copy")]
+    #[error("is no tar, or is damaged, at byte {at}: {why}; if it was sound once, copy it again")]
     Malformed {
         /// Where reading stopped.
         at: u64,
-        /// What the reader said.
+        /// What is wrong there.
         why: String,
+    },
+    /// A header that claims a name or more of absurd length.
+    #[error(
+        "has a header of {size} bytes at byte {at}, where names have at most {largest}; it is damaged, or made to harm"
+    )]
+    LongHeader {
+        /// Where it is.
+        at: u64,
+        /// Bytes it claims.
+        size: u64,
+        /// Bytes that are read.
+        largest: u64,
     },
     /// Ends inside a member, or before the end mark.
     #[error("is cut: it ends at byte {len} where at least {needed} are needed; copy it again")]
@@ -304,7 +396,7 @@ pub enum TarFault {
         needed: u64,
     },
     /// No images.
-    #[error("holds no member named .jpg, .jpeg, .png, .pgm or .ppm; is it a WebDataset shard?")]
+    #[error("holds no pictures (members KEY.jpg, .png, .webp and so on); is it a WebDataset shard?")]
     NoSamples,
     /// A sparse member: its bytes are not contiguous.
     #[error("member {name:?} is stored sparse and cannot be mapped; write the tar without --sparse")]
@@ -324,18 +416,71 @@ pub enum TarFault {
         /// The key.
         key: String,
     },
-    /// A label without an image next to it.
-    #[error("{key:?}.cls has no image beside it: members of one key must follow each other (tar --sort=name)")]
+    /// A link to something that is no file of the tar.
+    #[error(
+        "member {name:?} is a link to {target:?}, which is no file of this tar; write the tar with `tar --dereference`"
+    )]
+    Link {
+        /// The member.
+        name: String,
+        /// What it links to.
+        target: String,
+    },
+    /// A label without a picture.
+    #[error("key {key:?} has a label and no picture; add the picture, or take the label out")]
     LabelAlone {
         /// The key.
         key: String,
     },
+    /// A label whose picture is elsewhere in the tar.
+    #[error(
+        "key {key:?} has its label and its picture apart: members of one key must follow each other; write the tar with \
+         `tar --sort=name`"
+    )]
+    LabelApart {
+        /// The key.
+        key: String,
+    },
     /// A label that is no number.
-    #[error("{key:?}.cls holds {text:?}; it should hold a class number from 0 to 4294967294")]
+    #[error(
+        "key {key:?} has {text:?} in its .cls; it should hold a class number from 0 to 4294967294, or the name of a class \
+         that a file of class names beside the shard has"
+    )]
     Label {
         /// The key.
         key: String,
         /// Its content.
         text: String,
+    },
+    /// A label in a .json member that is no class number.
+    #[error("key {key:?} has {text} as \"{place}\" in its .json; a class number is from 0 to 4294967294")]
+    JsonLabel {
+        /// The sample's key.
+        key: String,
+        /// The key in the JSON object.
+        place: &'static str,
+        /// Its value.
+        text: String,
+    },
+    /// A class that the file of class names does not have.
+    #[error(
+        "key {key:?} has {name:?} as \"{place}\" in its .json, which the file of class names beside the shard does not \
+         have; add it there"
+    )]
+    UnknownClass {
+        /// The sample's key.
+        key: String,
+        /// The key in the JSON object.
+        place: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// Two labels that disagree.
+    #[error("key {key:?} has two labels that disagree: {} and {}; keep the right one", said[0], said[1])]
+    LabelsDiffer {
+        /// The sample's key.
+        key: String,
+        /// Where they stand, and what they are.
+        said: [String; 2],
     },
 }

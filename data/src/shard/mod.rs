@@ -1,15 +1,19 @@
 //! Shards: WebDataset tars, mapped into memory, with an index beside each.
 //!
 //! A sample is an image member (`key.jpg`, `.jpeg`, `.png`, `.pgm`, `.ppm`) and, next to it, an optional label
-//! (`key.cls`, a decimal number). What the classes are called lies beside a set of shards (`shard/names.rs`). Other members are ignored. The index (`x.tar.idx`, laid out in `shard/index.rs`)
+//! (`key.cls`: a decimal number; or `key.json` with one, or with the name of a class, as "label", "cls", "class" or
+//! "target"). What the classes are called lies beside a set of shards (`shard/names.rs`). Other members are ignored. The index (`x.tar.idx`, laid out in `shard/index.rs`)
 //! is mapped too and never read whole, so that opening costs the same for ten samples and ten million.
 //!
 //! What is cached where: nothing in this process. Pages of tar and index live in the operating system's page cache.
 
 mod build;
+mod durable;
 mod error;
 mod index;
+mod labels;
 mod map;
+mod members;
 mod names;
 mod set;
 mod writer;
@@ -18,6 +22,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use build::{Indexed, Indexing, LEFT_OUT};
 pub use error::{ClassDifference, ClassNamesFault, IndexFault, ShardError, TarFault};
 pub use index::Encoding;
 pub use map::Access;
@@ -25,7 +30,8 @@ pub use names::CLASS_NAMES;
 pub use set::ShardSet;
 pub use writer::{Limits, ShardWriter, Written};
 
-use index::{HEADER, Header, RECORD, Record, modified};
+use build::Scan;
+use index::{HEADER, Header, RECORD, Record, modified, touchstone};
 use map::Bytes;
 
 use crate::decode::Decoder;
@@ -37,9 +43,21 @@ use crate::image::Image;
 pub struct Shard {
     path: PathBuf,
     tar: Bytes,
+    index: PathBuf,
     records: Bytes,
     header: Header,
     labels: Labels,
+    moved: bool,
+}
+
+/// How shards are opened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Opening {
+    /// How bytes are reached.
+    pub access: Access,
+    /// A folder of indices, looked into first: for shards beside which nothing can be written. [`Shard::index_with`] fills
+    /// it.
+    pub indices: Option<PathBuf>,
 }
 
 /// What the labels in an index mean.
@@ -89,34 +107,64 @@ pub struct Summary {
 }
 
 impl Shard {
-    /// Maps the tar at `path`. Costs the same whatever the number of samples.
+    /// Maps the tar at `path`. Costs the same whatever the number of samples, but for an index of version 1.
+    ///
+    /// A tar that has another modification time than when it was indexed, and the same length, is one that was copied if
+    /// the bytes around some samples are the same. If it may have been written after its index, or the index is of version
+    /// 1, all headers and labels are compared.
     ///
     /// # Errors
-    /// There is no index, or it does not belong to this tar as it is now (length, modification time), or its header is
-    /// damaged.
+    /// There is no index, or it does not belong to this tar as it is now, or it is damaged.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, ShardError> {
-        Self::open_with(path, Access::Mapped)
+        Self::open_with(path, &Opening::default())
     }
 
-    /// As [`Shard::open`], choosing how bytes are reached.
-    pub fn open_with(path: impl AsRef<Path>, access: Access) -> Result<Self, ShardError> {
+    /// As [`Shard::open`], choosing how bytes are reached and where indices are.
+    pub fn open_with(path: impl AsRef<Path>, opening: &Opening) -> Result<Self, ShardError> {
         let path = path.as_ref();
-        let (tar, metadata) = Bytes::open(path, access)?;
-        let index = build::index_path(path);
-        let (records, _) = Bytes::open(&index, access).map_err(|error| no_index(error, path))?;
+        let (tar, metadata) = Bytes::open(path, opening.access)?;
+        let (index, (records, index_metadata)) = open_index(path, opening)?;
         let header = read_header(&records, &index)?;
-        let header = Header::parse(&header, records.len(), tar.len(), modified(&metadata))
-            .map_err(|fault| ShardError::Index { index, fault })?;
-        Ok(Self { path: path.to_owned(), tar, records, header, labels: Labels::AsIndexed })
+        let header = Header::parse(&header, records.len(), tar.len())
+            .map_err(|fault| ShardError::Index { index: index.clone(), fault })?;
+        let (path, labels) = (path.to_owned(), Labels::AsIndexed);
+        let moved = header.tar_modified != modified(&metadata);
+        let shard = Self { path, tar, index, records, header, labels, moved };
+        if shard.header.is_old() {
+            shard.check_records()?;
+        }
+        if moved {
+            shard.check_content(modified(&metadata) > modified(&index_metadata))?;
+        }
+        Ok(shard)
     }
 
-    /// Reads all of the tar at `path` and writes its index beside it (written as `.partial`, synced, renamed).
-    /// Returns the number of samples.
+    /// Reads all of the tar at `path` and writes its index beside it, whole or not at all.
     ///
     /// # Errors
     /// The tar is cut, damaged, or no WebDataset shard.
-    pub fn index(path: impl AsRef<Path>) -> Result<u64, ShardError> {
-        build::build(path.as_ref())
+    pub fn index(path: impl AsRef<Path>) -> Result<Indexed, ShardError> {
+        Self::index_with(path, &Indexing::default())
+    }
+
+    /// As [`Shard::index`], with settings.
+    pub fn index_with(path: impl AsRef<Path>, indexing: &Indexing<'_>) -> Result<Indexed, ShardError> {
+        let path = path.as_ref();
+        let index = match indexing.indices {
+            Some(indices) => build::index_in(indices, path),
+            None => build::index_path(path),
+        };
+        build::build(path, &index, indexing)
+    }
+
+    /// Whether the tar's modification time is another than when it was indexed, and its content the same.
+    pub fn is_moved(&self) -> bool {
+        self.moved
+    }
+
+    /// Why the tar is read with ordinary reads, where it was to be mapped.
+    pub fn not_mapped(&self) -> Option<&str> {
+        self.tar.not_mapped()
     }
 
     /// The file.
@@ -156,8 +204,8 @@ impl Shard {
             return Err(ShardError::NoSample { id: number, len: self.len() });
         }
         let bytes = (self.records)
-            .array::<RECORD>(HEADER as u64 + number * RECORD as u64)
-            .map_err(FileError::on("read", &self.index_path()))?;
+            .array::<RECORD>(Header::record_at(number))
+            .map_err(|source| read_error(source, &self.records, &self.index))?;
         let record = Record::parse(&bytes, number, &self.header).map_err(|fault| self.index_fault(fault))?;
         Ok(Sample { shard: self, number, record })
     }
@@ -178,7 +226,8 @@ impl Shard {
         Ok(())
     }
 
-    /// Checks everything: the checksum of the records, every record, every byte of every image.
+    /// Checks everything but whether pictures can be decoded: every record, every header and label of the tar, every byte
+    /// of every picture.
     ///
     /// # Errors
     /// The first fault. [`Shard::faults`] lists all.
@@ -189,13 +238,15 @@ impl Shard {
         }
     }
 
-    /// Every fault there is, found by reading every byte.
+    /// Every fault there is, found by reading every byte. Of faults of the tar's own form, the first.
     pub fn faults(&self) -> impl Iterator<Item = ShardError> {
         let mut scratch = Vec::new();
         let samples = self
             .samples()
             .filter_map(move |sample| sample.and_then(|sample| sample.verified(&mut scratch).map(drop)).err());
-        self.check_records().err().into_iter().chain(samples)
+        let records = self.header.is_old().then(|| self.check_records().err()).flatten();
+        let members = std::iter::once_with(|| self.check_members().err()).flatten();
+        records.into_iter().chain(samples).chain(members)
     }
 
     /// Counts what is there, from the records alone.
@@ -214,6 +265,7 @@ impl Shard {
         Ok(summary)
     }
 
+    /// Holds the records of an index of version 1 to their checksum.
     fn check_records(&self) -> Result<(), ShardError> {
         const CHUNK: u64 = 1 << 20;
         let mut crc = crc32fast::Hasher::new();
@@ -222,22 +274,84 @@ impl Shard {
         while at < self.records.len() {
             let len = CHUNK.min(self.records.len() - at);
             let bytes = (self.records.get(at, len as usize, &mut scratch))
-                .map_err(FileError::on("read", &self.index_path()))?;
+                .map_err(|source| read_error(source, &self.records, &self.index))?;
             crc.update(bytes);
             at += len;
         }
-        if crc.finalize() == self.header.records_crc {
+        if crc.finalize() == self.header.keys_crc {
             return Ok(());
         }
         Err(self.index_fault(IndexFault::RecordsChecksum))
     }
 
-    fn index_path(&self) -> PathBuf {
-        build::index_path(&self.path)
+    /// Whether a tar whose time changed holds what was indexed.
+    fn check_content(&self, perhaps_written: bool) -> Result<(), ShardError> {
+        let other = || self.index_fault(IndexFault::TarModified);
+        if self.header.is_old() || perhaps_written {
+            return self.check_members().map_err(|_| other());
+        }
+        let record = |number| self.sample(number).map(|sample| sample.record).map_err(io::Error::other);
+        match touchstone(&self.tar, self.len(), record) {
+            Ok(found) if found == self.header.touchstone => Ok(()),
+            Ok(_) => Err(other()),
+            Err(error) => Err(read_error(error, &self.tar, &self.path)),
+        }
+    }
+
+    /// Reads the tar's headers and labels again, and holds the index to them.
+    fn check_members(&self) -> Result<(), ShardError> {
+        let (tar, metadata) = build::open(&self.path)?;
+        let scan = Scan {
+            path: &self.path,
+            tar: &tar,
+            len: metadata.len(),
+            contents: false,
+            go_on: &|| true,
+            files: std::cell::OnceCell::new(),
+        };
+        let mut keys = crc32fast::Hasher::new();
+        let mut number = 0;
+        scan.run(|found| {
+            let indexed = (number < self.len()).then(|| self.sample(number)).transpose()?.map(|sample| sample.record);
+            if indexed.map(|record| Record { crc: 0, ..record }) != Some(found.record) {
+                return Err(self.index_fault(IndexFault::Differs { sample: number }));
+            }
+            build::note_key(&mut keys, &found.key);
+            number += 1;
+            Ok(())
+        })?;
+        if number < self.len() {
+            return Err(self.index_fault(IndexFault::Differs { sample: number }));
+        }
+        if !self.header.is_old() && keys.finalize() != self.header.keys_crc {
+            return Err(self.index_fault(IndexFault::Keys));
+        }
+        Ok(())
     }
 
     fn index_fault(&self, fault: IndexFault) -> ShardError {
-        ShardError::Index { index: self.index_path(), fault }
+        ShardError::Index { index: self.index.clone(), fault }
+    }
+}
+
+/// The error of a read that failed: a file that was cut, where it was.
+fn read_error(source: io::Error, bytes: &Bytes, path: &Path) -> ShardError {
+    let len = bytes.present_len();
+    match source.kind() {
+        io::ErrorKind::UnexpectedEof if len < bytes.len() => {
+            ShardError::Cut { path: path.to_owned(), len, opened: bytes.len() }
+        }
+        _ => FileError::on("read", path)(source).into(),
+    }
+}
+
+/// The index of the tar at `path`: in the folder of indices, if it is there, else beside the tar.
+fn open_index(path: &Path, opening: &Opening) -> Result<(PathBuf, (Bytes, std::fs::Metadata)), ShardError> {
+    let elsewhere = opening.indices.as_deref().map(|indices| build::index_in(indices, path));
+    let index = elsewhere.filter(|index| index.is_file()).unwrap_or_else(|| build::index_path(path));
+    match Bytes::open(&index, opening.access) {
+        Ok(opened) => Ok((index, opened)),
+        Err(error) => Err(no_index(error, path)),
     }
 }
 
@@ -330,28 +444,51 @@ impl<'a> Sample<'a> {
         let Record { offset, len, .. } = self.record;
         (self.shard.tar)
             .get(offset, len as usize, scratch)
-            .map_err(|source| FileError::on("read", &self.shard.path)(source).into())
+            .map_err(|source| read_error(source, &self.shard.tar, &self.shard.path))
     }
 
     /// Its bytes, after holding them to their checksum.
     ///
     /// # Errors
-    /// They changed since the shard was indexed.
+    /// They changed since the shard was indexed, or the shard was cut.
     pub fn verified<'b>(&self, scratch: &'b mut Vec<u8>) -> Result<&'b [u8], ShardError>
     where
         'a: 'b,
     {
         let bytes = self.bytes(scratch)?;
+        self.check(bytes)?;
+        Ok(bytes)
+    }
+
+    fn check(&self, bytes: &[u8]) -> Result<(), ShardError> {
+        let (tar, expected) = (&self.shard.tar, self.record.crc);
         match crc32fast::hash(bytes) {
-            found if found == self.record.crc => Ok(bytes),
-            found => Err(ShardError::Checksum { sample: self.to_string(), expected: self.record.crc, found }),
+            found if found == expected => Ok(()),
+            // The end of a page that was cut reads as zeros.
+            _ if tar.present_len() < tar.len() => {
+                Err(read_error(io::ErrorKind::UnexpectedEof.into(), tar, &self.shard.path))
+            }
+            found => Err(ShardError::Checksum { sample: self.to_string(), expected, found }),
         }
     }
 
-    /// Verifies and decodes into `image`; errors name the sample.
+    /// Verifies and decodes into `image`; errors name the sample. The bytes are copied before: decoding takes long, and a
+    /// mapped file may be cut meanwhile.
     pub fn decode_into(&self, decoder: &mut Decoder, scratch: &mut Vec<u8>, image: &mut Image) -> Result<(), Error> {
-        let bytes = self.verified(scratch)?;
-        (decoder.decode_into(bytes, image)).map_err(|source| Error::Sample { sample: self.to_string(), source })
+        self.copy_into(scratch)?;
+        self.check(scratch)?;
+        (decoder.decode_into(scratch, image)).map_err(|source| Error::Sample { sample: self.to_string(), source })
+    }
+
+    fn copy_into(&self, copy: &mut Vec<u8>) -> Result<(), ShardError> {
+        let mut unused = Vec::new();
+        if let Access::Read = self.shard.tar.access() {
+            return self.bytes(copy).map(drop);
+        }
+        let bytes = self.bytes(&mut unused)?;
+        copy.clear();
+        copy.extend_from_slice(bytes);
+        Ok(())
     }
 }
 

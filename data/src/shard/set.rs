@@ -1,9 +1,10 @@
 //! Several shards as one sequence of samples.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Access, ClassDifference, ClassNamesFault, Labels, Sample, Shard, ShardError, Summary, names};
+use super::{ClassDifference, ClassNamesFault, Labels, Opening, Sample, Shard, ShardError, Summary, names, writer};
 
 /// Shards joined end to end. A sample's id is its place in the whole, so that it depends on the order of the paths.
 ///
@@ -34,18 +35,20 @@ impl ShardSet {
     /// Opens all of `paths`, mapped, in the order given.
     ///
     /// # Errors
-    /// There is none, or one cannot be opened ([`Shard::open`]). Names of classes that cannot be used are an error of
+    /// There is none, their writer did not finish, or one cannot be opened ([`Shard::open`]). Names of classes that cannot be used are an error of
     /// [`ShardSet::check_class_names`], so that who looks at no labels is not held up.
     pub fn open(paths: &[PathBuf]) -> Result<Self, ShardError> {
-        Self::open_with(paths, Access::Mapped)
+        Self::open_with(paths, &Opening::default())
     }
 
-    /// As [`ShardSet::open`], choosing how bytes are reached.
-    pub fn open_with(paths: &[PathBuf], access: Access) -> Result<Self, ShardError> {
+    /// As [`ShardSet::open`], choosing how bytes are reached and where indices are.
+    pub fn open_with(paths: &[PathBuf], opening: &Opening) -> Result<Self, ShardError> {
         if paths.is_empty() {
             return Err(ShardError::NoShards);
         }
-        let open = |path| Shard::open_with(path, access);
+        let sets: BTreeSet<PathBuf> = paths.iter().map(|path| names::set_of(path)).collect();
+        sets.iter().try_for_each(|set| writer::check_finished(set))?;
+        let open = |path| Shard::open_with(path, opening);
         let shards: Vec<Shard> = paths.iter().map(open).collect::<Result<_, _>>()?;
         let mut len = 0;
         let mut starts = Vec::with_capacity(shards.len());

@@ -1,10 +1,11 @@
 //! Writing shards: the same samples give the same bytes, and nothing half-written is left behind.
 
-use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::fs::{self, File, TryLockError};
+use std::io::{self, BufWriter, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
-use super::{Encoding, Shard, ShardError, names};
+use super::map::identity;
+use super::{Encoding, Indexing, ShardError, build, durable, names};
 use crate::error::FileError;
 
 /// When a shard is full. A shard holds at least one sample, whatever its size.
@@ -34,17 +35,20 @@ pub struct Written {
     pub bytes: u64,
 }
 
-/// Writes `name-000000.tar`, `name-000001.tar`, ... and their indices into a folder.
+/// Writes `name-000000.tar`, `name-000001.tar`, ..., their indices and the names of their classes into a folder.
 ///
-/// Shards carry the suffix `.partial` until [`ShardWriter::finish`] renames them all; dropped before, it removes them.
+/// Everything carries the suffix `.partial` until [`ShardWriter::finish`] has written and indexed all of it; then each
+/// index gets its final name before its tar does. From before the first file to after the last there is `name.packing`,
+/// which the writer holds locked: while it is there, the set is unfinished ([`ShardError::Unfinished`]), and who finds it
+/// unlocked knows that its writer died, removes what that left, and starts anew. A writer that is dropped removes all.
 pub struct ShardWriter {
     folder: PathBuf,
     name: String,
     limits: Limits,
     class_names: Option<Vec<String>>,
     open: Option<Open>,
-    /// Final paths; on disk they still end in `.partial`.
     written: Written,
+    marker: Option<Marker>,
 }
 
 struct Open {
@@ -58,21 +62,15 @@ impl ShardWriter {
     /// Starts a set of shards. Makes the folder where it is missing.
     ///
     /// # Errors
-    /// Shards of this name are already there, or `name` is no file name.
+    /// Shards of this name are already there, another process is writing some, or `name` is no file name.
     pub fn create(folder: impl AsRef<Path>, name: &str, limits: Limits) -> Result<Self, ShardError> {
         let folder = folder.as_ref();
         check_key(name)?;
         check_key(&name.replace('/', "."))?; // a file name, not a path
         fs::create_dir_all(folder).map_err(FileError::on("make the folder", folder))?;
-        refuse_existing(folder, name)?;
-        Ok(Self {
-            folder: folder.to_owned(),
-            name: name.to_owned(),
-            limits,
-            class_names: None,
-            open: None,
-            written: Written::default(),
-        })
+        let marker = Some(Marker::set(folder, name)?);
+        let (folder, name) = (folder.to_owned(), name.to_owned());
+        Ok(Self { folder, name, limits, class_names: None, open: None, written: Written::default(), marker })
     }
 
     /// Says what the classes are called, class 0 first; [`ShardWriter::finish`] writes it beside the shards. Line breaks
@@ -123,27 +121,40 @@ impl ShardWriter {
         Ok(())
     }
 
-    /// Syncs, renames and indexes everything.
+    /// Syncs and indexes everything, and gives it its final names.
+    ///
+    /// # Errors
+    /// Something cannot be written. Nothing is left behind then.
     pub fn finish(mut self) -> Result<Written, ShardError> {
         self.close()?;
         self.write_class_names()?;
         for path in &self.written.shards {
-            fs::rename(partial(path), path).map_err(FileError::on("write", path))?;
+            let index = partial(&build::index_path(path));
+            build::build(&partial(path), &index, &Indexing { left_out: 1.0, ..Indexing::default() })?;
         }
+        let failed = FileError::on("write", &self.folder);
+        self.rename().and_then(|()| durable::sync_folder(&self.folder)).map_err(failed)?;
         let written = std::mem::take(&mut self.written);
-        for path in &written.shards {
-            Shard::index(path)?;
+        if let Some(marker) = self.marker.take() {
+            marker.remove();
         }
+        // The set is there, whether or not the disk knows it by now.
+        let _ = durable::sync_folder(&self.folder);
         Ok(written)
+    }
+
+    fn rename(&self) -> io::Result<()> {
+        let names = self.class_names.is_some().then(|| self.class_names_path());
+        let shards = self.written.shards.iter().flat_map(|path| [build::index_path(path), path.clone()]);
+        names.into_iter().chain(shards).try_for_each(|path| fs::rename(partial(&path), path))
     }
 
     fn write_class_names(&self) -> Result<(), ShardError> {
         let Some(names) = &self.class_names else { return Ok(()) };
-        let path = self.class_names_path();
+        let path = partial(&self.class_names_path());
         let text: String = names.iter().map(|name| format!("{name}\n")).collect();
-        File::create(partial(&path))
+        File::create(&path)
             .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
-            .and_then(|()| fs::rename(partial(&path), &path))
             .map_err(FileError::on("write", &path))?;
         Ok(())
     }
@@ -172,11 +183,95 @@ impl ShardWriter {
 
 impl Drop for ShardWriter {
     fn drop(&mut self) {
-        let open = self.open.take().map(|open| open.path);
-        for path in self.written.shards.iter().chain(&open) {
+        self.open = None;
+        if let Some(marker) = self.marker.take() {
             // Best effort: there is nobody left to tell.
-            let _ = fs::remove_file(partial(path));
+            let _ = remove_set(&self.folder, &self.name);
+            marker.remove();
         }
+    }
+}
+
+/// The file that says that a set is being written, held by who writes it.
+struct Marker {
+    path: PathBuf,
+    /// Locked, where the file system can.
+    file: File,
+}
+
+/// What it says once nothing of the set's name was there: then all that is, is its writer's.
+const CLAIM: &str =
+    "`convnext pack` is writing the shards of this name. If it was ended, run it again: it starts anew.\n";
+
+impl Marker {
+    fn set(folder: &Path, name: &str) -> Result<Self, ShardError> {
+        let path = marker_path(&folder.join(name));
+        let failed = |source| FileError::on("write", &path)(source);
+        let created = File::options().read(true).write(true).create_new(true).open(&path);
+        let (fresh, mut file) = match created {
+            Ok(file) => (true, file),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                (false, File::options().read(true).write(true).open(&path).map_err(failed)?)
+            }
+            Err(error) => return Err(failed(error).into()),
+        };
+        match file.try_lock() {
+            Ok(()) => {}
+            // Without locks, nobody knows whether the writer of an old marker lives.
+            Err(TryLockError::Error(_)) if fresh => {}
+            Err(_) => return Err(ShardError::Busy { marker: path }),
+        }
+        if fs::metadata(&path).ok().and_then(|there| identity(&there))
+            != file.metadata().ok().and_then(|held| identity(&held))
+        {
+            // Its writer ended between our opening and our lock.
+            return Err(ShardError::Busy { marker: path });
+        }
+        let mut claim = String::new();
+        file.read_to_string(&mut claim).map_err(failed)?;
+        if claim == CLAIM {
+            remove_set(folder, name).map_err(FileError::on("clean up", folder))?;
+        } else if let Some(there) =
+            files_of(folder, name).map_err(FileError::on("list", folder))?.into_iter().find(|path| is_tar(path))
+        {
+            Self { path, file }.remove();
+            return Err(ShardError::Exists { path: there });
+        }
+        file.set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| file.write_all(CLAIM.as_bytes()))
+            .and_then(|()| file.sync_all())
+            .map_err(|source| {
+                // A folder that was empty stays so.
+                let _ = fs::remove_file(&path);
+                failed(source)
+            })?;
+        Ok(Self { path, file })
+    }
+
+    /// While the lock is held, so that nobody finds it unlocked.
+    fn remove(self) {
+        // Who has opened it by now must not take the set for one whose writer died. What stays is removed by who writes
+        // this set next.
+        let _ = self.file.set_len(0);
+        let _ = fs::remove_file(&self.path);
+        drop(self.file);
+    }
+}
+
+/// `data/train` -> `data/train.packing`.
+fn marker_path(set: &Path) -> PathBuf {
+    let mut path = set.as_os_str().to_owned();
+    path.push(".packing");
+    path.into()
+}
+
+/// Fails where the writer of `set` has not finished.
+pub(super) fn check_finished(set: &Path) -> Result<(), ShardError> {
+    let marker = marker_path(set);
+    match marker.exists() {
+        true => Err(ShardError::Unfinished { set: set.display().to_string(), marker }),
+        false => Ok(()),
     }
 }
 
@@ -226,21 +321,33 @@ fn check_key(key: &str) -> Result<(), ShardError> {
     sound.then_some(()).ok_or_else(|| ShardError::Key { key: key.to_owned() })
 }
 
-fn refuse_existing(folder: &Path, name: &str) -> Result<(), ShardError> {
-    let listing = || -> io::Result<Option<PathBuf>> {
-        for entry in fs::read_dir(folder)? {
-            let entry = entry?;
-            let file = entry.file_name();
-            let number =
-                (file.to_str()).and_then(|file| file.strip_prefix(name)?.strip_prefix('-')?.strip_suffix(".tar"));
-            if number.is_some_and(|number| number.bytes().all(|c| c.is_ascii_digit())) {
-                return Ok(Some(entry.path()));
-            }
+fn is_tar(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "tar")
+}
+
+/// What of a set is in its folder, under final or temporary names.
+fn files_of(folder: &Path, name: &str) -> io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_name().to_str().is_some_and(|file| is_of(file, name)) {
+            files.push(entry.path());
         }
-        Ok(None)
-    };
-    match listing().map_err(FileError::on("list", folder))? {
-        Some(path) => Err(ShardError::Exists { path }),
-        None => Ok(()),
     }
+    Ok(files)
+}
+
+/// Whether a file is a shard of the set `name`, an index of one, or its names of classes.
+fn is_of(file: &str, name: &str) -> bool {
+    let Some(rest) = file.strip_prefix(name) else { return false };
+    if rest == ".classes.txt" || rest == ".classes.txt.partial" {
+        return true;
+    }
+    let Some((number, kind)) = rest.strip_prefix('-').and_then(|rest| rest.split_once('.')) else { return false };
+    let known = matches!(kind, "tar" | "tar.idx") || kind.starts_with("tar.") && kind.ends_with(".partial");
+    !number.is_empty() && number.bytes().all(|c| c.is_ascii_digit()) && known
+}
+
+fn remove_set(folder: &Path, name: &str) -> io::Result<()> {
+    files_of(folder, name)?.iter().try_for_each(fs::remove_file)
 }
