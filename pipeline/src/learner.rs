@@ -29,6 +29,8 @@ pub enum Outcome {
     },
     /// A gradient was not finite; nothing moved.
     NonFinite(Option<NonFinite>),
+    /// The update would have left a number that is not finite in this tensor, its moments or its average; nothing moved.
+    Overflow(String),
 }
 
 impl Learner {
@@ -74,13 +76,18 @@ impl Learner {
     ) -> Result<Outcome, Error> {
         let gradients = model.take_gradients(gradients)?;
         let mean = 1.0 / batches as f32;
-        let norm = optim::global_norm(&gradients) * f64::from(mean);
+        let sum = optim::global_norm(&gradients);
+        let norm = sum * f64::from(mean);
         if !norm.is_finite() {
             return Ok(Outcome::NonFinite(optim::first_non_finite(&self.layout, &gradients)));
         }
         let scale = mean * self.clip.map_or(1.0, |clip| optim::clip_scale(norm, clip));
         let before = model.reader();
-        let after = self.optimizer.step_tensors(gradients, |tensor, into| before.read(tensor, into), lr, scale);
+        let read = |tensor: usize, into: &mut [f32]| before.read(tensor, into);
+        if let Some(tensor) = self.optimizer.overflow(&gradients, read, sum, lr, scale) {
+            return Ok(Outcome::Overflow(self.layout.segments()[tensor].name.clone()));
+        }
+        let after = self.optimizer.step_tensors(gradients, read, lr, scale);
         model.replace(after)?;
         Ok(Outcome::Updated { norm })
     }

@@ -83,7 +83,12 @@ pub struct Optimizer {
     v: Vec<f32>,
     updates: u64,
     ema: Option<(Ema, Vec<f32>)>,
+    /// No parameter, moment or average is larger in magnitude; infinite where that is not known.
+    largest: f32,
 }
+
+/// Numbers below it are far enough from the largest f32 that sums of a few of them, and rounding, stay finite.
+const SAFE: f64 = 1e37;
 
 impl Optimizer {
     /// Moments at zero; the average starts at `parameters`.
@@ -98,7 +103,7 @@ impl Optimizer {
         assert_eq!(end, parameters.len(), "rules of another layout");
         let zeros = vec![0.0; parameters.len()];
         let ema = ema.map(|ema| (ema, parameters.to_vec()));
-        Self { config, rules, m: zeros.clone(), v: zeros, updates: 0, ema }
+        Self { config, rules, m: zeros.clone(), v: zeros, updates: 0, ema, largest: f32::INFINITY }
     }
 
     /// Puts back what a checkpoint held.
@@ -109,7 +114,7 @@ impl Optimizer {
     pub fn restore(&mut self, m: Vec<f32>, v: Vec<f32>, ema: Option<Vec<f32>>, updates: u64) {
         assert_eq!((m.len(), v.len()), (self.m.len(), self.v.len()), "moments of another layout");
         assert_eq!(ema.is_some(), self.ema.is_some(), "a moving average on one side only");
-        (self.m, self.v, self.updates) = (m, v, updates);
+        (self.m, self.v, self.updates, self.largest) = (m, v, updates, f32::INFINITY);
         if let (Some((_, average)), Some(kept)) = (&mut self.ema, ema) {
             assert_eq!(kept.len(), average.len(), "a moving average of another layout");
             *average = kept;
@@ -119,7 +124,7 @@ impl Optimizer {
     /// One update. `gradients` are multiplied by `scale` (1 / number of accumulated batches, clipping) on the way in.
     ///
     /// Every element is on its own, so that threads and vector widths change no bit. Gradients are taken as they are:
-    /// look at their norm first ([`super::global_norm`]).
+    /// look at their norm first ([`super::global_norm`]), and at [`Self::overflow`].
     ///
     /// # Panics
     /// If a buffer has another length than the parameters the optimiser was made for.
@@ -130,7 +135,8 @@ impl Optimizer {
         let jobs: Vec<_> = parts
             .map(|part| (cut_mut(&mut parameters, part.m.len()), cut(&mut gradients, part.m.len()), part))
             .collect();
-        jobs.into_par_iter().with_max_len(1).for_each(|(p, g, mut part)| part.update(0, p, g));
+        let largest = jobs.into_par_iter().with_max_len(1).map(|(p, g, mut part)| part.update(0, p, g)).max();
+        self.largest = of_magnitude(largest.unwrap_or(0));
     }
 
     /// The same for tensors that lie apart, in the order of the layout: takes their gradients, and returns their new
@@ -148,23 +154,77 @@ impl Optimizer {
         assert_eq!(gradients.len(), self.rules.len(), "gradients of another layout");
         timed!(Operation, "AdamW");
         let jobs = self.parts(lr, scale).into_par_iter().zip(&mut gradients).enumerate().with_max_len(1);
-        jobs.for_each(|(tensor, (mut part, gradient))| {
+        let largest = jobs.map(|(tensor, (mut part, gradient))| {
             assert_eq!(gradient.len(), part.m.len(), "the gradient of a tensor of another layout");
             let mut values = Buffer::new(gradient.len());
             read(tensor, &mut values);
             // Piece by piece, so that what is copied lies in the cache.
-            for (at, (p, g)) in values.chunks_mut(CHUNK).zip(gradient.chunks_mut(CHUNK)).enumerate() {
-                part.update(at * CHUNK, p, g);
+            let pieces = values.chunks_mut(CHUNK).zip(gradient.chunks_mut(CHUNK)).enumerate();
+            let update = |(at, (p, g)): (usize, (&mut [f32], &mut [f32]))| {
+                let largest = part.update(at * CHUNK, p, g);
                 g.copy_from_slice(p);
-            }
+                largest
+            };
+            pieces.map(update).fold(0, u32::max)
         });
+        self.largest = of_magnitude(largest.max().unwrap_or(0));
         gradients
+    }
+
+    /// The first tensor that the next update would leave with a parameter, a moment or an average that is not finite;
+    /// nothing is changed. `norm` is at least as large as every gradient; the rest is what the update would be given.
+    ///
+    /// The numbers of a training that is sound are so far from the largest f32 that a bound on them rules it out. Only
+    /// where that does not is the update computed.
+    pub fn overflow<G: AsRef<[f32]> + Sync>(
+        &self,
+        gradients: &[G],
+        read: impl Fn(usize, &mut [f32]) + Sync,
+        norm: f64,
+        lr: f64,
+        scale: f32,
+    ) -> Option<usize> {
+        if self.rules.iter().all(|rule| self.stays_finite(rule, norm * f64::from(scale), lr)) {
+            return None;
+        }
+        (0..self.rules.len()).into_par_iter().find_first(|&tensor| {
+            let mut values = vec![0.0; self.rules[tensor].range.len()];
+            read(tensor, &mut values);
+            !self.tried(tensor, values, gradients[tensor].as_ref(), lr, scale).is_finite()
+        })
+    }
+
+    /// Whether the next update is finite by the largest numbers that it can meet; `gradient` is the largest, scaled.
+    fn stays_finite(&self, rule: &Rule, gradient: f64, lr: f64) -> bool {
+        let c = self.config.coefficients(rule, lr, self.updates + 1);
+        let [keep, step, eps] = [c.keep, c.step, c.eps].map(f64::from);
+        let largest = f64::from(self.largest);
+        let moment = largest.max(gradient);
+        let moved = largest * keep.abs() + step.abs() * moment / eps.min(1.0);
+        // Of NaN, none is true.
+        moment < SAFE && gradient * gradient < SAFE && moved < SAFE
+    }
+
+    /// The largest magnitude after the next update of one tensor, whose parameters are `values`, on copies.
+    fn tried(&self, tensor: usize, mut values: Vec<f32>, gradient: &[f32], lr: f64, scale: f32) -> f32 {
+        let rule = &self.rules[tensor];
+        let [mut m, mut v] = [&self.m, &self.v].map(|moments| moments[rule.range.clone()].to_vec());
+        let updates = self.updates + 1;
+        let mut average = self.ema.as_ref().map(|(ema, kept)| (ema.rate(updates), kept[rule.range.clone()].to_vec()));
+        let mut part = Part {
+            coefficients: self.config.coefficients(rule, lr, updates),
+            scale,
+            m: &mut m,
+            v: &mut v,
+            average: average.as_mut().map(|(rate, average)| (*rate, &mut average[..])),
+        };
+        of_magnitude(part.update(0, &mut values, gradient))
     }
 
     /// The next update's part for every tensor.
     fn parts(&mut self, lr: f64, scale: f32) -> Vec<Part<'_>> {
         self.updates += 1;
-        let Self { config, rules, m, v, updates, ema } = self;
+        let Self { config, rules, m, v, updates, ema, .. } = self;
         let (mut m, mut v) = (&mut m[..], &mut v[..]);
         let mut average = ema.as_mut().map(|(ema, average)| (ema.rate(*updates), &mut average[..]));
         let part = |rule: &Rule| Part {
@@ -223,28 +283,43 @@ struct Part<'a> {
 }
 
 impl Part<'_> {
-    /// Updates the parameters `p` from element `start` on.
-    fn update(&mut self, start: usize, p: &mut [f32], g: &[f32]) {
+    /// Updates the parameters `p` from element `start` on; returns the [`magnitude`] of the largest number it leaves.
+    fn update(&mut self, start: usize, p: &mut [f32], g: &[f32]) -> u32 {
         let here = start..start + p.len();
         let (m, v) = (&mut self.m[here.clone()], &mut self.v[here.clone()]);
         let average = self.average.as_mut().map(|(rate, average)| (*rate, &mut average[here]));
         Arch::new().dispatch(|| {
-            update(p, g, m, v, self.coefficients, self.scale);
-            if let Some((rate, average)) = average {
-                move_towards(average, p, rate);
-            }
-        });
+            let largest = update(p, g, m, v, self.coefficients, self.scale);
+            let averaged = average.map_or(0, |(rate, average)| move_towards(average, p, rate));
+            largest.max(averaged)
+        })
     }
 }
 
 #[inline(always)]
-fn update(p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32], c: Coefficients, scale: f32) {
+fn update(p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32], c: Coefficients, scale: f32) -> u32 {
+    let mut largest = 0;
     for (((p, &g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
         let g = g * scale;
         *m += c.rate1 * (g - *m);
         *v = c.beta2 * *v + c.rate2 * g * g;
         *p = *p * c.keep - c.step * *m / (v.sqrt() * c.root_scale + c.eps);
+        largest = largest.max(magnitude(*p)).max(magnitude(*m)).max(magnitude(*v));
     }
+    largest
+}
+
+/// The bits without their sign: ordered as absolute values are, infinity above all of them and NaN above that. A maximum
+/// of integers is a vector instruction, and passes over no NaN.
+#[inline(always)]
+pub(super) fn magnitude(x: f32) -> u32 {
+    x.to_bits() & 0x7fff_ffff
+}
+
+/// The absolute value with these bits; infinity for NaN.
+fn of_magnitude(bits: u32) -> f32 {
+    let value = f32::from_bits(bits);
+    if value.is_nan() { f32::INFINITY } else { value }
 }
 
 #[cfg(test)]
@@ -356,6 +431,59 @@ mod tests {
         let mut optimizer = Optimizer::new(AdamW::default(), vec![rule(0..3, false, 1.0)], None, &p);
         optimizer.step(&mut p, &[0.0; 3], 0.01, 1.0);
         assert_eq!(p, [1.0; 3]);
+    }
+
+    /// An optimiser of three tensors of two values each, and what [`Optimizer::overflow`] says of a step.
+    fn overflow(values: [f32; 6], gradients: [f32; 6], config: AdamW, lr: f64) -> Option<usize> {
+        let rules = vec![rule(0..2, true, 1.0), rule(2..4, true, 1.0), rule(4..6, false, 1.0)];
+        let ema = Ema { decay: 0.9, warmup: false };
+        let mut optimizer = Optimizer::new(config, rules, Some(ema), &values);
+        let (values, gradients) = (values.as_chunks::<2>().0, gradients.as_chunks::<2>().0);
+        let norm = crate::optim::global_norm(gradients);
+        let ask = |optimizer: &Optimizer| {
+            optimizer.overflow(gradients, |i, into| into.copy_from_slice(&values[i]), norm, lr, 1.0)
+        };
+        let before = optimizer.clone();
+        // The first time the largest value is not known; the second time it is 1e-3, and a bound may do.
+        let first = ask(&optimizer);
+        assert_eq!((optimizer.m(), optimizer.v(), optimizer.ema()), (before.m(), before.v(), before.ema()));
+        optimizer.largest = values.as_flattened().iter().fold(0.0, |largest: f32, value| largest.max(value.abs()));
+        assert_eq!(ask(&optimizer), first);
+        first
+    }
+
+    #[test]
+    fn an_update_that_overflows_is_known_before_it_is_made() {
+        let (adamw, small) = (AdamW::default(), [1e-3; 6]);
+        assert_eq!(overflow(small, [1e-2; 6], adamw, 1e-3), None);
+        // A rate of 1e30 moves by 1e30; one of 1e39 is infinite in f32.
+        assert_eq!(overflow(small, [1e-2; 6], AdamW { weight_decay: 0.0, ..adamw }, 1e30), None);
+        assert_eq!(overflow(small, [1e-2; 6], adamw, 1e300), Some(0));
+        // Zero gradients: 0 * infinity is NaN.
+        assert_eq!(overflow(small, [0.0; 6], adamw, 1e300), Some(0));
+        // Weight decay alone: 1e30 * (1 - 1e9).
+        let mut values = small;
+        values[3] = 1e30;
+        assert_eq!(overflow(values, [1e-2; 6], AdamW { weight_decay: 1.0, ..adamw }, 1e9), Some(1));
+        // A finite gradient whose square is not: 1e-3 * 1e42.
+        assert_eq!(overflow(small, [0.0, 0.0, 0.0, 0.0, 0.0, 1e21], adamw, 1e-3), Some(2));
+        assert_eq!(overflow(small, [0.0, 0.0, 0.0, 0.0, 0.0, 1e20], adamw, 1e-3), None);
+        // Without epsilon no bound holds, and 0 / 0 is NaN.
+        assert_eq!(overflow(small, [1e-2; 6], AdamW { eps: 0.0, ..adamw }, 1e-3), None);
+        assert_eq!(overflow(small, [0.0; 6], AdamW { eps: 0.0, ..adamw }, 1e-3), Some(0));
+    }
+
+    #[test]
+    fn the_largest_number_of_an_update_is_known() {
+        let (mut p, mut optimizer) = (vec![0.5, -3.0, 0.25], run(0).1);
+        optimizer.rules = vec![rule(0..3, false, 1.0)];
+        (optimizer.m, optimizer.v, optimizer.ema) = (vec![0.0; 3], vec![0.0; 3], None);
+        optimizer.step(&mut p, &[0.0; 3], 1e-3, 1.0);
+        assert_eq!(optimizer.largest, 3.0);
+        optimizer.step(&mut p, &[0.0, 0.0, 1e3], 1e-3, 1.0);
+        assert_eq!(optimizer.largest, optimizer.v()[2]);
+        optimizer.step(&mut p, &[f32::NAN, 0.0, 0.0], 1e-3, 1.0);
+        assert_eq!(optimizer.largest, f32::INFINITY);
     }
 
     #[test]

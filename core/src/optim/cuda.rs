@@ -11,7 +11,7 @@ use crate::cuda::{
 pub static OPTIM: Source = Source {
     name: "optim.cu",
     text: include_str!("optim.cu"),
-    kernels: &["sum_squares", "clip", "adamw", "copy_parameters"],
+    kernels: &["sum_squares", "clip", "check_update", "adamw", "copy_parameters"],
 };
 
 /// Elements that one block updates.
@@ -65,7 +65,7 @@ pub struct State {
     pub ema_rate: View,
     /// f32 `[1]`: the sum of the losses of the batches whose gradients were added up.
     pub losses: View,
-    /// f32 `[4]`, written: norm of the gradient; factor on it; 1 if norm and loss are finite, else 0; mean of the losses.
+    /// f32 `[4]`, written: norm of the gradient; factor on it; 1 if norm, loss and the updated values are finite, else 0; mean of the losses.
     pub status: View,
 }
 
@@ -137,12 +137,26 @@ pub fn clip(
     schedule.launch(&shape.module(), "clip", [1, 1, 1], THREADS, arguments)
 }
 
-/// One update, after [`clip`]. Without a finite norm and a finite loss nothing changes.
+/// One update, after [`clip`]. Without a finite norm and a finite loss nothing changes, nor where the update would leave a
+/// parameter or a moment that is not finite; the status says so afterwards.
 ///
 /// # Errors
 /// [`ScheduleError::TooLarge`] for more than 2^30 elements.
 pub fn update(schedule: &mut Schedule, shape: &Shape, state: &State) -> Result<(), ScheduleError> {
-    let length = count("parameters", shape.length)?;
+    let (length, rules) = (count("parameters", shape.length)?, count("rules", shape.rules)?);
+    let grid = [shape.length.div_ceil(CHUNK), 1, 1];
+    let arguments = [
+        Read(state.parameters),
+        Read(state.gradients),
+        Read(state.m),
+        Read(state.v),
+        Read(state.ends),
+        Read(state.coefficients),
+        Update(state.status),
+        Int(rules),
+        Int(length),
+    ];
+    schedule.launch(&shape.module(), "check_update", grid, THREADS, arguments)?;
     let mirror = state.mirror.filter(|_| shape.mirrored());
     let arguments = [
         Update(state.parameters),
@@ -155,10 +169,10 @@ pub fn update(schedule: &mut Schedule, shape: &Shape, state: &State) -> Result<(
         Read(state.coefficients),
         Read(state.status),
         Read(state.ema_rate),
-        Int(count("rules", shape.rules)?),
+        Int(rules),
         Int(length),
     ];
-    schedule.launch(&shape.module(), "adamw", [shape.length.div_ceil(CHUNK), 1, 1], THREADS, arguments)
+    schedule.launch(&shape.module(), "adamw", grid, THREADS, arguments)
 }
 
 /// Fills the copy of the parameters that products read.
@@ -196,8 +210,8 @@ mod tests {
 
     #[test]
     fn grids_of_extreme_lengths() {
-        assert_eq!(grids(1), Ok(vec![[1, 1, 1]; 3]));
-        assert_eq!(grids(660_289_672), Ok(vec![[1024, 1, 1], [1, 1, 1], [322_408, 1, 1]]));
+        assert_eq!(grids(1), Ok(vec![[1, 1, 1]; 4]));
+        assert_eq!(grids(660_289_672), Ok(vec![[1024, 1, 1], [1, 1, 1], [322_408, 1, 1], [322_408, 1, 1]]));
         assert!(matches!(grids(usize::MAX / 8), Err(ScheduleError::TooLarge { .. })));
     }
 }

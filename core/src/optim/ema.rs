@@ -1,5 +1,7 @@
 //! An exponential moving average of the weights.
 
+use super::adamw::magnitude;
+
 /// Moving average `e += (1 - d) (p - e)`, taken after every update.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Ema {
@@ -23,11 +25,15 @@ impl Ema {
     }
 }
 
+/// Moves the average, and returns the [`magnitude`] of its largest value.
 #[inline(always)]
-pub(super) fn move_towards(average: &mut [f32], values: &[f32], rate: f32) {
+pub(super) fn move_towards(average: &mut [f32], values: &[f32], rate: f32) -> u32 {
+    let mut largest = 0;
     for (average, &value) in average.iter_mut().zip(values) {
         *average += rate * (value - *average);
+        largest = largest.max(magnitude(*average));
     }
+    largest
 }
 
 #[cfg(test)]

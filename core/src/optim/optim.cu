@@ -47,9 +47,46 @@ struct Coefficients {
     float keep, rate1, beta2, rate2, step, root_scale, eps;
 };
 
+// The rule of element `at`: the first that ends behind it.
+__device__ int rule_of(const int *__restrict__ ends, int rules, int at) {
+    int low = 0, high = rules - 1;
+    while (low < high) {
+        const int middle = (low + high) / 2;
+        if (ends[middle] > at) {
+            high = middle;
+        } else {
+            low = middle + 1;
+        }
+    }
+    return low;
+}
+
+// Sets status[2] to 0 if the update that follows, of which this reads the same, would leave a number that is not finite.
+// Whoever finds one writes the same 0; a block that sees it has nothing to add.
+extern "C" __global__ void __launch_bounds__(THREADS)
+    check_update(const float *__restrict__ parameters, const float *__restrict__ gradients, const float *__restrict__ m,
+                 const float *__restrict__ v, const int *__restrict__ ends,
+                 const Coefficients *__restrict__ coefficients, float *__restrict__ status, int rules, int length) {
+    if (status[2] == 0.0f) return;
+    const float scale = status[1];
+    const int first = (int)blockIdx.x * CHUNK;
+    int low = rule_of(ends, rules, first);
+    bool finite = true;
+    for (int at = first + (int)threadIdx.x; at < min(length - first, CHUNK) + first; at += THREADS) {
+        while (ends[low] <= at) low++;
+        const Coefficients c = coefficients[low];
+        const float g = gradients[at] * scale;
+        const float m1 = m[at] + c.rate1 * (g - m[at]);
+        const float v1 = c.beta2 * v[at] + c.rate2 * g * g;
+        const float p = parameters[at] * c.keep - c.step * m1 / (sqrtf(v1) * c.root_scale + c.eps);
+        finite = finite && p - p == 0.0f && v1 - v1 == 0.0f; // of NaN and infinity it is NaN
+    }
+    if (!finite) status[2] = 0.0f;
+}
+
 // One update of parameters, moments and average, all `length` long. ends [rules]: where each rule's elements end,
 // ascending; coefficients [rules]; ema_rate [1]: the weight of the new parameters in the average.
-// Without a finite norm and a finite loss nothing is touched.
+// Where status[2] is 0 nothing is touched.
 extern "C" __global__ void __launch_bounds__(THREADS)
     adamw(float *__restrict__ parameters, const float *__restrict__ gradients, float *__restrict__ m,
           float *__restrict__ v, float *__restrict__ average, REAL *__restrict__ mirror, const int *__restrict__ ends,
@@ -59,15 +96,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     const float scale = status[1];
     const int first = (int)blockIdx.x * CHUNK;
     // The rule of the chunk's first element, then forward from there.
-    int low = 0, high = rules - 1;
-    while (low < high) {
-        const int middle = (low + high) / 2;
-        if (ends[middle] > first) {
-            high = middle;
-        } else {
-            low = middle + 1;
-        }
-    }
+    int low = rule_of(ends, rules, first);
     for (int at = first + (int)threadIdx.x; at < min(length - first, CHUNK) + first; at += THREADS) {
         while (ends[low] <= at) low++;
         const Coefficients c = coefficients[low];

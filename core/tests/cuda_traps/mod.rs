@@ -176,7 +176,11 @@ fn updates(
         let (lr, update) = (1e-3 * step as f64, optimizer.updates() + 1);
         let scaled: Vec<f32> = gradients.iter().map(|&g| 0.25 * g as f32).collect();
         let norm = global_norm(&[&scaled]);
-        let finite = norm.is_finite() && losses.is_finite();
+        let parts: Vec<&[f32]> = rules().into_iter().map(|rule| &scaled[rule.range]).collect();
+        let read = |tensor: usize, into: &mut [f32]| into.copy_from_slice(&plain[rules()[tensor].range.clone()]);
+        let scale = clip_scale(norm, max_norm);
+        let finite =
+            norm.is_finite() && losses.is_finite() && optimizer.overflow(&parts, read, norm, lr, scale).is_none();
         if finite {
             optimizer.step(&mut plain, &narrow(&gradients), lr, 0.25 * clip_scale(norm, max_norm));
         }
@@ -241,6 +245,19 @@ fn a_gradient_or_a_loss_that_is_not_finite_moves_nothing() {
                 assert!(distance(found, expected, &[]) < 1e-6);
             }
         }
+    }
+}
+
+#[test]
+fn an_update_that_overflows_moves_nothing() {
+    // Unclipped, the second moment of 0.25e25 is 6e45: no f32.
+    let (found, expected) = updates(3, Element::F32, 1e30, |step, gradients, _| {
+        if step == 2 {
+            gradients[4999] = 1e25;
+        }
+    });
+    for (found, expected) in found.iter().zip(&expected) {
+        assert!(found.iter().all(|value| value.is_finite()) && distance(found, expected, &[]) < 1e-6);
     }
 }
 

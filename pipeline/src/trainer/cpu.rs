@@ -92,6 +92,10 @@ impl CpuTrainer {
         Ok(match updated {
             learner::Outcome::Updated { norm } => Outcome::Updated { loss, norm },
             learner::Outcome::NonFinite(fault) => Outcome::NonFinite { loss, what: describe(fault) },
+            learner::Outcome::Overflow(name) => Outcome::NonFinite {
+                loss,
+                what: format!("the update of `{name}` overflows at the learning rate {lr:e}"),
+            },
         })
     }
 }

@@ -154,7 +154,10 @@ impl Trainer for CudaTrainer {
             match report.finite {
                 true => Outcome::Updated { loss, norm },
                 false if !loss.is_finite() => Outcome::NonFinite { loss, what: format!("the loss is {loss}") },
-                false => Outcome::NonFinite { loss, what: format!("the gradient's norm is {norm}") },
+                false if !norm.is_finite() => {
+                    Outcome::NonFinite { loss, what: format!("the gradient's norm is {norm}") }
+                }
+                false => Outcome::NonFinite { loss, what: "the update of the weights overflows".to_owned() },
             }
         };
         Ok(self.trainer.collect(in_flight)?.map(outcome))

@@ -44,7 +44,7 @@ pub enum Outcome {
         /// Euclidean norm of the gradient over all parameters, before clipping.
         norm: f64,
     },
-    /// The loss or a gradient was not finite; nothing moved.
+    /// The loss, a gradient or what the update would have left was not finite; nothing moved.
     NonFinite {
         /// Mean loss of its batches.
         loss: f64,

@@ -57,6 +57,7 @@ fn check(update: Update) -> Outcome {
     match update {
         Update::Updated { .. } => Ok(()),
         Update::NonFinite(_) => Err(Failure::failed("a gradient is not finite; nothing was measured")),
+        Update::Overflow(_) => Err(Failure::failed("an update overflows; nothing was measured")),
     }
 }
 

@@ -124,6 +124,9 @@ fn make(
     let lr = run.schedule.lr(step);
     match learner.update(classifier, &mut gradients, run.accumulation, lr)? {
         learner::Outcome::Updated { norm } => Ok(Step { step, lr, loss: losses / run.accumulation as f64, norm }),
+        learner::Outcome::Overflow(name) => {
+            Err(Failure::failed(format!("step {step}: the update of `{name}` overflows; lower the learning rate")))
+        }
         learner::Outcome::NonFinite(fault) => {
             let fault = fault.map_or_else(|| "the gradient's norm is not finite".to_owned(), |fault| fault.to_string());
             Err(Failure::failed(format!("step {step}: {fault}; are images, targets and weights finite?")))
