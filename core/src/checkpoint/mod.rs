@@ -7,8 +7,9 @@
 //!   weights.safetensors     the parameters, by name, f32
 //!   optimizer.safetensors   Adam's moments: m.<name> and v.<name>
 //!   ema.safetensors         the moving average, if one is kept
-//!   state.json              step, epoch, position, seed, recipe hash, metric
+//!   state.json              step, epoch, position, seed, recipe hash
 //!   manifest.json           length and SHA-256 of each file above; written last
+//!   metric.json             the validation metric, once it has been measured
 //! ```
 //!
 //! It is written under a temporary name beside its place; every file is synced, then the directory, then it is renamed and
@@ -20,6 +21,7 @@
 
 mod error;
 mod manifest;
+mod metric;
 pub mod pytorch;
 mod sniff;
 mod store;
@@ -70,7 +72,8 @@ pub struct State {
     pub model: String,
     /// SHA-256 of the resolved recipe, in hexadecimal.
     pub recipe: String,
-    /// Validation metric (accuracy or loss) at this step, if it was measured.
+    /// Validation metric (accuracy or loss) at this step, if it was measured: by [`Store::record_metric`], or before the
+    /// checkpoint was written. Finite.
     pub metric: Option<f64>,
     /// Running sums that the run wants back, e.g. the loss so far in this epoch. Finite numbers only.
     pub counters: BTreeMap<String, f64>,
@@ -230,17 +233,19 @@ const HEAD: &str = "head.linear.";
 /// The validation metric of the checkpoint in `path`, sound or not. A number that is not finite is none, and neither is
 /// that of a pre-training, which has no head: it once stood for the last batch's loss.
 fn validation(path: &Path) -> Option<f64> {
-    let metric = read_state(path).ok()?.metric.filter(|metric| metric.is_finite())?;
+    let metric = read_state(path).ok()?.metric?;
     let has_head = |file: TensorFile<'_>| file.shapes().iter().any(|(name, _)| name.starts_with(HEAD));
     // Of a damaged file it cannot be told: it is said to be damaged when it is opened.
     TensorFile::open(&path.join(WEIGHTS), Section::Best).map_or(true, has_head).then_some(metric)
 }
 
 fn read_state(path: &Path) -> Result<State, CheckpointError> {
-    let path = path.join(STATE);
-    let text = read_json(&path)?;
+    let file = path.join(STATE);
+    let text = read_json(&file)?;
     let state = serde_json::from_slice(&text).map_err(|error| error.to_string()).and_then(State::checked);
-    state.map_err(|reason| CheckpointError::State { path, reason })
+    let mut state = state.map_err(|reason| CheckpointError::State { path: file, reason })?;
+    state.metric = metric::read(path).or(state.metric).filter(|metric| metric.is_finite());
+    Ok(state)
 }
 
 /// Writes weights as one `.safetensors` file, with what is known of their use: under a temporary name, synced, then renamed

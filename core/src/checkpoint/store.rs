@@ -10,6 +10,7 @@ use super::{
     Checkpoint, Loaded, Snapshot,
     error::{CheckpointError, Skipped, at, kind_of},
     manifest::{EMA, FILES, MANIFEST, Manifest, OPTIMIZER, STATE, WEIGHTS, sync_directory},
+    metric,
     tensors::{Part, write},
     validation,
 };
@@ -113,6 +114,17 @@ impl Store {
         let wrong = parts.into_iter().find_map(|(part, values)| Some((part, snapshot.layout.not_finite(values?)?)));
         let Some((part, (name, element, value))) = wrong else { return Ok(()) };
         Err(CheckpointError::Diverged { path: self.path.clone(), part, name: name.into(), element, value })
+    }
+
+    /// Notes the validation metric of the checkpoint `path`, which was written before it was measured, and removes what
+    /// need not stay now. A metric that is not finite is none.
+    ///
+    /// # Errors
+    /// When the disk refuses. The checkpoint is as it was.
+    pub fn record_metric(&self, path: &Path, metric: f64) -> Result<Vec<PathBuf>, CheckpointError> {
+        self.check_own_folder()?;
+        metric::write(path, metric)?;
+        self.prune()
     }
 
     /// Lets `write` fill a directory and gives it its name once everything in it is on the disk.
@@ -294,7 +306,7 @@ fn remove(path: &Path) -> Result<(), CheckpointError> {
 
 /// Removes the files of a checkpoint, and the folder if nothing of others is in it.
 fn clear(path: &Path) -> Result<(), CheckpointError> {
-    for name in FILES.into_iter().chain([MANIFEST]) {
+    for name in FILES.into_iter().chain([MANIFEST]).chain(metric::FILES) {
         let file = path.join(name);
         match fs::remove_file(&file) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at("remove", &file)(error)),

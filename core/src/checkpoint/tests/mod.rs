@@ -503,6 +503,29 @@ fn the_last_few_and_the_best_stay() {
 }
 
 #[test]
+fn a_metric_that_is_added_counts_as_one_that_was_there() {
+    let folder = TempDir::new().unwrap();
+    let store = Store::new(folder.path(), Keep { last: 1, best: Some(Better::Higher) });
+    for (step, metric) in [(1, 0.7), (2, 0.9), (3, 0.8), (4, f64::NAN), (5, 0.1)] {
+        let path = save(&store, step, None).path;
+        assert_eq!(Checkpoint::open(&path).unwrap().state().metric, None);
+        store.record_metric(&path, metric).unwrap();
+        let found = Checkpoint::open(&path).unwrap().state().metric;
+        assert_eq!(found, Some(metric).filter(|metric| metric.is_finite()));
+    }
+    let steps = || -> Vec<u64> {
+        store.list().unwrap().iter().map(|path| Checkpoint::open(path).unwrap().state().step).collect()
+    };
+    assert_eq!(steps(), [5, 2]);
+    // Half of it, or something else: a checkpoint that has not been measured.
+    let best = store.list().unwrap().remove(1);
+    for text in ["", "{\"metric\":0.9", "{\"metric\":null}", "[]"] {
+        fs::write(best.join("metric.json"), text).unwrap();
+        assert_eq!(Checkpoint::open(&best).unwrap().state().metric, None);
+    }
+}
+
+#[test]
 fn damaged_ones_do_not_count_as_kept() {
     let folder = TempDir::new().unwrap();
     let store = Store::new(folder.path(), Keep { last: 2, best: None });
