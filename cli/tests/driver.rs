@@ -13,7 +13,7 @@ use std::{
     fs,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Output},
     sync::OnceLock,
 };
 
@@ -119,11 +119,15 @@ impl Place {
 
     /// Runs the program, which must succeed; returns its standard output.
     fn run(&self, line: &str) -> String {
-        let mut command = command();
-        command.env("LD_LIBRARY_PATH", &self.libraries).env("XDG_CACHE_HOME", self.libraries.join("cache"));
-        let output = command.args(line.split_whitespace()).current_dir(self.path("")).output().unwrap();
+        let output = self.attempt(line);
         assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn attempt(&self, line: &str) -> Output {
+        let mut command = command();
+        command.env("LD_LIBRARY_PATH", &self.libraries).env("XDG_CACHE_HOME", self.libraries.join("cache"));
+        command.args(line.split_whitespace()).current_dir(self.path("")).output().unwrap()
     }
 
     fn json(&self, line: &str) -> Value {
@@ -245,9 +249,11 @@ fn precision_and_policy_reach_the_device() {
     place.run(&format!("{PRETRAINING} --out bf16 --device cuda --set model.precision=bf16"));
     place.compare("bf16", "cpu", 5e-2);
     // So large a rate that after the first update nothing is finite.
-    place.run(&format!(
+    let far = place.attempt(&format!(
         "{PRETRAINING} --out far --device cuda --set pretrain.base_lr=1e38 --set optimizer.non_finite=skip"
     ));
+    let error = String::from_utf8(far.stderr).unwrap();
+    assert!(far.status.code() == Some(1) && error.contains("as in each of the last 5 steps"), "{error}");
     let state = fs::read_to_string(place.checkpoints("far").last().unwrap().join("state.json")).unwrap();
     let state: Value = serde_json::from_str(&state).unwrap();
     let (skipped, updates) = (state["counters"]["skipped"].as_f64().unwrap(), state["updates"].as_f64().unwrap());

@@ -21,6 +21,8 @@ pub struct Progress {
     first: u64,
     started: Instant,
     printed: Instant,
+    /// Time that was no step's.
+    aside: Duration,
 }
 
 /// What is said about the present moment.
@@ -41,15 +43,16 @@ impl Progress {
     pub fn new(name: &str, first: u64, total: u64) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| bar(name, first, total));
         let now = Instant::now();
-        Self { bar, name: name.to_owned(), total, first, started: now, printed: now }
+        Self { bar, name: name.to_owned(), total, first, started: now, printed: now, aside: Duration::ZERO }
     }
 
     /// Shows where the run is.
     pub fn show(&mut self, now: Now) {
         let Now { step, loss, images_per_second, waiting } = now;
         let message = format!(
-            "loss {loss:.4}  {images_per_second:.0} img/s  waited {:.0} %",
-            (100.0 * waiting).clamp(0.0, 100.0)
+            "loss {loss:.4}  {images_per_second:.0} img/s  waited {:.0} %  {} left",
+            (100.0 * waiting).clamp(0.0, 100.0),
+            self.left(step)
         );
         match &self.bar {
             Some(bar) => {
@@ -58,12 +61,7 @@ impl Progress {
             }
             None if self.printed.elapsed() >= LINE_EVERY => {
                 self.printed = Instant::now();
-                tell::say(format_args!(
-                    "{}: step {step}/{}  {message}  {} left",
-                    self.name,
-                    self.total,
-                    self.left(step)
-                ));
+                tell::say(format_args!("{}: step {step}/{}  {message}", self.name, self.total));
             }
             None => {}
         }
@@ -77,9 +75,15 @@ impl Progress {
         }
     }
 
+    /// Leaves out time that went into something else than steps.
+    pub fn leave_out(&mut self, aside: Duration) {
+        self.aside += aside;
+    }
+
     fn left(&self, step: u64) -> impl std::fmt::Display {
         let done = step.saturating_sub(self.first).max(1);
-        let seconds = self.started.elapsed().as_secs_f64() / done as f64 * self.total.saturating_sub(step) as f64;
+        let stepping = self.started.elapsed().saturating_sub(self.aside).as_secs_f64();
+        let seconds = stepping / done as f64 * self.total.saturating_sub(step) as f64;
         humantime::format_duration(Duration::from_secs(seconds as u64))
     }
 }
@@ -93,9 +97,7 @@ impl Drop for Progress {
 }
 
 fn bar(name: &str, first: u64, total: u64) -> ProgressBar {
-    let style = ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len}  {msg}  {eta} left")
+    let style = ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len}  {msg}")
         .unwrap_or_else(|_| ProgressStyle::default_bar());
-    let bar = ProgressBar::new(total).with_style(style).with_prefix(name.to_owned()).with_position(first);
-    bar.reset_eta();
-    bar
+    ProgressBar::new(total).with_style(style).with_prefix(name.to_owned()).with_position(first)
 }

@@ -155,6 +155,8 @@ pub enum Metric {
     Train(TrainRecord),
     /// A measurement between two steps of training.
     Evaluate(EvaluateRecord),
+    /// A setting that changed when the run was resumed.
+    Change(ChangeRecord),
 }
 
 impl Metric {
@@ -212,6 +214,19 @@ pub struct EvaluateRecord {
     pub top5: f64,
     /// Which weights.
     pub weights: Weights,
+}
+
+/// A setting that changed when the run was resumed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangeRecord {
+    /// Optimiser steps done with the value before.
+    pub step: u64,
+    /// The recipe's key.
+    pub key: String,
+    /// Its value from here on, as TOML.
+    pub now: String,
+    /// Its value before, as TOML.
+    pub was: String,
 }
 
 /// A classifier measured on a whole data set.
@@ -276,6 +291,8 @@ pub struct Metrics {
     pub train: Vec<TrainRecord>,
     /// Measurements.
     pub evaluate: Vec<EvaluateRecord>,
+    /// Settings that changed.
+    pub changes: Vec<ChangeRecord>,
     /// Lines that are no record: a run that was killed leaves half a line.
     pub unreadable: Unreadable,
 }
@@ -315,6 +332,7 @@ impl Metrics {
                 _ if is_cut => metrics.unreadable.add(number),
                 Ok(Metric::Train(record)) => metrics.push_train(record),
                 Ok(Metric::Evaluate(record)) => metrics.push_evaluate(record),
+                Ok(Metric::Change(record)) => metrics.changes.push(record),
                 Err(_) if line.trim_ascii().is_empty() => {}
                 Err(_) => metrics.unreadable.add(number),
             }

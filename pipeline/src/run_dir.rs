@@ -34,7 +34,7 @@ use crate::{
     events::{self, Events},
     fingerprint::Fingerprint,
     inside,
-    recipe::{Recipe, RecipeError, Resolved},
+    recipe::{Difference, Recipe, RecipeError, Resolved},
     records, tell,
 };
 
@@ -149,6 +149,7 @@ fn at<'a>(action: &'static str, path: &'a Path) -> impl Fn(io::Error) -> RunDirE
 pub struct RunDir {
     path: PathBuf,
     _lock: File,
+    changes: Vec<Difference>,
 }
 
 /// Time that a run took, of all its sittings so far.
@@ -187,8 +188,8 @@ impl RunDir {
         Ok(run)
     }
 
-    /// Opens the run in `path` to go on with it. `recipe` must be its own in everything that is hashed, `data` its own in
-    /// everything. Writes nothing: see [`adopt`](Self::adopt).
+    /// Opens the run in `path` to go on with it. `recipe` must be its own in everything that is hashed, but for what
+    /// [may change](Difference::may_change), `data` its own in everything. Writes nothing: see [`adopt`](Self::adopt).
     ///
     /// # Errors
     /// [`RunDirError::NoRun`], [`RunDirError::Locked`], or [`RunDirError::OtherRecipe`] and [`RunDirError::OtherData`] with
@@ -200,11 +201,14 @@ impl RunDir {
     ) -> Result<Self, RunDirError> {
         let path = path.into();
         let own = read_recipe(&path)?;
-        let differences = recipe.differences(&own);
+        let (changes, differences): (Vec<_>, Vec<_>) =
+            recipe.differences(&own).into_iter().partition(Difference::may_change);
         if !differences.is_empty() {
+            let differences = differences.iter().map(Difference::to_string).collect();
             return Err(RunDirError::OtherRecipe { path, differences });
         }
-        let run = Self::lock(path)?;
+        let mut run = Self::lock(path)?;
+        run.changes = changes;
         if let Some(data) = data {
             run.check_data(data)?;
         }
@@ -258,7 +262,7 @@ impl RunDir {
             )),
             Err(TryLockError::Error(error)) => return Err(at("lock", &file)(error)),
         }
-        Ok(Self { path, _lock: lock })
+        Ok(Self { path, _lock: lock, changes: Vec::new() })
     }
 
     /// Removes what a start left that came to nothing.
@@ -281,6 +285,11 @@ impl RunDir {
     /// The directory.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// What this process changed of the recipe when it resumed the run.
+    pub fn changes(&self) -> &[Difference] {
+        &self.changes
     }
 
     /// `recipe.toml`.
@@ -380,7 +389,7 @@ impl RunDir {
     pub fn metrics(&self, step: u64) -> Result<MetricsLog, RunDirError> {
         let path = self.path.join(records::METRICS);
         let file = inside::append(&self.path, records::METRICS).map_err(at("open", &path))?;
-        cut_after(&path, &file, step)?;
+        cut_after(&path, &file, step, true)?;
         let events = Events::create(&self.path, step).map_err(at("write events in", &self.path))?;
         Ok(MetricsLog { path, file, events })
     }
@@ -493,19 +502,20 @@ impl MetricsLog {
     /// If the record is no JSON object with a `step`: it could not be read back.
     pub fn append(&mut self, record: &impl Serialize) -> Result<(), RunDirError> {
         let mut line = serde_json::to_vec(record).expect("a record is JSON");
-        assert!(step_of(&line).is_some(), "a record has a step");
+        assert!(Stepped::of(&line).is_some(), "a record has a step");
         line.push(b'\n');
         self.file.write_all(&line).map_err(at("write", &self.path))
     }
 
-    /// Goes back to `step` steps: forgets what was written of later ones.
+    /// Goes back to `step` steps: forgets what was written of later ones, and what was measured at this one unless it counts
+    /// as `measured`.
     ///
     /// # Errors
     /// When a file cannot be written.
-    pub fn go_back(&mut self, step: u64) -> Result<(), RunDirError> {
+    pub fn go_back(&mut self, step: u64, measured: bool) -> Result<(), RunDirError> {
         use io::Seek;
         self.file.rewind().map_err(at("read", &self.path))?;
-        cut_after(&self.path, &self.file, step)?;
+        cut_after(&self.path, &self.file, step, measured)?;
         self.events.go_back(step).map_err(at("write events beside", &self.path))
     }
 
@@ -530,20 +540,24 @@ impl MetricsLog {
 #[derive(Deserialize)]
 struct Stepped {
     step: u64,
+    #[serde(default)]
+    kind: String,
 }
 
-fn step_of(line: &[u8]) -> Option<u64> {
-    serde_json::from_slice(line).ok().map(|stepped: Stepped| stepped.step)
+impl Stepped {
+    fn of(line: &[u8]) -> Option<Self> {
+        serde_json::from_slice(line).ok()
+    }
 }
 
-/// Cuts the file before the first line of a step after `last`.
-fn cut_after(path: &Path, file: &File, last: u64) -> Result<(), RunDirError> {
-    let keep = length_up_to(path, file, last)?;
+/// Cuts the file before the first line of a step after `last`, or of a measurement at it unless that is `measured`.
+fn cut_after(path: &Path, file: &File, last: u64, measured: bool) -> Result<(), RunDirError> {
+    let keep = length_up_to(path, file, last, measured)?;
     file.set_len(keep).map_err(at("truncate", path))
 }
 
-/// Bytes before the first line of a step after `last`. Half a line at the end, from a crash, is not counted.
-fn length_up_to(path: &Path, file: &File, last: u64) -> Result<u64, RunDirError> {
+/// Bytes before that line. Half a line at the end, from a crash, is not counted.
+fn length_up_to(path: &Path, file: &File, last: u64, measured: bool) -> Result<u64, RunDirError> {
     let mut reader = BufReader::new(file);
     let (mut length, mut line) = (0, Vec::new());
     for number in 1.. {
@@ -552,8 +566,9 @@ fn length_up_to(path: &Path, file: &File, last: u64) -> Result<u64, RunDirError>
         if line.last() != Some(&b'\n') {
             break;
         }
-        match step_of(&line) {
-            Some(step) if step > last => break,
+        match Stepped::of(&line) {
+            Some(Stepped { step, .. }) if step > last => break,
+            Some(Stepped { step, kind }) if step == last && !measured && kind == "evaluate" => break,
             Some(_) => length += line.len() as u64,
             None => return Err(RunDirError::Metrics { path: path.into(), line: number }),
         }
@@ -665,7 +680,19 @@ mod tests {
         assert_eq!(read_recipe(folder.path()).unwrap(), faster);
         drop(run);
 
-        let other = RunDir::resume(folder.path(), &recipe(&["pretrain.epochs=3"]), None);
+        let slower =
+            recipe(&["machine.threads=3", "pretrain.base_lr=1e-4", "optimizer.clip=1", "optimizer.non_finite='skip'"]);
+        let run = RunDir::resume(folder.path(), &slower, None).unwrap();
+        let changes: Vec<String> = run.changes().iter().map(Difference::to_string).collect();
+        let expected = [
+            "optimizer.clip: 1.0, was absent",
+            "optimizer.non_finite: \"skip\", was \"stop\"",
+            "pretrain.base_lr: 0.0001, was 0.001",
+        ];
+        assert_eq!(changes, expected);
+        drop(run);
+
+        let other = RunDir::resume(folder.path(), &recipe(&["pretrain.epochs=3", "pretrain.base_lr=1"]), None);
         let Err(RunDirError::OtherRecipe { differences, .. }) = other else { panic!() };
         assert_eq!(differences, ["pretrain.epochs: 3, was 2"]);
         let other = RunDir::resume(folder.path(), &recipe(&[]), Some(&data(3)));
@@ -729,10 +756,17 @@ mod tests {
         let folder = TempDir::new().unwrap();
         let run = RunDir::create(folder.path(), &recipe(&[]), None).unwrap();
         let mut metrics = run.metrics(0).unwrap();
-        (1..=5).for_each(|step| metrics.append(&line(step)).unwrap());
-        metrics.go_back(2).unwrap();
-        metrics.append(&line(3)).unwrap();
-        assert_eq!(fs::read_to_string(folder.path().join(records::METRICS)).unwrap().lines().count(), 3);
+        let measured = |step: u64| serde_json::json!({ "kind": "evaluate", "step": step });
+        for line in [line(1), measured(1), line(2), measured(2), line(3)] {
+            metrics.append(&line).unwrap();
+        }
+        let lines = || fs::read_to_string(folder.path().join(records::METRICS)).unwrap().lines().count();
+        metrics.go_back(2, true).unwrap();
+        assert_eq!(lines(), 4);
+        metrics.go_back(2, false).unwrap();
+        assert_eq!(lines(), 3);
+        metrics.append(&measured(2)).unwrap();
+        assert_eq!(lines(), 4);
         let events = |name: &&String| name.starts_with(events::PREFIX);
         assert_eq!(names(folder.path()).unwrap().iter().filter(events).count(), 1);
     }

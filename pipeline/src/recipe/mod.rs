@@ -40,7 +40,7 @@ use std::{
 };
 
 pub use error::{Problem, RecipeError};
-pub use resolved::{Augment, Finetune, Job, Optimizer, Resolved, Training};
+pub use resolved::{Augment, Difference, Finetune, Job, Optimizer, Resolved, Training};
 pub use run::Run;
 pub use written::{
     BadPolicy, BadSamples, Checkpoint, Data, Ema, Evaluate, EvaluatedWeights, Init, LayerDecay, LayerDecayMode,

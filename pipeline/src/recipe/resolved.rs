@@ -1,5 +1,7 @@
 //! A recipe with every default filled in and every value checked.
 
+use std::fmt;
+
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use toml::{Table, Value};
@@ -144,6 +146,46 @@ pub struct Augment {
 const NOT_HASHED: [&str; 6] =
     ["machine", "checkpoint", "data.train", "data.validation", "finetune.weights", "finetune+evaluate"];
 
+/// Keys that a run may change when it is resumed: what there is to do about one that diverges. They decide numbers, so the
+/// hash sees them, and a run says and records what it changed.
+const CHANGEABLE: [&str; 10] = [
+    "pretrain.base_lr",
+    "pretrain.warmup_epochs",
+    "pretrain.warmup_lr",
+    "pretrain.min_lr",
+    "finetune.base_lr",
+    "finetune.warmup_epochs",
+    "finetune.warmup_lr",
+    "finetune.min_lr",
+    "optimizer.clip",
+    "optimizer.non_finite",
+];
+
+/// A key that has another value than in another recipe, each as TOML, or `absent`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// The key, e.g. `finetune.base_lr`.
+    pub key: String,
+    /// The value.
+    pub now: String,
+    /// The other recipe's.
+    pub was: String,
+}
+
+impl Difference {
+    /// Whether a run may change this when it is resumed.
+    pub fn may_change(&self) -> bool {
+        CHANGEABLE.contains(&self.key.as_str())
+    }
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { key, now, was } = self;
+        write!(f, "{key}: {now}, was {was}")
+    }
+}
+
 impl Resolved {
     /// The recipe as TOML; it can be read as a recipe, and resolves to itself.
     pub fn to_toml(&self) -> String {
@@ -159,11 +201,11 @@ impl Resolved {
         Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// What the hash sees that differs from `other`, one line a key, e.g. `finetune.base_lr: 0.001, was 0.002`.
-    pub fn differences(&self, other: &Self) -> Vec<String> {
-        let mut lines = Vec::new();
-        differences("", Some(&Value::Table(self.hashed())), Some(&Value::Table(other.hashed())), &mut lines);
-        lines
+    /// What the hash sees that differs from `other`, e.g. `finetune.base_lr: 0.001, was 0.002`.
+    pub fn differences(&self, other: &Self) -> Vec<Difference> {
+        let mut found = Vec::new();
+        differences("", Some(&Value::Table(self.hashed())), Some(&Value::Table(other.hashed())), &mut found);
+        found
     }
 
     fn table(&self) -> Table {
@@ -209,18 +251,18 @@ fn remove(table: &mut Table, key: &str) {
     }
 }
 
-fn differences(key: &str, now: Option<&Value>, was: Option<&Value>, lines: &mut Vec<String>) {
+fn differences(key: &str, now: Option<&Value>, was: Option<&Value>, found: &mut Vec<Difference>) {
     if let (Some(Value::Table(now)), Some(Value::Table(was))) = (now, was) {
         let mut names: Vec<&String> = now.keys().chain(was.keys()).collect();
         names.sort();
         names.dedup();
         for name in names {
             let key = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
-            differences(&key, now.get(name), was.get(name), lines);
+            differences(&key, now.get(name), was.get(name), found);
         }
     } else if now != was {
         let show = |value: Option<&Value>| value.map_or("absent".into(), ToString::to_string);
-        lines.push(format!("{key}: {}, was {}", show(now), show(was)));
+        found.push(Difference { key: key.to_owned(), now: show(now), was: show(was) });
     }
 }
 

@@ -86,11 +86,12 @@ impl Resolved {
                 format!("{:?} for 256 images, and a step has {images_per_step}: no number; lower it", course.base_lr);
             return Err(invalid(&format!("{}.base_lr", course.section), what));
         }
+        // Pre-training is not validated: none of its checkpoints is the best.
         let (layer_decay, ema, better) = match &self.job {
             Job::Finetune { finetune, .. } => {
-                (finetune.layer_decay.map(Into::into), finetune.ema.map(Into::into), Better::Higher)
+                (finetune.layer_decay.map(Into::into), finetune.ema.map(Into::into), Some(Better::Higher))
             }
-            _ => (None, None, Better::Lower),
+            _ => (None, None, None),
         };
         let (optimizer, checkpoint) = (&training.optimizer, &training.checkpoint);
         Ok(Run {
@@ -110,7 +111,7 @@ impl Resolved {
             ema,
             clip: optimizer.clip,
             non_finite: optimizer.non_finite,
-            keep: Keep { last: checkpoint.keep_last, best: checkpoint.keep_best.then_some(better) },
+            keep: Keep { last: checkpoint.keep_last, best: better.filter(|_| checkpoint.keep_best) },
             save_every: (checkpoint.every_epochs, checkpoint.every_steps),
         })
     }

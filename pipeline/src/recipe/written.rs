@@ -418,7 +418,7 @@ pub struct Checkpoint {
     pub every_steps: Option<u64>,
     /// The newest so many stay.
     pub keep_last: usize,
-    /// The one with the best metric stays too.
+    /// The one with the best validation metric stays too; pre-training has none.
     pub keep_best: bool,
 }
 

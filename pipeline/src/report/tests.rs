@@ -81,6 +81,7 @@ fn full(name: &str, kind: RunKind) -> Run {
         metrics: Metrics {
             train: (1..=100).map(|i| train(i * 10)).collect(),
             evaluate: vec![evaluate(1000)],
+            changes: Vec::new(),
             unreadable: Unreadable::default(),
         },
         evaluation: Some(evaluation("T-shirt")),

@@ -101,34 +101,72 @@ pub enum RunError {
         "the recipe starts from pre-trained weights and names none; give --weights RUN, or set finetune.start=scratch"
     )]
     NoWeights,
-    /// A loss or a gradient was not finite, and the policy is to stop.
-    #[error(
-        "step {step}: {what}; nothing was changed by this step, and the newest checkpoint is in {}. Lower the learning \
-         rate, clip gradients (optimizer.clip), or set optimizer.non_finite to skip or rollback", checkpoints.display()
-    )]
+    /// A loss, a gradient or an update was not finite, and the policy is to stop.
+    #[error("step {step}: {what}; nothing was changed by this step. {}", goes_on(newest))]
     NonFinite {
         /// The step, from 0.
         step: u64,
         /// What was not finite.
         what: String,
-        /// Where the checkpoints are.
-        checkpoints: PathBuf,
+        /// The newest checkpoint, if there is one.
+        newest: Option<PathBuf>,
+    },
+    /// The policy is to skip steps, and too many one after the other were not finite.
+    #[error(
+        "step {step}: {what}, as in each of the last {steps} steps; the training has diverged, and skipping steps does \
+         not mend it. {}",
+        goes_on(newest)
+    )]
+    SkippedInVain {
+        /// The step, from 0.
+        step: u64,
+        /// Steps that were skipped one after the other.
+        steps: u64,
+        /// What was not finite.
+        what: String,
+        /// The newest checkpoint, if there is one.
+        newest: Option<PathBuf>,
+    },
+    /// The policy is to go back, and the run does not get further.
+    #[error(
+        "step {step}: {what}; the run went back {times} times and does not get past step {furthest}. {}",
+        goes_on(newest)
+    )]
+    WentBackInVain {
+        /// The step, from 0.
+        step: u64,
+        /// Times that the run went back.
+        times: u64,
+        /// The furthest step that was not finite, from 0.
+        furthest: u64,
+        /// What was not finite.
+        what: String,
+        /// The newest checkpoint, if there is one.
+        newest: Option<PathBuf>,
     },
     /// A run was to go back to a checkpoint, and there is none.
-    #[error("step {step}: {what}, before any checkpoint was written that the run could go back to")]
+    #[error("step {step}: {what}, before there was a checkpoint that the run could go back to. {}", goes_on(&None))]
     NothingToRollBackTo {
         /// The step, from 0.
         step: u64,
         /// What was not finite.
         what: String,
     },
+    /// The run made all its steps, and what it ended with cannot be measured.
+    #[error("the training has diverged: {what} in its last measurement. {}", goes_on(newest))]
+    EndsNotFinite {
+        /// What is not finite.
+        what: String,
+        /// The newest checkpoint, if there is one.
+        newest: Option<PathBuf>,
+    },
     /// A signal asked the run to stop.
-    #[error("stopped by a signal after step {step}; a checkpoint is in {}: go on with --resume", checkpoints.display())]
+    #[error("stopped by a signal after step {step}; {}", resumes(newest))]
     Interrupted {
         /// Steps done.
         step: u64,
-        /// Where the checkpoint is.
-        checkpoints: PathBuf,
+        /// The newest checkpoint, which holds this step, if there is one.
+        newest: Option<PathBuf>,
     },
     /// A signal came while a classifier was measured. What was counted until then is no result.
     #[error("stopped by a signal before the measurement was done")]
@@ -166,6 +204,24 @@ pub enum RunError {
         /// What the operating system said.
         source: std::io::Error,
     },
+}
+
+/// What to do about a run that diverged.
+fn goes_on(newest: &Option<PathBuf>) -> String {
+    const HOW: &str = "a lower learning rate (base_lr), clipped gradients (optimizer.clip) or another \
+                       optimizer.non_finite, given with --set";
+    match newest {
+        Some(path) => format!("The newest checkpoint is {}: go on from it with --resume and {HOW}", path.display()),
+        None => format!("There is no checkpoint yet: begin again with --resume and {HOW}"),
+    }
+}
+
+/// What to do about a run that a signal stopped.
+fn resumes(newest: &Option<PathBuf>) -> String {
+    match newest {
+        Some(path) => format!("the checkpoint is {}: go on with --resume", path.display()),
+        None => "there is nothing to save yet: --resume begins again".to_owned(),
+    }
 }
 
 /// Says where a gradient is not finite.

@@ -21,7 +21,8 @@ use super::{
 use crate::{
     device::Device,
     fingerprint::Fingerprint,
-    input::{Input, view_of},
+    input::{Input, usage, view_of},
+    interrupt,
     mix::{Images, Mix},
     recipe::{Evaluate, EvaluatedWeights, Finetune, Job, Resolved, Run, Start},
     records::{EvaluateRecord, RunKind, RunRecord, Weights},
@@ -60,8 +61,9 @@ pub fn finetune(
     }
     let (plan, bytes) = (&entry.plan, device.takes_bytes());
     check_input(plan, &recipe, &run, false, bytes)?;
+    let view = view_of(recipe.training().map(|training| &training.augment), measured.crop);
+    let usage = usage(plan, &recipe.data, view, shards.class_names().unwrap_or(&[]))?;
     if validation.is_some() {
-        let view = view_of(recipe.training().map(|training| &training.augment), measured.crop);
         let input = Input { plan, data: &recipe.data, workers: recipe.machine.workers };
         input.check_evaluation(measured.batch as usize, view)?;
     }
@@ -83,6 +85,8 @@ pub fn finetune(
         seed: recipe.seed,
         recipe_hash: recipe.hash(),
         resume: place.resume,
+        usage,
+        asked: &interrupt::asked,
     };
     let record = train::train(&task, &mut *trainer, &source, &setting)?;
     finish(&dir, &run, record)
@@ -200,10 +204,9 @@ impl Finetuning<'_> {
         epoch: f64,
     ) -> Result<Option<EvaluateRecord>, RunError> {
         let Some(validation) = &self.validation else { return Ok(None) };
-        let augment = self.recipe.training().map(|training| &training.augment);
         let measure = Measure {
             data: &self.recipe.data,
-            view: view_of(augment, self.measured.crop),
+            view: view_of(self.recipe.training().map(|training| &training.augment), self.measured.crop),
             batch: self.measured.batch as usize,
             workers: self.recipe.machine.workers,
         };
@@ -229,11 +232,11 @@ impl Task for Finetuning<'_> {
         Ok(Aim::Labelled { targets, mixing, drop_path_keys: self.drop_path_keys(batch) })
     }
 
+    fn measures(&self, step: u64, epoch: u64) -> bool {
+        self.validation.is_some() && (epoch.is_multiple_of(self.measured.every_epochs) || step == self.steps)
+    }
+
     fn evaluate(&self, trainer: &mut dyn Trainer, step: u64, epoch: u64) -> Result<Vec<EvaluateRecord>, RunError> {
-        let due = epoch.is_multiple_of(self.measured.every_epochs) || step == self.steps;
-        if !due || self.validation.is_none() {
-            return Ok(Vec::new());
-        }
         let (wanted, averages) = (self.measured.weights, trainer.averages());
         let mut records = Vec::new();
         if wanted == EvaluatedWeights::Raw || !averages {

@@ -12,8 +12,9 @@ use super::{
 use crate::{
     device::Device,
     fingerprint::Fingerprint,
-    input::Input,
-    recipe::{Resolved, Run},
+    input::{Input, usage, view_of},
+    interrupt,
+    recipe::{Evaluate, Resolved, Run},
     records::{EvaluateRecord, RunKind, RunRecord},
     stream::Batch,
     trainer::{Aim, CpuTrainer, CudaTrainer, Design, Kind, Model, Trainer},
@@ -42,6 +43,8 @@ pub fn pretrain(
     }
     let bytes = device.takes_bytes();
     check_input(plan, &recipe, &run, true, bytes)?;
+    let view = view_of(recipe.training().map(|training| &training.augment), Evaluate::default().crop);
+    let usage = usage(plan, &recipe.data, view, &[])?;
     let mut trainer = trainer(entry, &recipe, &run, device)?;
 
     // ---- the run ---------------------------------------------------------------------------------------------------
@@ -57,6 +60,8 @@ pub fn pretrain(
         seed: recipe.seed,
         recipe_hash: recipe.hash(),
         resume: place.resume,
+        usage,
+        asked: &interrupt::asked,
     };
     let record = train::train(&Pretraining(fcmae), &mut *trainer, &source, &setting)?;
     finish(&dir, &run, record)
@@ -89,6 +94,10 @@ impl Task for Pretraining {
     fn aim(&self, batch: &Batch) -> Result<Aim, RunError> {
         let FcmaePlan { patches_high, patches_wide, visible, .. } = self.0;
         Ok(Aim::Masked(Arc::new(Visibility::from_mask(&batch.masks, patches_high, patches_wide, visible)?)))
+    }
+
+    fn measures(&self, _: u64, _: u64) -> bool {
+        false
     }
 
     fn evaluate(&self, _: &mut dyn Trainer, _: u64, _: u64) -> Result<Vec<EvaluateRecord>, RunError> {

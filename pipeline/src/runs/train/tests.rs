@@ -1,8 +1,12 @@
 //! The loop with a trainer that makes its steps late: everything that a run leaves behind is the same.
 
-use std::{collections::VecDeque, fs};
+use std::{cell::Cell, collections::VecDeque, fs};
 
-use convnext_core::{ops::block::Flavour, optim::Layout};
+use convnext_core::{
+    checkpoint::{self, View},
+    ops::block::Flavour,
+    optim::Layout,
+};
 use convnext_data::{
     PackError,
     pack::{self, Options},
@@ -78,13 +82,17 @@ struct Late {
     /// A step with this sample is not finite.
     bad: Option<Sample>,
     seen: bool,
+    /// After so many updates no step is finite.
+    diverges: Option<u64>,
+    /// The update of this number leaves an infinity, and nobody notices.
+    spoils: Option<u64>,
     /// All samples that were submitted, by step.
     submitted: Vec<Vec<Sample>>,
 }
 
 impl Late {
     fn new(lag: usize, accumulation: usize, bad: Option<Sample>) -> Self {
-        let layout = Layout::new([("encoder.stem.conv.weight", vec![2])]).unwrap();
+        let layout = Layout::new([("head.linear.weight", vec![2])]).unwrap();
         Self {
             layout,
             values: vec![0.0, 1.0],
@@ -96,6 +104,8 @@ impl Late {
             made: VecDeque::new(),
             bad,
             seen: false,
+            diverges: None,
+            spoils: None,
             submitted: vec![Vec::new()],
         }
     }
@@ -119,13 +129,16 @@ impl Trainer for Late {
         let loss = std::mem::take(&mut self.sum) / self.accumulation as f64;
         self.batches = 0;
         self.submitted.push(Vec::new());
-        if std::mem::take(&mut self.seen) {
+        if std::mem::take(&mut self.seen) || self.diverges == Some(self.updates) {
             self.made.push_back(Outcome::NonFinite { loss: f64::NAN, what: "the loss is NaN".into() });
             return Ok(());
         }
         self.updates += 1;
         self.values[0] += (loss * lr) as f32;
         self.values[1] = self.values[1] * 0.9 + loss as f32;
+        if self.spoils == Some(self.updates) {
+            self.values[0] = f32::INFINITY;
+        }
         self.made.push_back(Outcome::Updated { loss, norm: loss * lr });
         Ok(())
     }
@@ -163,18 +176,43 @@ impl Trainer for Late {
     }
 }
 
-struct Nothing;
+/// What becomes of a measurement.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Fate {
+    Done,
+    /// A signal comes in its middle.
+    Stopped,
+    NotFinite,
+}
 
-impl Task for Nothing {
+/// A task that is measured after each epoch, as [`Fate`] has it.
+struct Measured<'a> {
+    fate: &'a dyn Fn(u64) -> Fate,
+    stopped: &'a Cell<bool>,
+}
+
+impl Task for Measured<'_> {
     fn aim(&self, batch: &Batch) -> Result<Aim, RunError> {
         assert_eq!(batch.bytes.len(), 16 * batch.samples);
         let drop_path_keys = batch.ids.clone().into();
         Ok(Aim::Labelled { targets: Vec::new(), mixing: crate::Mixing::None, drop_path_keys })
     }
 
+    fn measures(&self, _: u64, _: u64) -> bool {
+        true
+    }
+
     fn evaluate(&self, trainer: &mut dyn Trainer, step: u64, _: u64) -> Result<Vec<EvaluateRecord>, RunError> {
+        match (self.fate)(step) {
+            Fate::Done => {}
+            Fate::Stopped => {
+                self.stopped.set(true);
+                return Err(RunError::MeasurementStopped);
+            }
+            Fate::NotFinite => return Err(RunError::MeasuredNonFinite { what: "a logit is NaN".into() }),
+        }
         let values = trainer.state()?.parameters;
-        let [top1, top5] = [values[0], values[1]].map(f64::from);
+        let [top1, top5] = [values[1].sin(), values[0]].map(f64::from);
         Ok(vec![EvaluateRecord { step, epoch: 0.0, loss: 0.0, top1, top5, weights: Weights::Model }])
     }
 }
@@ -188,15 +226,43 @@ struct Left {
     checkpoints: Vec<(String, Vec<u8>)>,
     values: Vec<f32>,
     updates: u64,
-    ended: Result<(), String>,
+    /// Images, or why it ended.
+    ended: Result<u64, String>,
 }
+
+/// What a run is given beside its trainer.
+#[derive(Clone, Copy)]
+struct Given<'a> {
+    policy: &'a str,
+    resume: bool,
+    /// Settings of the recipe, each changed in its text.
+    sets: &'a [&'a str],
+    /// How often the run may ask before a signal has come.
+    signal: Option<u64>,
+    fate: &'a dyn Fn(u64) -> Fate,
+    pictures: usize,
+}
+
+const GIVEN: Given<'_> =
+    Given { policy: "stop", resume: false, sets: &[], signal: None, fate: &|_| Fate::Done, pictures: 64 };
 
 /// A run of 24 steps of two batches of four images, eight an epoch; a checkpoint every three steps.
 fn run(trainer: &mut Late, folder: &Path, policy: &str, resume: bool) -> Left {
+    run_given(trainer, folder, Given { policy, resume, ..GIVEN })
+}
+
+fn usage() -> Usage {
+    let [mean, std] = [vec![0.5], vec![0.25]];
+    let classes = ["even", "odd"].map(str::to_owned).into();
+    Usage { model: "none".into(), height: 4, width: 4, channels: 1, mean, std, view: View::Padded, classes }
+}
+
+fn run_given(trainer: &mut Late, folder: &Path, given: Given<'_>) -> Left {
+    let Given { policy, resume, sets, signal, fate, pictures } = given;
     let shards = folder.join("shards");
     if !shards.exists() {
         let options = Options { name: "train".to_owned(), ..Options::default() };
-        pack::pack(&Pictures(64), &shards, &options, &mut |_, _| {}).unwrap();
+        pack::pack(&Pictures(pictures), &shards, &options, &mut |_, _| {}).unwrap();
     }
     let shards = Arc::new(ShardSet::open(&[shards.join("train-000000.tar")]).unwrap());
     let text = format!(
@@ -204,17 +270,22 @@ fn run(trainer: &mut Late, folder: &Path, policy: &str, resume: bool) -> Left {
          base_lr = 0.5\nwarmup_epochs = 1\n[augment]\npad = 1\n[optimizer]\nnon_finite = \"{policy}\"\n\
          [checkpoint]\nevery_steps = 3\nkeep_last = 100\n[machine]\nworkers = 2\n"
     );
-    let recipe = Recipe::parse::<&str>("test", &text, &[]).unwrap().resolve().unwrap();
+    let recipe = Recipe::parse("test", &text, sets).unwrap().resolve().unwrap();
     let numbers = recipe.run(shards.len(), 1).unwrap();
-    assert_eq!((numbers.steps(), numbers.steps_per_epoch), (24, 8));
+    assert_eq!((numbers.steps(), numbers.steps_per_epoch), (3 * pictures as u64 / 8, pictures as u64 / 8));
     let out = folder.join(format!("run-{}", trainer.lag));
-    let dir = if resume {
-        RunDir::resume(&out, &recipe, None).unwrap()
-    } else {
-        RunDir::create(&out, &recipe, None).unwrap()
+    let dir = match resume {
+        true => RunDir::resume(&out, &recipe, None).unwrap(),
+        false => RunDir::create(&out, &recipe, None).unwrap(),
     };
+    dir.adopt(&recipe, None).unwrap();
     let quarantine = dir.quarantine_path();
     let source = Source { plan: &PLAN, recipe: &recipe, run: &numbers, shards, quarantine, masked: false, bytes: true };
+    let (questions, stopped) = (Cell::new(0), Cell::new(false));
+    let asked = || {
+        questions.set(questions.get() + 1);
+        stopped.get() || signal.is_some_and(|signal| questions.get() > signal)
+    };
     let setting = Setting {
         kind: RunKind::Finetune,
         plan: &PLAN,
@@ -224,8 +295,10 @@ fn run(trainer: &mut Late, folder: &Path, policy: &str, resume: bool) -> Left {
         seed: 0,
         recipe_hash: recipe.hash(),
         resume,
+        usage: usage(),
+        asked: &asked,
     };
-    let ended = train(&Nothing, trainer, &source, &setting).map(|_| ());
+    let ended = train(&Measured { fate, stopped: &stopped }, trainer, &source, &setting).map(|record| record.images);
     let ended = ended.map_err(|error| error.to_string().split(';').next().unwrap().to_owned());
     let (values, updates) = (trainer.values.clone(), trainer.updates);
     Left { metrics: metrics(&out), checkpoints: checkpoints(&out), values, updates, ended }
@@ -271,7 +344,7 @@ fn both(policy: &str, bad: Option<Sample>) -> [(Left, Late); 2] {
 fn late_steps_leave_the_same_run() {
     let [(now, _), (late, trainer)] = both("stop", None);
     assert_eq!(now, late);
-    assert_eq!((now.updates, now.ended.clone()), (24, Ok(())));
+    assert_eq!((now.updates, now.ended.clone()), (24, Ok(192)));
     // A record a step and a measurement an epoch; each step's loss is that of the samples submitted for it.
     assert_eq!(now.metrics.len(), 24 + 3);
     let value = |line: &String| serde_json::from_str::<serde_json::Value>(line).unwrap();
@@ -304,7 +377,7 @@ fn a_run_that_goes_back_leaves_out_the_same_samples() {
     let bad = bad_sample();
     let [(now, before), (late, _)] = both("rollback", Some(bad));
     assert_eq!(now, late);
-    assert_eq!((now.updates, now.ended), (24, Ok(())));
+    assert_eq!((now.updates, now.ended), (24, Ok(192)));
     // The steps after nine were made again, with the samples after those of the step that was not finite.
     assert_eq!(before.submitted.len(), 24 + 2 + 1);
     assert_eq!(before.submitted.iter().filter(|samples| samples.contains(&bad)).count(), 1);
@@ -315,7 +388,7 @@ fn a_skipped_step_is_recorded_and_not_counted() {
     let folder = tempfile::tempdir().unwrap();
     let mut trainer = Late::new(0, 2, Some(bad_sample()));
     let left = run(&mut trainer, folder.path(), "skip", false);
-    assert_eq!((left.updates, left.ended), (23, Ok(())));
+    assert_eq!((left.updates, left.ended), (23, Ok(192)));
     assert!(
         left.metrics[11].contains("\"loss\":null") && left.metrics[11].contains("\"step\":11"),
         "{:?}",
@@ -334,4 +407,242 @@ fn a_run_that_was_cut_goes_on_to_the_same_end() {
     fs::rename(folder.path().join("run-3"), folder.path().join("run-1")).unwrap();
     let resumed = run(&mut Late::new(1, 2, None), folder.path(), "stop", true);
     assert_eq!(resumed, whole);
+}
+
+/// What an uninterrupted run leaves.
+fn whole(given: Given<'_>) -> Left {
+    run_given(&mut Late::new(3, 2, None), tempfile::tempdir().unwrap().path(), given)
+}
+
+/// Whether two runs left the same, but for checkpoints that an interruption added to the first.
+fn assert_same(resumed: &Left, whole: &Left) {
+    assert_eq!(resumed.metrics, whole.metrics);
+    assert_eq!((&resumed.values, resumed.updates), (&whole.values, whole.updates));
+    let missing = whole.checkpoints.iter().find(|file| !resumed.checkpoints.contains(file));
+    assert!(missing.is_none(), "{:?} is not the same", missing.map(|(name, _)| name));
+}
+
+fn has(left: &Left, file: &str) -> bool {
+    left.checkpoints.iter().any(|(name, _)| name == &format!("checkpoints/step-0000000000{file}"))
+}
+
+#[test]
+fn a_signal_at_any_moment_costs_nothing() {
+    // In records of two steps each, so that sums are under way.
+    let given = Given { pictures: 320, sets: &["checkpoint.every_steps=7", "finetune.warmup_epochs=0"], ..GIVEN };
+    let (expected, steps) = (whole(given), 120);
+    assert_eq!(expected.metrics.len(), steps / 2 + 3);
+    for (lag, signal) in
+        [(0, 0), (0, 1), (3, 2), (0, 8), (3, 13), (1, 40), (0, 41), (3, 41), (3, 80), (0, 122), (3, 122)]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let stopped = run_given(&mut Late::new(lag, 2, None), folder.path(), Given { signal: Some(signal), ..given });
+        assert!(stopped.ended.as_ref().unwrap_err().starts_with("stopped by a signal after step"), "{stopped:?}");
+        assert_eq!(stopped.checkpoints.is_empty(), signal == 0);
+        let resumed = run_given(&mut Late::new(lag, 2, None), folder.path(), Given { resume: true, ..given });
+        assert!(resumed.ended.is_ok());
+        assert_same(&resumed, &expected);
+    }
+}
+
+#[test]
+fn a_run_that_is_asked_before_its_first_step_says_that_nothing_is_saved() {
+    let folder = tempfile::tempdir().unwrap();
+    let left = run_given(&mut Late::new(0, 2, None), folder.path(), Given { signal: Some(0), ..GIVEN });
+    assert_eq!((left.ended, left.updates), (Err("stopped by a signal after step 0".to_owned()), 0));
+    assert!(left.metrics.is_empty() && left.checkpoints.is_empty());
+}
+
+/// The checkpoint comes before the measurement, and the measurement is made up for.
+#[test]
+fn a_signal_during_a_measurement_costs_nothing() {
+    for sets in [&[][..], &["checkpoint.every_steps=5", "checkpoint.every_epochs=2", "checkpoint.keep_last=2"]] {
+        let given = Given { sets, ..GIVEN };
+        let expected = whole(given);
+        for step in [8, 16, 24] {
+            let folder = tempfile::tempdir().unwrap();
+            let fate = |now| if now == step { Fate::Stopped } else { Fate::Done };
+            let stopped = run_given(&mut Late::new(3, 2, None), folder.path(), Given { fate: &fate, ..given });
+            assert_eq!(stopped.ended, Err(format!("stopped by a signal after step {step}")));
+            let name = |file: &str| format!("{step:02}/{file}");
+            assert!(has(&stopped, &name("manifest.json")) && !has(&stopped, &name("metric.json")));
+            // A second signal, before the measurement is made up for.
+            let again = Given { resume: true, signal: Some(0), ..given };
+            let again = run_given(&mut Late::new(3, 2, None), folder.path(), again);
+            assert_eq!(again.ended, stopped.ended);
+            let resumed = run_given(&mut Late::new(3, 2, None), folder.path(), Given { resume: true, ..given });
+            if sets.is_empty() {
+                assert_eq!(resumed, expected);
+            } else {
+                assert_same(&resumed, &expected);
+            }
+        }
+    }
+}
+
+/// A run that is killed between the lines of a measurement and the checkpoint's metric, and one that was killed after.
+#[test]
+fn a_measurement_that_was_half_recorded_is_made_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let expected = run(&mut Late::new(0, 2, None), folder.path(), "stop", false);
+    let out = folder.path().join("run-0");
+    for remove in [true, false] {
+        if remove {
+            fs::remove_file(out.join("checkpoints/step-000000000024/metric.json")).unwrap();
+        }
+        let resumed = run(&mut Late::new(0, 2, None), folder.path(), "stop", true);
+        assert_eq!(resumed, expected);
+    }
+}
+
+#[test]
+fn the_best_is_kept_though_it_is_measured_after_it_is_written() {
+    let sets = ["checkpoint.keep_last=1", "checkpoint.keep_best=true", "checkpoint.every_steps=24"];
+    let left = whole(Given { sets: &sets, ..GIVEN });
+    let value = |line: &String| serde_json::from_str::<serde_json::Value>(line).unwrap();
+    let measured: Vec<_> = left.metrics.iter().map(value).filter(|line| line["kind"] == "evaluate").collect();
+    let top1 = |line: &serde_json::Value| line["top1"].as_f64().unwrap();
+    let best = measured.iter().max_by(|a, b| top1(a).total_cmp(&top1(b))).unwrap();
+    let (step, top1) = (best["step"].as_u64().unwrap(), top1(best));
+    assert!(step < 24, "the case shows nothing if the newest is the best");
+    for step in [8, 16, 24] {
+        assert_eq!(has(&left, &format!("{step:02}/manifest.json")), step == 24 || Some(step) == best["step"].as_u64());
+    }
+    let file = left.checkpoints.iter().find(|(name, _)| name.ends_with(&format!("{step:02}/metric.json"))).unwrap();
+    assert_eq!(serde_json::from_slice::<serde_json::Value>(&file.1).unwrap()["metric"], top1);
+}
+
+#[test]
+fn a_measurement_that_is_not_finite_is_no_metric() {
+    let folder = tempfile::tempdir().unwrap();
+    let fate = |step| if step == 16 { Fate::NotFinite } else { Fate::Done };
+    let left = run_given(&mut Late::new(0, 2, None), folder.path(), Given { fate: &fate, ..GIVEN });
+    assert_eq!(left.ended, Ok(192));
+    assert!(has(&left, "16/manifest.json") && !has(&left, "16/metric.json") && has(&left, "24/metric.json"));
+    assert_eq!(left.metrics.len(), 24 + 2);
+}
+
+#[test]
+fn a_run_whose_last_measurement_is_not_finite_fails() {
+    let folder = tempfile::tempdir().unwrap();
+    let fate = |step| if step == 24 { Fate::NotFinite } else { Fate::Done };
+    for resume in [false, true] {
+        let given = Given { fate: &fate, resume, ..GIVEN };
+        let left = run_given(&mut Late::new(0, 2, None), folder.path(), given);
+        let why = left.ended.as_ref().unwrap_err();
+        assert!(why.contains("a logit is NaN") && why.contains("step-000000000024"), "{why}");
+        assert!(has(&left, "24/manifest.json") && !has(&left, "24/metric.json"));
+    }
+}
+
+/// From its eleventh step on, no step is finite.
+fn diverging(lag: usize) -> Late {
+    Late { diverges: Some(10), ..Late::new(lag, 2, None) }
+}
+
+fn events(folder: &Path, lag: usize) -> usize {
+    let names = fs::read_dir(folder.join(format!("run-{lag}"))).unwrap().map(|entry| entry.unwrap().file_name());
+    names.filter(|name| name.to_string_lossy().starts_with("events")).count()
+}
+
+#[test]
+fn going_back_ends_where_it_leads_nowhere() {
+    for lag in [0, 1, 3] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut trainer = diverging(lag);
+        let left = run(&mut trainer, folder.path(), "rollback", false);
+        assert_eq!(left.ended, Err("step 10: the loss is NaN".to_owned()));
+        assert!(has(&left, "09/manifest.json") && !has(&left, "12/manifest.json"));
+        assert_eq!(events(folder.path(), lag), 1);
+        // Six times the steps ten and eleven, of which the second is not finite.
+        assert_eq!(left.metrics.len(), 9 + 1 + 1);
+        if lag == 0 {
+            assert_eq!(trainer.submitted.len() - 1, 9 + 2 * 6);
+        }
+    }
+}
+
+#[test]
+fn a_signal_between_two_times_of_going_back_is_obeyed() {
+    for (lag, signal) in [(0, 14), (1, 14), (3, 15)] {
+        let folder = tempfile::tempdir().unwrap();
+        let given = Given { policy: "rollback", signal: Some(signal), ..GIVEN };
+        let mut trainer = diverging(lag);
+        let left = run_given(&mut trainer, folder.path(), given);
+        assert!(left.ended.as_ref().unwrap_err().starts_with("stopped by a signal"), "{:?}", left.ended);
+        assert!(trainer.submitted.len() <= signal as usize + 1);
+    }
+}
+
+/// A run that is interrupted after it went back makes the steps of one that was not.
+#[test]
+fn going_back_and_a_signal_leave_the_same_run() {
+    let bad = Some(bad_sample());
+    // Not at the step before: going back would find the checkpoint that the signal left.
+    for signal in [9, 10, 12, 13, 14, 15, 16] {
+        let folder = tempfile::tempdir().unwrap();
+        let given = Given { policy: "rollback", ..GIVEN };
+        let expected = run_given(&mut Late::new(3, 2, bad), tempfile::tempdir().unwrap().path(), given);
+        let late = || Late::new(3, 2, bad);
+        run_given(&mut late(), folder.path(), Given { signal: Some(signal), ..given }).ended.unwrap_err();
+        let resumed = run_given(&mut late(), folder.path(), Given { resume: true, ..given });
+        assert_eq!((&resumed.values, resumed.updates), (&expected.values, expected.updates), "{signal}");
+        assert_eq!(resumed.metrics, expected.metrics, "{signal}");
+    }
+}
+
+#[test]
+fn skipping_ends_where_no_step_is_good() {
+    let folder = tempfile::tempdir().unwrap();
+    let left = run(&mut diverging(0), folder.path(), "skip", false);
+    assert_eq!(left.ended, Err("step 17: the loss is NaN, as in each of the last 8 steps".to_owned()));
+    // What is left is the weights of the last good step.
+    let good =
+        run_given(&mut Late::new(0, 2, None), tempfile::tempdir().unwrap().path(), Given { signal: Some(11), ..GIVEN });
+    assert_eq!((left.updates, &left.values), (10, &good.values));
+    let stopped = run_given(
+        &mut diverging(0),
+        tempfile::tempdir().unwrap().path(),
+        Given { policy: "skip", signal: Some(12), ..GIVEN },
+    );
+    assert!(stopped.ended.unwrap_err().starts_with("stopped by a signal after step"));
+}
+
+#[test]
+fn weights_that_are_not_finite_are_not_saved() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut trainer = Late { spoils: Some(5), ..Late::new(0, 2, None) };
+    let left = run(&mut trainer, folder.path(), "stop", false);
+    let why = left.ended.as_ref().unwrap_err();
+    assert!(why.contains("not saved, since `head.linear.weight` is inf at element 0 of the weights"), "{why}");
+    assert!(has(&left, "03/manifest.json") && !has(&left, "06/manifest.json"));
+}
+
+#[test]
+fn the_advice_can_be_followed() {
+    let folder = tempfile::tempdir().unwrap();
+    let stopped = run(&mut Late::new(0, 2, Some(bad_sample())), folder.path(), "stop", false);
+    assert!(stopped.ended.is_err());
+    let sets = ["finetune.base_lr=0.25", "optimizer.clip=1.0"];
+    let given = Given { policy: "rollback", resume: true, sets: &sets, ..GIVEN };
+    let resumed = run_given(&mut Late::new(0, 2, Some(bad_sample())), folder.path(), given);
+    assert!(resumed.ended.is_ok(), "{:?}", resumed.ended);
+    let changes: Vec<_> = resumed.metrics.iter().filter(|line| line.contains("\"kind\":\"change\"")).collect();
+    assert_eq!(changes.len(), 3, "{changes:?}");
+    for (change, (key, now)) in changes.iter().zip([
+        ("finetune.base_lr", "0.25"),
+        ("optimizer.clip", "1.0"),
+        ("optimizer.non_finite", "\\\"rollback\\\""),
+    ]) {
+        let expected = [format!("\"key\":\"{key}\""), format!("\"now\":\"{now}\""), "\"step\":9".to_owned()];
+        assert!(expected.iter().all(|part| change.contains(part)), "{change}");
+    }
+}
+
+#[test]
+fn checkpoints_say_how_they_are_to_be_used() {
+    let folder = tempfile::tempdir().unwrap();
+    run(&mut Late::new(0, 2, None), folder.path(), "stop", false);
+    let path = folder.path().join("run-0/checkpoints/step-000000000009/weights.safetensors");
+    assert_eq!(checkpoint::read_header(path, checkpoint::Which::default()).unwrap().usage, Some(usage()));
 }
