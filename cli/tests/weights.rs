@@ -97,3 +97,83 @@ fn a_pickle_that_calls_a_function_is_refused_by_its_name() {
     folder.run("import --model micro --weights @evil.pt --output @out").failed(1, &["evil.pt", "os.system"]);
     assert!(!folder.path("out").exists());
 }
+
+#[test]
+fn a_name_that_means_another_format_is_refused() {
+    let folder = folder();
+    let export = |output: &str, layout: &str| {
+        folder.run(&format!("export --model micro --weights @w --layout {layout} --output @{output}"))
+    };
+    for name in ["o.pth", "o.pt", "o.bin", "o.onnx", "o.ckpt"] {
+        export(name, "timm").failed(2, &[name, "safetensors", "o.safetensors"]);
+        assert!(!folder.path(name).exists());
+    }
+    export("o.safetensors", "onnx").failed(2, &["ONNX", "o.onnx"]);
+    export("nowhere/o.safetensors", "timm").failed(2, &["nowhere", "no such folder"]);
+    // What is there and is of another kind stays.
+    fs::write(folder.path("notes.safetensors"), "precious").unwrap();
+    export("notes.safetensors", "timm").failed(2, &["notes.safetensors", "remove it"]);
+    assert_eq!(fs::read(folder.path("notes.safetensors")).unwrap(), b"precious");
+    fs::create_dir(folder.path("d.safetensors")).unwrap();
+    export("d.safetensors", "timm").failed(2, &["d.safetensors"]);
+    assert_eq!(export("o.safetensors", "timm").code, 0);
+    assert_eq!(export("o.safetensors", "official").code, 0);
+}
+
+/// The same weights, saying how they are to be used, with each name put through `rename`.
+fn with_usage(file: &[u8], view: &str, rename: impl Fn(&str) -> String) -> Vec<u8> {
+    let tensors = safetensors::SafeTensors::deserialize(file).unwrap();
+    let usage = format!(
+        r#"{{"model":"micro","height":28,"width":28,"channels":1,"mean":[0.25],"std":[0.5],"view":{view},"classes":["shoe","coat"]}}"#
+    );
+    let about = std::collections::HashMap::from([("convnext".to_owned(), usage)]);
+    safetensors::serialize(tensors.iter().map(|(name, view)| (rename(name), view)), Some(about)).unwrap()
+}
+
+#[test]
+fn how_weights_are_used_goes_with_them() {
+    let folder = folder();
+    let weights = fs::read(folder.path("w")).unwrap();
+    fs::write(folder.path("u"), with_usage(&weights, r#"{"cropped":0.875}"#, str::to_owned)).unwrap();
+    let usage = |given: &str| folder.run(&format!("{given} --model micro --weights @u --json")).json()["usage"].clone();
+    let imported = usage("import --output @o.safetensors");
+    assert_eq!(imported["mean"], serde_json::json!([0.25]));
+    assert_eq!(imported["classes"], serde_json::json!(["shoe", "coat"]));
+    let again = folder.run("import --model micro --weights @o.safetensors --output @p.safetensors --json").json();
+    assert_eq!(again["usage"], imported);
+    // A new head tells other classes apart, and an encoder none.
+    for other in
+        ["import --reset-head --output @r.safetensors", "export --encoder --layout timm --output @e.safetensors"]
+    {
+        let usage = usage(other);
+        assert_eq!((&usage["classes"], &usage["std"]), (&serde_json::json!([]), &serde_json::json!([0.5])));
+    }
+    let json =
+        |name: &str| -> serde_json::Value { serde_json::from_slice(&fs::read(folder.path(name)).unwrap()).unwrap() };
+    usage("export --layout hf --output @hf/");
+    assert_eq!(json("hf/config.json")["id2label"]["1"], "coat");
+    let processor = json("hf/preprocessor_config.json");
+    assert_eq!(
+        (&processor["image_std"], &processor["crop_pct"]),
+        (&serde_json::json!([0.5]), &serde_json::json!(0.875))
+    );
+    let back = folder.run("import --model micro --weights @hf --output @b.safetensors --json").json();
+    assert_eq!((&back["from_layout"], &back["usage"]["mean"]), (&"hf".into(), &serde_json::json!([0.25])));
+    usage("export --layout onnx --output @o.onnx");
+    let onnx = fs::read(folder.path("o.onnx")).unwrap();
+    assert!(onnx.windows(15).any(|bytes| bytes == br#"["shoe","coat"]"#));
+    // What transformers cannot express is said.
+    fs::write(folder.path("padded"), with_usage(&weights, r#""padded""#, str::to_owned)).unwrap();
+    let said = folder.run("export --model micro --weights @padded --layout hf --output @hf2/");
+    assert!(said.error.contains("cannot look at images") && said.error.contains("28x28"), "{said:?}");
+}
+
+#[test]
+fn what_wrappers_put_before_names_is_said() {
+    let folder = folder();
+    let weights = fs::read(folder.path("w")).unwrap();
+    let wrapped = with_usage(&weights, r#""padded""#, |name| format!("module._orig_mod.{name}"));
+    fs::write(folder.path("wrapped"), wrapped).unwrap();
+    let said = folder.run("import --model micro --weights @wrapped --output @o.safetensors");
+    assert!(said.code == 0 && said.error.contains("`module._orig_mod.` is taken off"), "{said:?}");
+}

@@ -1,23 +1,30 @@
 //! `convnext import` and `convnext export`: weights from and to other layouts.
 
-use std::{path::PathBuf, str::FromStr};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
 use convnext_core::{
-    convert::{self, Dialect, Loaded, ParseDialectError, Take},
+    checkpoint::{self, Usage, Which},
+    convert::{self, AdaptChannels, Dialect, How, Loaded, ParseDialectError, Take},
     dfdx::tensor::Cpu,
     nn::{Entry, Flat},
     onnx,
     optim::Layout,
 };
-use convnext_pipeline::runs::warn_of;
+use convnext_pipeline::{input, runs::warn_of, tell};
 use serde::Serialize;
 
+use super::evaluate::Manner;
 use crate::{Context, Failure, Outcome, numbers::short, output, which};
 
 /// Brings weights of any known layout into this program's.
 ///
 /// The layout is seen from the names: ours, the official code's (dense, or the sparse one of its pre-training files),
-/// timm's, transformers'. Files are `.safetensors`, PyTorch's `.pt`, a checkpoint or a run.
+/// timm's, transformers', mmpretrain's, whatever wrappers put before them. Files are `.safetensors`, PyTorch's `.pt`, the
+/// index of several, a folder of transformers, a checkpoint or a run.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
@@ -26,7 +33,7 @@ Example:
 pub struct ImportArgs {
     #[command(flatten)]
     given: Given,
-    /// Names and axes to write: `ours`, `official`, `sparse`, `timm` or `hf`.
+    /// Names and axes to write: `ours`, `official`, `sparse`, `timm`, `hf` or `mmpretrain`.
     #[arg(long, value_name = "LAYOUT", default_value_t = Dialect::Ours)]
     layout: Dialect,
 }
@@ -43,7 +50,7 @@ Example:
 pub struct ExportArgs {
     #[command(flatten)]
     given: Given,
-    /// `official`, `sparse`, `timm`, `hf` or `ours`; or `onnx`, the classifier as a program for runtimes.
+    /// `official`, `sparse`, `timm`, `hf`, `mmpretrain` or `ours`; or `onnx`, the classifier as a program for runtimes.
     #[arg(long, value_name = "LAYOUT")]
     layout: Target,
 }
@@ -77,7 +84,13 @@ struct Given {
     weights: PathBuf,
     #[command(flatten)]
     which: which::Args,
-    /// The file to write.
+    /// Which weights of a file that holds several: the key of a dict in a `.pt` file, or what stands before the names.
+    #[arg(long, value_name = "KEY")]
+    weights_key: Option<String>,
+    /// Makes weights for images of other channels fit: `sum` to one channel, `repeat` to several, as timm does it.
+    #[arg(long, value_name = "sum|repeat")]
+    adapt_channels: Option<AdaptChannels>,
+    /// The file to write; of the hf layout also a folder, with transformers' config.json and preprocessor_config.json.
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
     /// Takes the encoder alone, whatever else is in the file.
@@ -92,6 +105,12 @@ struct Given {
     /// Writes what was done as JSON.
     #[arg(long)]
     json: bool,
+}
+
+impl Given {
+    fn how(&self) -> How<'_> {
+        How { which: self.which.which(), adapt: self.adapt_channels, key: self.weights_key.as_deref() }
+    }
 }
 
 /// Runs `convnext import`.
@@ -110,6 +129,8 @@ struct Done {
     from: PathBuf,
     /// What that is of the run or checkpoint.
     taken: String,
+    /// What stood before every name and was taken off.
+    prefix: String,
     /// The layout it is in.
     from_layout: &'static str,
     /// `classifier`, `autoencoder` or `encoder`.
@@ -118,16 +139,19 @@ struct Done {
     parameters: usize,
     to: PathBuf,
     to_layout: &'static str,
+    /// How the weights are to be used, if that is known.
+    usage: Option<Usage>,
 }
 
 fn convert(given: &Given, target: Target, context: &Context<'_>) -> Outcome {
     let entry = context.registry.find(&given.model)?;
-    let found = read(given, entry)?;
-    let Weights { part, layout, values, loaded } = found;
-    warn_of(&loaded.skipped);
+    let output = Output::of(given, target)?;
+    let Weights { part, layout, values, loaded } = read(given, entry)?;
+    tell_of(&loaded);
+    let usage = usage(given, entry, part, &loaded)?;
     let to_layout = match target {
         Target::Weights(dialect) => {
-            convert::save(&given.output, &layout, &values, dialect, None)?;
+            convert::save(&output.file, &layout, &values, dialect, usage.as_ref())?;
             dialect.name()
         }
         Target::Onnx if part != "classifier" => {
@@ -137,26 +161,158 @@ fn convert(given: &Given, target: Target, context: &Context<'_>) -> Outcome {
             )));
         }
         Target::Onnx => {
-            onnx::export(&given.output, &entry.plan, &layout, &values)?;
+            onnx::export(&output.file, &entry.plan, &layout, &values, usage.as_ref())?;
             "onnx"
         }
     };
+    if let Some(folder) = &output.transformers {
+        write_for_transformers(folder, entry, part, usage.as_ref())?;
+    }
     let done = Done {
         from: loaded.path,
         taken: loaded.taken.to_string(),
+        prefix: loaded.prefix,
         from_layout: loaded.dialect.name(),
         part,
         tensors: layout.segments().len(),
         parameters: layout.len(),
-        to: given.output.clone(),
+        to: output.file,
         to_layout,
+        usage,
     };
     if given.json { output::json(&done) } else { output::text(&done.text()) }
 }
 
+/// Where an export goes.
+struct Output {
+    file: PathBuf,
+    /// The folder that transformers' files go to.
+    transformers: Option<PathBuf>,
+}
+
+impl Output {
+    /// Looks at everything that can be wrong before anything is read.
+    fn of(given: &Given, target: Target) -> Outcome<Self> {
+        let output = &given.output;
+        let hf = matches!(target, Target::Weights(Dialect::HuggingFace));
+        if hf && (output.is_dir() || ends_in_slash(output)) {
+            fs::create_dir_all(output)
+                .map_err(|error| Failure::because(format!("cannot make {}", output.display()), error))?;
+            let file = output.join("model.safetensors");
+            check_kind(&file, target)?;
+            return Ok(Self { file, transformers: Some(output.clone()) });
+        }
+        check_name(output, target)?;
+        check_kind(output, target)?;
+        let folder = output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        if !folder.is_dir() {
+            return Err(Failure::usage(format!("{}: there is no such folder; make it first", folder.display())));
+        }
+        let whole = hf && output.file_name().is_some_and(|name| name == "model.safetensors");
+        Ok(Self { file: output.clone(), transformers: whole.then(|| folder.to_owned()) })
+    }
+}
+
+fn ends_in_slash(path: &Path) -> bool {
+    path.as_os_str().to_string_lossy().ends_with('/')
+}
+
+/// What a file is called says what other programs take it for.
+fn check_name(output: &Path, target: Target) -> Outcome {
+    let (kind, ending) = match target {
+        Target::Weights(_) => ("safetensors", "safetensors"),
+        Target::Onnx => ("an ONNX model", "onnx"),
+    };
+    match output.extension() {
+        Some(extension) if extension != ending => Err(Failure::usage(format!(
+            "{}: what is written is {kind}, and no program would look for that under this name; give {}",
+            output.display(),
+            output.with_extension(ending).display()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// An older file is replaced by one of its kind only.
+fn check_kind(output: &Path, target: Target) -> Outcome {
+    let Ok(found) = fs::symlink_metadata(output) else { return Ok(()) };
+    let is_weights = || checkpoint::read_header(output, Which::default()).is_ok();
+    let same = match target {
+        _ if !found.is_file() => false,
+        Target::Weights(_) => found.len() == 0 || is_weights(),
+        Target::Onnx => !is_weights(),
+    };
+    if same {
+        return Ok(());
+    }
+    let what = "is there, and is not what would be replaced by this; remove it or give another name";
+    Err(Failure::usage(format!("{}: {what}", output.display())))
+}
+
+/// Says what was not simply taken as it stood.
+fn tell_of(loaded: &Loaded) {
+    warn_of(&loaded.skipped);
+    if let Some(prefix) = loaded.prefix.strip_suffix('.') {
+        tell::say(format_args!("`{prefix}.` is taken off the names"));
+    }
+    if let [first, others @ ..] = &loaded.outside[..] {
+        tell::warn(format_args!("passed over: `{first}` and {} more tensors that are no part of it", others.len()));
+    }
+    if let Some(channels) = loaded.adapted {
+        tell::say(format_args!("the first convolution is adapted from {channels} channels"));
+    }
+}
+
+/// How the model is to be used: what its file says, or the run that it is of.
+fn usage(given: &Given, entry: &Entry, part: &str, loaded: &Loaded) -> Outcome<Option<Usage>> {
+    let of_run = || -> Outcome<Option<Usage>> {
+        let manner = Manner::of(&given.weights)?;
+        let usage = || input::usage(&entry.plan, &manner.data, manner.view, &[]);
+        Ok(manner.model.is_some().then(usage).transpose()?)
+    };
+    let Some(mut usage) = loaded.usage.clone().map_or_else(of_run, |usage| Ok(Some(usage)))? else { return Ok(None) };
+    usage.model = entry.plan.name.to_owned();
+    if given.reset_head || part != "classifier" {
+        usage.classes.clear();
+    }
+    if loaded.adapted.is_some() {
+        usage.mean = adapted(&usage.mean, entry.plan.channels);
+        usage.std = adapted(&usage.std, entry.plan.channels);
+        usage.channels = entry.plan.channels;
+    }
+    Ok(Some(usage))
+}
+
+/// Numbers of channels as their kernels: one for all, or in order again.
+fn adapted(of_channels: &[f32], channels: usize) -> Vec<f32> {
+    match channels {
+        1 => vec![of_channels.iter().sum::<f32>() / of_channels.len().max(1) as f32],
+        _ => of_channels.iter().copied().cycle().take(channels).collect(),
+    }
+}
+
+fn write_for_transformers(folder: &Path, entry: &Entry, part: &str, usage: Option<&Usage>) -> Outcome {
+    let classes = usage.map_or(&[][..], |usage| &usage.classes);
+    write_json(&folder.join("config.json"), &convert::transformers_config(&entry.plan, part == "classifier", classes))?;
+    let Some(usage) = usage else {
+        tell::warn("nothing is known of the images: preprocessor_config.json is not written");
+        return Ok(());
+    };
+    let (processor, untold) = convert::transformers_processor(usage);
+    if let Some(untold) = untold {
+        tell::warn(untold);
+    }
+    write_json(&folder.join("preprocessor_config.json"), &processor)
+}
+
+fn write_json(path: &Path, value: &serde_json::Value) -> Outcome {
+    let text = format!("{value:#}\n");
+    fs::write(path, text).map_err(|error| Failure::because(format!("cannot write {}", path.display()), error))
+}
+
 impl Done {
     fn text(&self) -> String {
-        let Self { from, taken, from_layout, part, tensors, parameters, to, to_layout } = self;
+        let Self { from, taken, from_layout, part, tensors, parameters, to, to_layout, .. } = self;
         format!(
             "{} ({taken}; {from_layout}) -> {} ({to_layout}): the {part}, {tensors} tensors, {} parameters\n",
             from.display(),
@@ -190,14 +346,14 @@ fn read(given: &Given, entry: &Entry) -> Outcome<Weights> {
         kinds.push(("autoencoder", model.layout()));
     }
     let layouts: Vec<&Layout> = kinds.iter().map(|(_, layout)| layout).collect();
-    let (index, mut loaded) = convert::load_fitting(&given.weights, &layouts, given.which.which())?;
+    let (index, mut loaded) = convert::load_fitting(&given.weights, &layouts, given.how())?;
     let (part, layout) = kinds.swap_remove(index);
     let values = std::mem::take(&mut loaded.values);
     Ok(Weights { part, layout, values, loaded })
 }
 
 fn taken(part: &'static str, layout: Layout, mut values: Vec<f32>, given: &Given, take: Take) -> Outcome<Weights> {
-    let loaded = convert::load_into(&given.weights, &layout, &mut values, given.which.which(), take)?;
+    let loaded = convert::load_into(&given.weights, &layout, &mut values, given.how(), take)?;
     Ok(Weights { part, layout, values, loaded })
 }
 

@@ -116,6 +116,14 @@ pub enum CheckpointError {
         /// What the safetensors library said.
         reason: String,
     },
+    /// An index of several files is not what their program writes, or they are not what it says.
+    #[error("{}: not an index of weights ({reason})", path.display())]
+    Index {
+        /// The index.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
     /// The data are longer or shorter than the header says.
     #[error("{}: {found} bytes of tensors where the header says {expected}; copied only in part?", path.display())]
     DataLength {

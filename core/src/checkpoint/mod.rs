@@ -23,6 +23,7 @@ mod error;
 mod manifest;
 mod metric;
 pub mod pytorch;
+mod shards;
 mod sniff;
 mod store;
 mod tensors;
@@ -234,7 +235,7 @@ const HEAD: &str = "head.linear.";
 /// that of a pre-training, which has no head: it once stood for the last batch's loss.
 fn validation(path: &Path) -> Option<f64> {
     let metric = read_state(path).ok()?.metric?;
-    let has_head = |file: TensorFile<'_>| file.shapes().iter().any(|(name, _)| name.starts_with(HEAD));
+    let has_head = |file: TensorFile| file.shapes().iter().any(|(name, _)| name.starts_with(HEAD));
     // Of a damaged file it cannot be told: it is said to be damaged when it is opened.
     TensorFile::open(&path.join(WEIGHTS), Section::Best).map_or(true, has_head).then_some(metric)
 }
@@ -300,34 +301,52 @@ pub struct Header {
     pub tensors: Vec<(String, Vec<usize>)>,
     /// What the file says about the use of the weights.
     pub usage: Option<Usage>,
+    /// Whether `tensors` are only those below the key that was asked for, without it in their names.
+    pub(crate) keyed: bool,
 }
 
-/// Reads what is in the weights that `path` means, not the weights. `path` is a file of tensors, a checkpoint, a folder of
-/// checkpoints, or a run directory with one named `checkpoints`; from a folder, the best or newest checkpoint that
-/// verifies is taken.
+/// Weights that have been found and opened. A run may go on and remove them: they stay as they are.
+pub(crate) struct Source {
+    header: Header,
+    file: TensorFile,
+}
+
+impl Source {
+    /// Opens the weights that `path` means, as [`read_header`] says.
+    pub(crate) fn open(path: &Path, which: Which, key: Option<&str>) -> Result<Self, CheckpointError> {
+        let section = key.map_or(which.values.section(), Section::Key);
+        let (Found { path, mut taken, skipped }, file) = find(path, which, section)?;
+        let (tensors, usage) = (file.shapes(), file.usage());
+        let keyed = file.section().is_some();
+        if let Some(section) = file.section() {
+            taken = Taken { section: Some(section.into()), average: file.is_average(), ..taken };
+        }
+        Ok(Self { header: Header { path, taken, skipped, tensors, usage, keyed }, file })
+    }
+
+    pub(crate) fn header(&self) -> &Header {
+        &self.header
+    }
+
+    pub(crate) fn into_header(self) -> Header {
+        self.header
+    }
+
+    /// Reads the tensors of `layout`; no other tensors that `ours` accepts may be in the file.
+    pub(crate) fn load(&mut self, layout: &Layout, ours: impl Fn(&str) -> bool) -> Result<Vec<f32>, CheckpointError> {
+        self.file.check(named("", layout), ours)?;
+        self.file.read_all("", layout)
+    }
+}
+
+/// Reads what is in the weights that `path` means, not the weights. `path` is a file of tensors, the index of several, a
+/// checkpoint, a folder of checkpoints, a run directory with one named `checkpoints`, or a folder of transformers; from a
+/// folder of checkpoints, the best or newest that verifies is taken.
 ///
 /// # Errors
 /// When the file is damaged or is none.
 pub fn read_header(path: impl AsRef<Path>, which: Which) -> Result<Header, CheckpointError> {
-    let Found { path, mut taken, skipped } = find(path.as_ref(), which)?;
-    let file = TensorFile::open(&path, which.values.section())?;
-    let (tensors, usage) = (file.shapes(), file.usage());
-    if let Some(section) = file.section() {
-        taken = Taken { section: Some(section.into()), average: file.is_average(), ..taken };
-    }
-    Ok(Header { path, taken, skipped, tensors, usage })
-}
-
-/// Reads the tensors of `layout` from a file that was found, and no other tensors that `ours` accepts may be in it.
-pub(crate) fn load_part(
-    header: &Header,
-    layout: &Layout,
-    ours: impl Fn(&str) -> bool,
-) -> Result<Vec<f32>, CheckpointError> {
-    let section = header.taken.section.as_deref().map_or(Section::Best, Section::Key);
-    let mut file = TensorFile::open(&header.path, section)?;
-    file.check(named("", layout), ours)?;
-    file.read_all("", layout)
+    Ok(Source::open(path.as_ref(), which, None)?.into_header())
 }
 
 fn read_weights(path: &Path, layout: &Layout) -> Result<Vec<f32>, CheckpointError> {

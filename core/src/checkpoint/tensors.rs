@@ -7,7 +7,7 @@ use std::{
     collections::{BTreeSet, HashMap},
     fs::File,
     io::{BufReader, Read, Seek, SeekFrom, Write},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use half::{bf16, f16};
@@ -16,6 +16,7 @@ use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use super::{
     error::{CheckpointError, Misshapen, TensorProblems, at, open_plain},
     pytorch::{Dtype as PytorchType, PytorchFile, Section},
+    shards::{self, Shards},
     sniff::{self, Format},
     usage::{self, Usage},
 };
@@ -79,26 +80,32 @@ fn entry(prefix: &str, segment: &Segment, start: usize) -> (String, TensorInfo) 
     (format!("{prefix}{}", segment.name), info)
 }
 
-/// A file of tensors whose header has been read and found sound: `.safetensors`, or PyTorch's `.pt`.
-pub(super) struct TensorFile<'a> {
-    path: &'a Path,
+/// A file of tensors whose header has been read and found sound: `.safetensors`, PyTorch's `.pt`, or the index of several.
+///
+/// It stays open: what becomes of its name does not matter any more.
+pub(super) struct TensorFile {
+    path: PathBuf,
     container: Container,
 }
 
 enum Container {
     Safetensors(Safetensors),
     Pytorch(PytorchFile),
+    Shards(Shards),
 }
 
-impl<'a> TensorFile<'a> {
-    /// Reads and checks the header. Which container it is shows in the first bytes, not in the name; `section` says which
-    /// dict of a `.pt` file is meant.
-    pub(super) fn open(path: &'a Path, section: Section<'_>) -> Result<Self, CheckpointError> {
+impl TensorFile {
+    /// Reads and checks the header. Which container it is shows in the first bytes, an index in its name; `section` says
+    /// which dict of a `.pt` file is meant.
+    pub(super) fn open(path: &Path, section: Section<'_>) -> Result<Self, CheckpointError> {
+        if shards::is_index(path) {
+            return Ok(Self { path: path.into(), container: Container::Shards(Shards::open(path)?) });
+        }
         let container = match sniff::format(path)? {
             Format::Pytorch => Container::Pytorch(PytorchFile::open(path, section)?),
             Format::Safetensors => Container::Safetensors(Safetensors::open(path)?),
         };
-        Ok(Self { path, container })
+        Ok(Self { path: path.into(), container })
     }
 
     /// Names and shapes of all tensors, in the order of the file.
@@ -106,13 +113,14 @@ impl<'a> TensorFile<'a> {
         match &self.container {
             Container::Safetensors(file) => file.shapes(),
             Container::Pytorch(file) => file.tensors().map(|(name, shape)| (name.into(), shape.into())).collect(),
+            Container::Shards(shards) => shards.files().flat_map(Self::shapes).collect(),
         }
     }
 
     /// The dict of a `.pt` file that was taken, where it has several.
     pub(super) fn section(&self) -> Option<&str> {
         match &self.container {
-            Container::Safetensors(_) => None,
+            Container::Safetensors(_) | Container::Shards(_) => None,
             Container::Pytorch(file) => file.section(),
         }
     }
@@ -127,6 +135,7 @@ impl<'a> TensorFile<'a> {
         match &self.container {
             Container::Safetensors(file) => Usage::of_json(file.metadata.metadata().as_ref()?.get(usage::KEY)?),
             Container::Pytorch(_) => None,
+            Container::Shards(shards) => shards.files().find_map(Self::usage),
         }
     }
 
@@ -152,7 +161,7 @@ impl<'a> TensorFile<'a> {
         if problems.is_empty() {
             return Ok(());
         }
-        Err(CheckpointError::Tensors { path: self.path.into(), problems })
+        Err(CheckpointError::Tensors { path: self.path.clone(), problems })
     }
 
     fn compare(&self, name: &str, expected: &[usize], found: &[usize], problems: &mut TensorProblems) {
@@ -176,14 +185,16 @@ impl<'a> TensorFile<'a> {
                 use PytorchType::{Bf16, F16, F32, F64};
                 file.dtype(name).filter(|dtype| !matches!(dtype, F32 | F16 | Bf16 | F64)).map(|dtype| dtype.to_string())
             }
+            Container::Shards(shards) => shards.of(name)?.foreign_type(name),
         }
     }
 
     /// Copies a tensor that has passed [`Self::check`] into `into`; smaller and larger floats are converted.
     pub(super) fn read(&mut self, name: &str, into: &mut [f32]) -> Result<(), CheckpointError> {
         match &mut self.container {
-            Container::Safetensors(file) => file.read(name, into).map_err(at("read", self.path)),
+            Container::Safetensors(file) => file.read(name, into).map_err(at("read", &self.path)),
             Container::Pytorch(file) => Ok(file.read(name, into)?),
+            Container::Shards(shards) => shards.of_mut(name).expect("checked before").read(name, into),
         }
     }
 
@@ -194,7 +205,7 @@ impl<'a> TensorFile<'a> {
             self.read(&format!("{prefix}{}", segment.name), &mut flat[segment.range.clone()])?;
         }
         let Some((name, element, value)) = layout.not_finite(&flat) else { return Ok(flat) };
-        Err(CheckpointError::NotFinite { path: self.path.into(), name: format!("{prefix}{name}"), element, value })
+        Err(CheckpointError::NotFinite { path: self.path.clone(), name: format!("{prefix}{name}"), element, value })
     }
 }
 

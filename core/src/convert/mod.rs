@@ -1,20 +1,23 @@
 //! Weights in other layouts: which tensor is called what, and in which order its axes lie.
 //!
 //! A layout is a table (one file each) that can be read in both directions. Loading looks at the names in a file and
-//! takes the layout that they fit best; a tensor that is missing, unknown or of another shape is an error that lists
-//! them all.
+//! takes the layout that they fit best, behind whatever wrappers put before all of them; a tensor that is missing, unknown
+//! or of another shape is an error that lists them all.
 //!
 //! To add a layout: a file with its table, a variant of [`Dialect`] with its name, its line in `Dialect::namings`.
 
+mod channels;
 mod hf;
+mod hf_config;
+mod mmpretrain;
 mod official;
+mod recognise;
 mod sparse;
 mod table;
 mod timm;
+mod translation;
 
 use std::{
-    cmp::Reverse,
-    collections::{HashMap, HashSet},
     fmt,
     path::{Path, PathBuf},
     str::FromStr,
@@ -23,10 +26,15 @@ use std::{
 use thiserror::Error;
 
 use crate::{
-    checkpoint::{self, CheckpointError, Header, Skipped, Taken, TensorProblems, Usage, Which},
-    optim::{Layout, Segment},
+    checkpoint::{self, CheckpointError, Header, Skipped, Source, Taken, TensorProblems, Usage, Which},
+    optim::Layout,
 };
-use table::{Axes, ENCODER, Naming};
+use recognise::{recognise, shapes};
+use table::{ENCODER, Naming};
+
+pub use channels::{AdaptChannels, ParseAdaptError};
+pub use hf_config::{transformers_config, transformers_processor};
+pub use translation::Translation;
 
 /// A way to name tensors and to order their axes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +49,8 @@ pub enum Dialect {
     Timm,
     /// Hugging Face transformers'. Classifiers and encoders only.
     HuggingFace,
+    /// mmpretrain's. Classifiers and encoders only.
+    MmPretrain,
 }
 
 /// Weights that cannot be converted.
@@ -83,6 +93,50 @@ pub enum ConvertError {
         /// The tensor.
         name: String,
     },
+    /// The file holds the model twice, behind different prefixes.
+    #[error(
+        "{}: holds these weights twice, {} and {}; choose with --weights-key",
+        path.display(), below(one), below(other)
+    )]
+    Ambiguous {
+        /// The file.
+        path: PathBuf,
+        /// What stands before the names of one.
+        one: String,
+        /// What stands before those of the other.
+        other: String,
+    },
+    /// No name in the file starts with the key that was asked for.
+    #[error("{}: nothing below `{key}`; the file has {}", path.display(), some(found))]
+    NoKey {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: String,
+        /// Names in it.
+        found: Vec<String>,
+    },
+    /// The file's first convolution looks at images of other channels.
+    #[error(
+        "{}: looks at images of {found} channels, and the model at {expected}; `convnext import --adapt-channels {}` \
+         makes the first convolution fit", path.display(), AdaptChannels::to(*expected)
+    )]
+    Channels {
+        /// The file.
+        path: PathBuf,
+        /// Channels of the model.
+        expected: usize,
+        /// Channels of the file.
+        found: usize,
+    },
+    /// The way to adapt channels that was asked for leads to another number of them.
+    #[error("--adapt-channels {asked} does not lead to {channels} channels; give {}", AdaptChannels::to(*channels))]
+    Adapt {
+        /// What was asked for.
+        asked: AdaptChannels,
+        /// Channels of the model.
+        channels: usize,
+    },
     /// The file is a classifier of other classes.
     #[error(
         "{}: tells {found} classes apart, and the model {expected}; fine-tuning starts from such a file with a new head, \
@@ -107,7 +161,8 @@ pub struct ParseDialectError {
 
 impl Dialect {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Ours, Self::Official, Self::Sparse, Self::Timm, Self::HuggingFace];
+    pub const ALL: [Self; 6] =
+        [Self::Ours, Self::Official, Self::Sparse, Self::Timm, Self::HuggingFace, Self::MmPretrain];
 
     /// Name, as the command line takes it.
     pub fn name(self) -> &'static str {
@@ -117,6 +172,7 @@ impl Dialect {
             Self::Sparse => "sparse",
             Self::Timm => "timm",
             Self::HuggingFace => "hf",
+            Self::MmPretrain => "mmpretrain",
         }
     }
 
@@ -130,9 +186,10 @@ impl Dialect {
             Self::Ours => const { &[None] },
             Self::Official => const { &[Some(&official::CLASSIFIER), Some(&official::PRETRAINING)] },
             Self::Sparse => const { &[Some(&sparse::PRETRAINING)] },
-            Self::Timm if timm::is_small(layout) => const { &[Some(&timm::SMALL_CLASSIFIER)] },
-            Self::Timm => const { &[Some(&timm::CLASSIFIER)] },
+            Self::Timm if timm::is_small(layout) => const { &[Some(&timm::SMALL_CLASSIFIER), Some(&timm::FEATURES)] },
+            Self::Timm => const { &[Some(&timm::CLASSIFIER), Some(&timm::FEATURES)] },
             Self::HuggingFace => const { &[Some(&hf::CLASSIFIER), Some(&hf::CLASSIFIER_V1), Some(&hf::ENCODER_ALONE)] },
+            Self::MmPretrain => const { &[Some(&mmpretrain::CLASSIFIER)] },
         }
     }
 }
@@ -149,125 +206,6 @@ impl FromStr for Dialect {
     fn from_str(name: &str) -> Result<Self, ParseDialectError> {
         let found = Self::ALL.into_iter().find(|dialect| dialect.name() == name);
         found.ok_or_else(|| ParseDialectError { name: name.to_owned() })
-    }
-}
-
-/// A flat buffer in our layout, and the same tensors in another.
-#[derive(Debug, Clone)]
-pub struct Translation {
-    dialect: Dialect,
-    naming: Option<&'static Naming>,
-    ours: Layout,
-    theirs: Layout,
-    /// Of each tensor: which of our axes theirs are; `None` where values keep their order.
-    axes: Vec<Option<Axes>>,
-}
-
-impl Translation {
-    /// Between `layout` (of a classifier, of a pre-training model, or of the encoder of either) and `dialect`.
-    ///
-    /// # Errors
-    /// [`ConvertError::Inexpressible`] when a tensor has no name there.
-    pub fn new(layout: &Layout, dialect: Dialect) -> Result<Self, ConvertError> {
-        let mut all = dialect.namings(layout).iter().map(|&naming| Self::with_naming(layout, dialect, naming));
-        let first = all.next().expect("every layout has a table");
-        match first {
-            Ok(found) => Ok(found),
-            Err(error) => all.find_map(Result::ok).ok_or(error),
-        }
-    }
-
-    fn with_naming(layout: &Layout, dialect: Dialect, naming: Option<&'static Naming>) -> Result<Self, ConvertError> {
-        let mut tensors = Vec::new();
-        let mut axes = Vec::new();
-        for Segment { name, shape, .. } in layout.segments() {
-            let Some(naming) = naming else {
-                tensors.push((name.clone(), shape.clone()));
-                axes.push(None);
-                continue;
-            };
-            let inexpressible = || ConvertError::Inexpressible { dialect, name: name.clone() };
-            let (their_name, their_axes) = naming.translate(name, shape.len()).ok_or_else(inexpressible)?;
-            tensors.push((their_name, their_axes.shape(shape)));
-            axes.push((shape.len() > 1).then_some(their_axes));
-        }
-        let theirs = Layout::new(tensors).expect("a table names different tensors differently");
-        Ok(Self { dialect, naming, ours: layout.clone(), theirs, axes })
-    }
-
-    /// The layout that fits most of `names`, and how many; `None` where none fits any.
-    fn detect(layout: &Layout, names: &HashSet<&str>) -> Option<(usize, Self)> {
-        let namings = |dialect: Dialect| dialect.namings(layout).iter().map(move |&naming| (dialect, naming));
-        let all = Dialect::ALL.into_iter().flat_map(namings);
-        let translations = all.filter_map(|(dialect, naming)| Self::with_naming(layout, dialect, naming).ok());
-        let fit = |this: &Self| this.theirs.segments().iter().filter(|s| names.contains(&s.name[..])).count();
-        let fits = translations.map(|this| (fit(&this), this));
-        // Our own layout comes first and wins a tie.
-        let best = fits.reduce(|best, next| if next.0 > best.0 { next } else { best });
-        best.filter(|&(fit, _)| fit > 0)
-    }
-
-    /// The same for some of the tensors only.
-    fn narrowed(&self, keep: impl Fn(&str) -> bool) -> Self {
-        let layout = narrowed(&self.ours, keep);
-        Self::with_naming(&layout, self.dialect, self.naming).expect("a part of what was expressed")
-    }
-
-    /// Takes the shapes of `found` where they differ from ours only by axes of length 1: the order of values is the
-    /// same. Published files have GRN's gamma as `(1, 1, 1, C)`, `(1, C)` and `(C)`.
-    fn accepting(mut self, found: &HashMap<&str, &[usize]>) -> Self {
-        let tensors = self.theirs.segments().iter().map(|Segment { name, shape, .. }| {
-            let same = found.get(&name[..]).filter(|found| squeezed(found).eq(squeezed(shape)));
-            (name.clone(), same.map_or_else(|| shape.clone(), |found| found.to_vec()))
-        });
-        self.theirs = Layout::new(tensors).expect("the names of a layout");
-        self
-    }
-
-    /// The other layout's name.
-    pub fn dialect(&self) -> Dialect {
-        self.dialect
-    }
-
-    /// Names and shapes in the other layout, in our order.
-    pub fn theirs(&self) -> &Layout {
-        &self.theirs
-    }
-
-    /// From ours to theirs.
-    ///
-    /// # Panics
-    /// If `values` has another length than the layout.
-    pub fn apply(&self, values: &[f32]) -> Vec<f32> {
-        let mut out = Vec::with_capacity(values.len());
-        for (segment, axes) in self.tensors(values) {
-            let values = &values[segment.range.clone()];
-            match axes {
-                Some(axes) => out.extend(axes.places(&segment.shape).map(|place| values[place])),
-                None => out.extend_from_slice(values),
-            }
-        }
-        out
-    }
-
-    /// From theirs to ours.
-    ///
-    /// # Panics
-    /// If `values` has another length than the layout.
-    pub fn invert(&self, values: &[f32]) -> Vec<f32> {
-        let mut out = values.to_vec();
-        for (segment, axes) in self.tensors(values) {
-            let (values, out) = (&values[segment.range.clone()], &mut out[segment.range.clone()]);
-            if let Some(axes) = axes {
-                axes.places(&segment.shape).zip(values).for_each(|(place, &value)| out[place] = value);
-            }
-        }
-        out
-    }
-
-    fn tensors(&self, values: &[f32]) -> impl Iterator<Item = (&Segment, Option<Axes>)> {
-        assert_eq!(values.len(), self.ours.len(), "a flat buffer of another layout");
-        self.ours.segments().iter().zip(self.axes.iter().copied())
     }
 }
 
@@ -297,6 +235,30 @@ fn some(names: &[String]) -> String {
     }
 }
 
+fn below(prefix: &str) -> String {
+    match prefix.strip_suffix('.') {
+        Some(prefix) => format!("below `{prefix}`"),
+        None => "by their own names".to_owned(),
+    }
+}
+
+/// How a file of weights is read.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct How<'a> {
+    /// Which of a run's or checkpoint's.
+    pub which: Which,
+    /// What to do where the file's images have other channels; an error without.
+    pub adapt: Option<AdaptChannels>,
+    /// Under which key of the file the weights are; seen from the names without.
+    pub key: Option<&'a str>,
+}
+
+impl From<Which> for How<'_> {
+    fn from(which: Which) -> Self {
+        Self { which, ..Self::default() }
+    }
+}
+
 /// Weights, and where they came from.
 #[derive(Debug)]
 pub struct Loaded {
@@ -306,6 +268,12 @@ pub struct Loaded {
     pub path: PathBuf,
     /// The layout it is in.
     pub dialect: Dialect,
+    /// What wrappers had put before every name and was taken off, e.g. `module.`; empty where nothing.
+    pub prefix: String,
+    /// Tensors that stand outside of what the prefix is of, and were passed over: tell the user.
+    pub outside: Vec<String>,
+    /// Channels of the images that the file's weights looked at, where they were adapted.
+    pub adapted: Option<usize>,
     /// What that is of the run or checkpoint: tell the user.
     pub taken: Taken,
     /// Better or newer checkpoints that were passed over: tell the user.
@@ -325,8 +293,8 @@ const HEAD_NORM: &str = "head.norm.";
 /// [`CheckpointError::Tensors`] with every missing, unknown and misshapen tensor, in the names of the file;
 /// [`ConvertError::Classes`] when only the number of classes differs; other variants for a file that is damaged or is
 /// none.
-pub fn load(path: impl AsRef<Path>, layout: &Layout, which: Which) -> Result<Loaded, ConvertError> {
-    load_fitting(path, &[layout], which).map(|(_, loaded)| loaded)
+pub fn load<'a>(path: impl AsRef<Path>, layout: &Layout, how: impl Into<How<'a>>) -> Result<Loaded, ConvertError> {
+    load_fitting(path, &[layout], how).map(|(_, loaded)| loaded)
 }
 
 /// As [`load`], for the one of `layouts` that fits the file best; its index is returned too. Of layouts that fit
@@ -337,16 +305,51 @@ pub fn load(path: impl AsRef<Path>, layout: &Layout, which: Which) -> Result<Loa
 ///
 /// # Panics
 /// If there is no layout to choose from.
-pub fn load_fitting(
+pub fn load_fitting<'a>(
     path: impl AsRef<Path>,
     layouts: &[&Layout],
-    which: Which,
+    how: impl Into<How<'a>>,
 ) -> Result<(usize, Loaded), ConvertError> {
-    let header = checkpoint::read_header(path.as_ref(), which)?;
-    let (index, translation) = recognise(&header, layouts)?;
-    let values = checkpoint::load_part(&header, translation.theirs(), |_| true)
-        .map_err(|error| other_classes(error, &translation))?;
-    Ok((index, loaded(header, &translation, &values)))
+    let how = how.into();
+    let source = Source::open(path.as_ref(), how.which, how.key)?;
+    let (index, translation) = recognise(source.header(), layouts, how.key)?;
+    let claims = |name: &str| translation.claims(name);
+    Ok((index, read(source, &translation, how.adapt, claims)?))
+}
+
+/// Reads the tensors of `translation`, and no others that `ours` accepts may be there.
+fn read(
+    mut source: Source,
+    translation: &Translation,
+    adapt: Option<AdaptChannels>,
+    ours: impl Fn(&str) -> bool,
+) -> Result<Loaded, ConvertError> {
+    let Some(found) = other_channels(source.header(), translation, adapt)? else {
+        let values = source.load(translation.theirs(), ours).map_err(|error| other_classes(error, translation))?;
+        return Ok(loaded(source.into_header(), translation, translation.invert(&values)));
+    };
+    let as_is = translation.of(&channels::with_channels(&translation.ours, found))?;
+    let as_is = as_is.accepting(&shapes(source.header()));
+    let values = source.load(as_is.theirs(), ours).map_err(|error| other_classes(error, &as_is))?;
+    let values = AdaptChannels::apply(&as_is.ours, &as_is.invert(&values), &translation.ours);
+    Ok(Loaded { adapted: Some(found), ..loaded(source.into_header(), translation, values) })
+}
+
+/// Channels of the file's images where they are others than the model's and may be adapted.
+fn other_channels(
+    header: &Header,
+    translation: &Translation,
+    adapt: Option<AdaptChannels>,
+) -> Result<Option<usize>, ConvertError> {
+    let stem = channels::stem_name(translation).and_then(|name| shapes(header).get(name).copied());
+    let Some((expected, found)) = stem.and_then(|stem| channels::other_channels(translation, stem)) else {
+        return Ok(None);
+    };
+    match adapt {
+        None => Err(ConvertError::Channels { path: header.path.clone(), expected, found }),
+        Some(asked) if asked != AdaptChannels::to(expected) => Err(ConvertError::Adapt { asked, channels: expected }),
+        Some(_) => Ok(Some(found)),
+    }
 }
 
 /// How much of a file is taken, the rest staying as it is.
@@ -368,23 +371,22 @@ pub enum Take {
 ///
 /// # Panics
 /// If `values` has another length than the layout.
-pub fn load_into(
+pub fn load_into<'a>(
     path: impl AsRef<Path>,
     layout: &Layout,
     values: &mut [f32],
-    which: Which,
+    how: impl Into<How<'a>>,
     take: Take,
 ) -> Result<Loaded, ConvertError> {
     assert_eq!(values.len(), layout.len(), "a flat buffer of another layout");
-    let header = checkpoint::read_header(path.as_ref(), which)?;
-    let translation = part(&header, layout, take)?;
-    let known = |name: &str| match (take, translation.naming) {
-        (Take::AllButClasses, _) => !is_linear(&translation, layout, name),
-        (Take::Encoder, Some(naming)) => naming.is_encoder(name),
-        (Take::Encoder, None) => name.starts_with(ENCODER),
+    let how = how.into();
+    let source = Source::open(path.as_ref(), how.which, how.key)?;
+    let translation = part(source.header(), layout, take, how.key)?;
+    let known = |name: &str| match take {
+        Take::AllButClasses => translation.claims(name) && !is_linear(&translation, layout, name),
+        Take::Encoder => is_encoder(&translation, name),
     };
-    let found = checkpoint::load_part(&header, translation.theirs(), known)?;
-    let loaded = loaded(header, &translation, &found);
+    let loaded = read(source, &translation, how.adapt, known)?;
     for from in translation.ours.segments() {
         let to = layout.get(&from.name).expect("part of the layout");
         values[to.range.clone()].copy_from_slice(&loaded.values[from.range.clone()]);
@@ -393,17 +395,17 @@ pub fn load_into(
 }
 
 /// The translation of what is to be taken from the file.
-fn part(header: &Header, layout: &Layout, take: Take) -> Result<Translation, ConvertError> {
+fn part(header: &Header, layout: &Layout, take: Take, key: Option<&str>) -> Result<Translation, ConvertError> {
     let wanted = match take {
         Take::Encoder => encoder_of(layout),
         Take::AllButClasses => narrowed(layout, |name| !name.starts_with(LINEAR)),
     };
-    let (_, translation) = recognise(header, &[&wanted])?;
+    let (_, translation) = recognise(header, &[&wanted], key)?;
     if take == Take::AllButClasses {
         return Ok(translation);
     }
     let with_norm = narrowed(layout, |name| name.starts_with(ENCODER) || name.starts_with(HEAD_NORM));
-    let with_norm = Translation::with_naming(&with_norm, translation.dialect, translation.naming);
+    let with_norm = translation.of(&with_norm);
     let shapes = shapes(header);
     let norm_is_there = |with_norm: &Translation| {
         let norm = with_norm.narrowed(|name| name.starts_with(HEAD_NORM));
@@ -418,8 +420,13 @@ fn part(header: &Header, layout: &Layout, take: Take) -> Result<Translation, Con
 /// Whether `name` is the last linear layer's in the layout of `translation`.
 fn is_linear(translation: &Translation, layout: &Layout, name: &str) -> bool {
     let linear = narrowed(layout, |name| name.starts_with(LINEAR));
-    let linear = Translation::with_naming(&linear, translation.dialect, translation.naming);
-    linear.is_ok_and(|linear| linear.theirs.get(name).is_some())
+    translation.of(&linear).is_ok_and(|linear| linear.theirs.get(name).is_some())
+}
+
+/// Whether `name` is the encoder's in the layout of `translation`.
+fn is_encoder(translation: &Translation, name: &str) -> bool {
+    let bare = name.strip_prefix(&translation.prefix.encoder[..]);
+    bare.is_some_and(|name| translation.naming.map_or(name.starts_with(ENCODER), |naming| naming.is_encoder(name)))
 }
 
 /// Says it plainly where nothing but the number of classes is wrong.
@@ -439,35 +446,12 @@ fn other_classes(error: CheckpointError, translation: &Translation) -> ConvertEr
     }
 }
 
-fn shapes(header: &Header) -> HashMap<&str, &[usize]> {
-    header.tensors.iter().map(|(name, shape)| (&name[..], &shape[..])).collect()
-}
-
-/// Which of `layouts` the file fits, and in which dialect.
-fn recognise(header: &Header, layouts: &[&Layout]) -> Result<(usize, Translation), ConvertError> {
-    let shapes = shapes(header);
-    let names = shapes.keys().copied().collect();
-    let fits = layouts.iter().enumerate().filter_map(|(index, layout)| {
-        let (fit, translation) = Translation::detect(layout, &names)?;
-        Some(((fit, Reverse(layout.segments().len())), index, translation))
-    });
-    if let Some((_, index, translation)) = fits.max_by_key(|(fit, ..)| *fit) {
-        return Ok((index, translation.accepting(&shapes)));
-    }
-    let path = header.path.clone();
-    Err(match layouts.iter().find_map(|layout| Translation::detect(&encoder_of(layout), &names)) {
-        Some((_, encoder)) => ConvertError::OtherModel { path, dialect: encoder.dialect },
-        None => {
-            let found = header.tensors.iter().map(|(name, _)| name.clone()).collect();
-            ConvertError::Unrecognised { path, found }
-        }
-    })
-}
-
-fn loaded(header: Header, translation: &Translation, values: &[f32]) -> Loaded {
-    let (values, dialect) = (translation.invert(values), translation.dialect);
+fn loaded(header: Header, translation: &Translation, values: Vec<f32>) -> Loaded {
+    let prefix = translation.prefix.encoder.clone();
+    let is_outside = |name: &String| !name.starts_with(&prefix) && translation.theirs.get(name).is_none();
+    let outside = header.tensors.into_iter().map(|(name, _)| name).filter(is_outside).collect();
     let Header { path, taken, skipped, usage, .. } = header;
-    Loaded { values, path, dialect, taken, skipped, usage }
+    Loaded { values, path, dialect: translation.dialect, prefix, outside, adapted: None, taken, skipped, usage }
 }
 
 /// Writes a flat buffer of `layout` as one `.safetensors` file in `dialect`, with what is known of its use.

@@ -40,7 +40,7 @@ impl Part {
     }
 }
 
-/// A module's name on both sides; `{}` stands for a number, and the numbers come in the same order.
+/// A module's name on both sides; `{}` at the end of a piece stands for a number, and the numbers come in the same order.
 #[derive(Debug)]
 pub(super) struct Row {
     ours: &'static str,
@@ -100,17 +100,25 @@ fn match_pattern<'n>(pattern: &str, name: &'n str) -> Option<Vec<&'n str>> {
     loop {
         match (wanted.next(), found.next()) {
             (None, None) => return Some(numbers),
-            (Some("{}"), Some(number)) if is_number(number) => numbers.push(number),
-            (Some(wanted), Some(found)) if wanted == found => {}
+            (Some(wanted), Some(found)) => match wanted.strip_suffix("{}") {
+                Some(start) => numbers.push(found.strip_prefix(start).filter(|number| is_number(number))?),
+                None if wanted == found => {}
+                None => return None,
+            },
             _ => return None,
         }
     }
 }
 
 fn fill(pattern: &str, numbers: &[&str]) -> String {
-    let mut numbers = numbers.iter();
-    let piece = |piece| if piece == "{}" { *numbers.next().expect("as many on both sides") } else { piece };
-    pattern.split('.').map(piece).collect::<Vec<_>>().join(".")
+    let mut filled = String::new();
+    let mut pieces = pattern.split("{}");
+    filled.push_str(pieces.next().unwrap_or_default());
+    for (number, piece) in numbers.iter().zip(pieces) {
+        filled.push_str(number);
+        filled.push_str(piece);
+    }
+    filled
 }
 
 impl Axes {
@@ -157,7 +165,10 @@ mod tests {
         assert_eq!(match_pattern("a.{}", "a.b"), None);
         assert_eq!(match_pattern("a.{}", "a.1.weight"), None);
         assert_eq!(match_pattern("a.{}", "a"), None);
+        assert_eq!(match_pattern("a_{}.b", "a_7.b"), Some(vec!["7"]));
+        assert_eq!(match_pattern("a_{}.b", "a_.b"), None);
         assert_eq!(fill("x.{}.{}.y", &["4", "5"]), "x.4.5.y");
+        assert_eq!(fill("x_{}.y.{}", &["4", "5"]), "x_4.y.5");
     }
 
     #[test]

@@ -70,7 +70,7 @@ fn dialects(layout: &Layout) -> Vec<Dialect> {
     let found: Vec<Dialect> =
         Dialect::ALL.into_iter().filter(|&dialect| Translation::new(layout, dialect).is_ok()).collect();
     let pretraining = layout.get("densify.mask_token").is_some();
-    assert_eq!(found.len(), if pretraining { 3 } else { 4 });
+    assert_eq!(found.len(), if pretraining { 3 } else { 5 });
     found
 }
 
@@ -381,4 +381,189 @@ fn a_tensor_without_a_place() {
         "keras".parse::<Dialect>().unwrap_err().to_string(),
         "no layout `keras`; known: ours, official, sparse, timm, hf"
     );
+}
+
+// Wrappers, shards, other channels.
+
+/// Saves `values` of `layout` in `dialect`, each name put through `rename`.
+fn save_renamed(path: &Path, layout: &Layout, dialect: Dialect, rename: impl Fn(&str) -> String) {
+    let translation = Translation::new(layout, dialect).unwrap();
+    let tensors = translation.theirs().segments().iter().map(|s| (rename(&s.name), s.shape.clone()));
+    let renamed = Layout::new(tensors).unwrap();
+    checkpoint::save_weights(path, &renamed, &translation.apply(&numbered(layout)), None).unwrap();
+}
+
+#[test]
+fn what_wrappers_put_before_names_is_taken_off() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("w.safetensors");
+    let prefixes =
+        ["module.", "_orig_mod.", "model.", "backbone.", "encoder.", "module._orig_mod.", "model.encoder.", "a.b.c."];
+    for flavour in ['1', '2'] {
+        for layout in [classifier(flavour), encoder_alone(flavour), autoencoder()] {
+            for dialect in dialects(&layout) {
+                for prefix in prefixes {
+                    save_renamed(&path, &layout, dialect, |name| format!("{prefix}{name}"));
+                    let loaded = load(&path, &layout, Which::default()).unwrap();
+                    assert!(loaded.values == numbered(&layout), "{dialect} {prefix}");
+                    assert!(loaded.outside.is_empty());
+                    // Some of these words are a layout's own.
+                    assert!(prefix.starts_with(&loaded.prefix), "{dialect} {prefix} {}", loaded.prefix);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn an_encoder_in_a_users_own_model() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("w.safetensors");
+    let layout = classifier('2');
+    for dialect in [Dialect::Official, Dialect::Timm] {
+        let translation = Translation::new(&encoder_of(&layout), dialect).unwrap();
+        let is_encoder = |name: &str| translation.theirs().get(name).is_some();
+        // The head stands beside the encoder, not in it.
+        let rename = |name: &str| if is_encoder(name) { format!("net.backbone.{name}") } else { format!("net.{name}") };
+        save_renamed(&path, &layout, dialect, rename);
+        let loaded = load(&path, &layout, Which::default()).unwrap();
+        assert_eq!((loaded.values, &loaded.prefix[..]), (numbered(&layout), "net.backbone."));
+        // A head that is called otherwise is passed over, aloud, where the encoder is wanted.
+        let rename =
+            |name: &str| if is_encoder(name) { format!("net.backbone.{name}") } else { format!("my.{name}.x") };
+        save_renamed(&path, &layout, dialect, rename);
+        let mut values = vec![0.0; layout.len()];
+        let loaded = load_into(&path, &layout, &mut values, Which::default(), Take::Encoder).unwrap();
+        assert_eq!((loaded.outside.len(), values[0]), (4, numbered(&layout)[0]));
+    }
+}
+
+#[test]
+fn weights_that_are_there_twice_are_chosen_by_a_key() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("w.safetensors");
+    let layout = classifier('2');
+    let segments = layout.segments().iter();
+    let twice = segments.flat_map(|s| ["model", "ema"].map(|key| (format!("{key}.{}", s.name), s.shape.clone())));
+    let twice = Layout::new(twice).unwrap();
+    let mut values = vec![0.0; twice.len()];
+    for segment in twice.segments() {
+        values[segment.range.clone()].fill(if segment.name.starts_with("ema.") { 2.0 } else { 1.0 });
+    }
+    checkpoint::save_weights(&path, &twice, &values, None).unwrap();
+    let error = load(&path, &layout, Which::default()).unwrap_err();
+    assert!(matches!(error, ConvertError::Ambiguous { .. }), "{error}");
+    for (key, value) in [("model", 1.0), ("ema", 2.0)] {
+        let loaded = load(&path, &layout, How { key: Some(key), ..How::default() }).unwrap();
+        assert!(loaded.values.iter().all(|&found| found == value), "{key}");
+        assert_eq!(loaded.outside.len(), layout.segments().len());
+    }
+    let error = load(&path, &layout, How { key: Some("optimizer"), ..How::default() }).unwrap_err();
+    assert!(matches!(error, ConvertError::NoKey { .. }), "{error}");
+}
+
+#[test]
+fn timms_features_are_an_encoder() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("w.safetensors");
+    let layout = encoder_alone('2');
+    let rename = |name: &str| name.replacen("stem.", "stem_", 1).replacen("stages.", "stages_", 1);
+    save_renamed(&path, &layout, Dialect::Timm, rename);
+    let loaded = load(&path, &layout, Which::default()).unwrap();
+    assert_eq!((loaded.values, loaded.dialect), (numbered(&layout), Dialect::Timm));
+    let names = checkpoint::read_header(&path, Which::default()).unwrap().tensors;
+    assert!(names.iter().any(|(name, _)| name == "stages_1.blocks.11.mlp.grn.weight"), "{names:?}");
+}
+
+#[test]
+fn names_are_mmpretrains() {
+    let layout = classifier('2');
+    let translation = Translation::new(&layout, Dialect::MmPretrain).unwrap();
+    for (name, shape) in [
+        ("backbone.downsample_layers.0.0.weight", &[2, 3, 4, 4][..]),
+        ("backbone.downsample_layers.1.1.weight", &[3, 2, 2, 2]),
+        ("backbone.stages.0.0.depthwise_conv.weight", &[2, 1, 7, 7]),
+        ("backbone.stages.0.0.pointwise_conv1.weight", &[8, 2]),
+        ("backbone.stages.0.0.grn.gamma", &[8]),
+        ("backbone.norm3.weight", &[3]),
+        ("head.fc.weight", &[5, 3]),
+    ] {
+        assert_eq!(translation.theirs().get(name).map(|segment| &segment.shape[..]), Some(shape), "{name}");
+    }
+}
+
+#[test]
+fn tensors_in_several_files_are_one_model() {
+    let folder = TempDir::new().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let layout = classifier('2');
+    let translation = Translation::new(&layout, Dialect::HuggingFace).unwrap();
+    let (theirs, values) = (translation.theirs(), translation.apply(&numbered(&layout)));
+    let shard = |number: usize| format!("model-{number:05}-of-00002.safetensors");
+    let mut map = std::collections::BTreeMap::new();
+    for number in [1, 2] {
+        let own = theirs.segments().iter().enumerate().filter(|(index, _)| index % 2 + 1 == number);
+        let part = Layout::new(own.map(|(_, s)| (s.name.clone(), s.shape.clone()))).unwrap();
+        let of = |s: &crate::optim::Segment| values[theirs.get(&s.name).unwrap().range.clone()].to_vec();
+        let values: Vec<f32> = part.segments().iter().flat_map(of).collect();
+        checkpoint::save_weights(at(&shard(number)), &part, &values, None).unwrap();
+        map.extend(part.segments().iter().map(|s| (s.name.clone(), shard(number))));
+    }
+    let index = at("model.safetensors.index.json");
+    let write = |map: &std::collections::BTreeMap<String, String>| {
+        let json = serde_json::json!({"metadata": {"total_size": 1}, "weight_map": map});
+        std::fs::write(&index, json.to_string()).unwrap();
+    };
+    write(&map);
+    for path in [folder.path(), &index] {
+        let loaded = load(path, &layout, Which::default()).unwrap();
+        assert_eq!((loaded.values, loaded.dialect), (numbered(&layout), Dialect::HuggingFace));
+    }
+    // The lies: a file elsewhere, an index of itself, a tensor that is not there, one that is not listed, no file.
+    let (first, of) = map.first_key_value().map(|(name, of)| (name.clone(), of.clone())).unwrap();
+    let name = || first.clone();
+    type Lie<'a> = (&'a str, Box<dyn Fn(&mut std::collections::BTreeMap<String, String>) + 'a>);
+    let lies: [Lie<'_>; 6] = [
+        ("no file beside it", Box::new(|map| drop(map.insert(name(), "../w.safetensors".into())))),
+        ("no file beside it", Box::new(|map| drop(map.insert(name(), "/etc/passwd".into())))),
+        ("no file beside it", Box::new(|map| drop(map.insert(name(), "model.safetensors.index.json".into())))),
+        ("is not in", Box::new(|map| drop(map.insert("more".into(), of.clone())))),
+        ("does not say", Box::new(|map| drop(map.remove(&first)))),
+        ("0 files", Box::new(|map| map.clear())),
+    ];
+    for (expected, lie) in &lies {
+        let mut map = map.clone();
+        lie(&mut map);
+        write(&map);
+        let error = load(folder.path(), &layout, Which::default()).unwrap_err().to_string();
+        assert!(error.contains(expected), "{expected}: {error}");
+    }
+}
+
+#[test]
+fn images_of_other_channels_are_refused_or_adapted() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("w.safetensors");
+    let rgb = classifier('2');
+    for dialect in dialects(&rgb) {
+        save(&path, &rgb, &numbered(&rgb), dialect, None).unwrap();
+        for (channels, adapt) in [(1, AdaptChannels::Sum), (5, AdaptChannels::Repeat)] {
+            let to = channels::with_channels(&rgb, channels);
+            let error = load(&path, &to, Which::default()).unwrap_err();
+            assert!(matches!(error, ConvertError::Channels { found: 3, .. }), "{error}");
+            assert!(error.to_string().contains(&format!("--adapt-channels {adapt}")), "{error}");
+            let loaded = load(&path, &to, How { adapt: Some(adapt), ..How::default() }).unwrap();
+            assert_eq!(loaded.values, AdaptChannels::apply(&rgb, &numbered(&rgb), &to));
+            assert_eq!(loaded.adapted, Some(3));
+            let other = if channels == 1 { AdaptChannels::Repeat } else { AdaptChannels::Sum };
+            let error = load(&path, &to, How { adapt: Some(other), ..How::default() }).unwrap_err();
+            assert!(matches!(error, ConvertError::Adapt { .. }), "{error}");
+            let mut values = vec![0.0; to.len()];
+            load_into(&path, &to, &mut values, How { adapt: Some(adapt), ..How::default() }, Take::Encoder).unwrap();
+            assert_eq!(values[..to.segments()[0].range.end], loaded.values[..to.segments()[0].range.end]);
+        }
+        // Where nothing is to adapt, nothing is.
+        let loaded = load(&path, &rgb, How { adapt: Some(AdaptChannels::Repeat), ..How::default() }).unwrap();
+        assert_eq!((loaded.values, loaded.adapted), (numbered(&rgb), None));
+    }
 }

@@ -1,8 +1,9 @@
 //! The layout of timm's `convnext` and `convnextv2` models.
 //!
 //! Axes are PyTorch's, as in the official layout; GRN's gamma and beta are `weight` and `bias`, of one axis. The sizes below
-//! Tiny are built with 1x1 convolutions where the others have linear layers: their weights have two axes more. timm has
-//! no pre-training model: there is nothing to call a decoder.
+//! Tiny are built with 1x1 convolutions where the others have linear layers: their weights have two axes more; where a file
+//! is read, either is taken. A model made with `features_only` has an underscore for the first dot. timm has no
+//! pre-training model: there is nothing to call a decoder.
 
 use super::{
     official::{CONVOLUTION, DEPTHWISE, LINEAR, NORM, POINTWISE},
@@ -36,6 +37,23 @@ pub(super) static CLASSIFIER: Naming =
 /// The same for the sizes below Tiny.
 pub(super) static SMALL_CLASSIFIER: Naming =
     Naming { encoder: "", rows: &[ROWS, &[row(FC1.0, FC1.1, POINTWISE), row(FC2.0, FC2.1, POINTWISE)]] };
+
+/// Names of the encoder that `features_only` leaves.
+pub(super) static FEATURES: Naming = Naming {
+    encoder: "",
+    rows: &[&[
+        row("encoder.stem.conv", "stem_0", CONVOLUTION),
+        row("encoder.stem.norm", "stem_1", NORM),
+        row("encoder.stages.{}.downsample.norm", "stages_{}.downsample.0", NORM),
+        row("encoder.stages.{}.downsample.conv", "stages_{}.downsample.1", CONVOLUTION),
+        row("encoder.stages.{}.blocks.{}.dwconv", "stages_{}.blocks.{}.conv_dw", DEPTHWISE),
+        row("encoder.stages.{}.blocks.{}.norm", "stages_{}.blocks.{}.norm", NORM),
+        row("encoder.stages.{}.blocks.{}.pwconv1", "stages_{}.blocks.{}.mlp.fc1", LINEAR),
+        row("encoder.stages.{}.blocks.{}.grn", "stages_{}.blocks.{}.mlp.grn", GRN),
+        row("encoder.stages.{}.blocks.{}.pwconv2", "stages_{}.blocks.{}.mlp.fc2", LINEAR),
+        row("encoder.stages.{}.blocks.{}.layer_scale", "stages_{}.blocks.{}", LAYER_SCALE),
+    ]],
+};
 
 /// Widths of the stages of the sizes below Tiny: Atto, Femto, Pico, Nano.
 const SMALL: [[usize; 4]; 4] = [[40, 80, 160, 320], [48, 96, 192, 384], [64, 128, 256, 512], [80, 160, 320, 640]];

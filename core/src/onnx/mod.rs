@@ -33,7 +33,7 @@ use prost::Message;
 
 pub use error::{OnnxError, TensorProblem};
 
-use crate::{optim::Layout, plan::Plan};
+use crate::{checkpoint::Usage, optim::Layout, plan::Plan};
 use file::Unfinished;
 use graph::Graph;
 use weights::Weights;
@@ -42,7 +42,8 @@ use weights::Weights;
 pub const INLINE_LIMIT: usize = 1 << 30;
 
 /// Writes the classifier of `plan` with weights `values` (flat buffer in `layout`, our names and shapes) as an ONNX
-/// model.
+/// model. What is known of its use stands in the model's metadata: `mean` and `std` of pixels from 0 to 1, `classes`, `view`,
+/// each as JSON.
 ///
 /// Up to [`INLINE_LIMIT`] bytes of weights are in the file itself; more of them are in `<file name>.data` beside it,
 /// and only then is an older file of that name touched. Both are written under temporary names, synced, then renamed.
@@ -50,8 +51,14 @@ pub const INLINE_LIMIT: usize = 1 << 30;
 /// # Errors
 /// When the layout's tensors are not those of the plan's classifier, when the plan or the path makes no sense, or when
 /// the disk refuses. Older files are then as they were, unless the error is [`OnnxError::Sync`].
-pub fn export(path: &Path, plan: &Plan, layout: &Layout, values: &[f32]) -> Result<(), OnnxError> {
-    export_with(INLINE_LIMIT, path, plan, layout, values)
+pub fn export(
+    path: &Path,
+    plan: &Plan,
+    layout: &Layout,
+    values: &[f32],
+    usage: Option<&Usage>,
+) -> Result<(), OnnxError> {
+    export_with(INLINE_LIMIT, path, plan, layout, values, usage)
 }
 
 /// As [`export`], with another limit.
@@ -61,33 +68,40 @@ fn export_with(
     plan: &Plan,
     layout: &Layout,
     values: &[f32],
+    usage: Option<&Usage>,
 ) -> Result<(), OnnxError> {
     check::check(plan)?;
     let mut graph = network::classifier(plan);
     let weights = Weights::new(plan, mem::take(&mut graph.weights), layout, values)?;
     if weights.bytes() <= inline_limit {
-        write_one(path, plan, graph, &weights)?;
+        write_one(path, model::model(plan, graph, model::inline(&weights), usage))?;
     } else {
-        write_two(path, plan, graph, &weights)?;
+        write_two(path, plan, graph, &weights, usage)?;
     }
     file::sync_folder(path)
 }
 
 /// The model with its weights.
-fn write_one(path: &Path, plan: &Plan, graph: Graph, weights: &Weights) -> Result<(), OnnxError> {
+fn write_one(path: &Path, model: messages::ModelProto) -> Result<(), OnnxError> {
     file_name(path)?;
-    write_model(path, model::model(plan, graph, model::inline(weights)))?.put()
+    write_model(path, model)?.put()
 }
 
 /// The model, and its weights in a file beside it.
-fn write_two(path: &Path, plan: &Plan, graph: Graph, weights: &Weights) -> Result<(), OnnxError> {
+fn write_two(
+    path: &Path,
+    plan: &Plan,
+    graph: Graph,
+    weights: &Weights,
+    usage: Option<&Usage>,
+) -> Result<(), OnnxError> {
     let location = format!("{}.data", file_name(path)?);
     let mut initializers = Vec::new();
     let data = Unfinished::write(&path.with_file_name(&location), |out| {
         initializers = model::external(weights, &location, out)?;
         Ok(())
     })?;
-    let model = write_model(path, model::model(plan, graph, initializers))?;
+    let model = write_model(path, model::model(plan, graph, initializers, usage))?;
     data.put_before(model)
 }
 

@@ -11,7 +11,7 @@ use super::{
     network::{IMAGES, LOGITS},
     weights::{Weight, Weights},
 };
-use crate::plan::Plan;
+use crate::{checkpoint::Usage, plan::Plan};
 
 /// The first operator set with `LayerNormalization`.
 pub(super) const OPERATOR_SET: i64 = 17;
@@ -26,7 +26,13 @@ pub(super) const BATCH: &str = "batch";
 pub(super) const ALIGNMENT: u64 = 4096;
 
 /// The whole file. `initializers` are the weights of the graph, with their values or their places.
-pub(super) fn model(plan: &Plan, graph: Graph, mut initializers: Vec<TensorProto>) -> ModelProto {
+pub(super) fn model(
+    plan: &Plan,
+    graph: Graph,
+    mut initializers: Vec<TensorProto>,
+    usage: Option<&Usage>,
+) -> ModelProto {
+    let about = std::iter::once(entry("variant", plan.name.into())).chain(usage.into_iter().flat_map(about));
     initializers.extend(graph.constants());
     let graph = GraphProto {
         node: graph.nodes,
@@ -43,8 +49,19 @@ pub(super) fn model(plan: &Plan, graph: Graph, mut initializers: Vec<TensorProto
         doc_string: "A ConvNeXt image classifier: images to logits, before the softmax.".into(),
         graph: Some(graph),
         opset_import: vec![OperatorSetIdProto { domain: Some(String::new()), version: OPERATOR_SET }],
-        metadata_props: vec![entry("variant", plan.name.into())],
+        metadata_props: about.collect(),
     }
+}
+
+/// How the model is to be used, for people and programs that read metadata.
+fn about(usage: &Usage) -> [StringStringEntryProto; 4] {
+    let json = |value: serde_json::Result<String>| value.expect("plain numbers and names are JSON");
+    [
+        entry("mean", json(serde_json::to_string(&usage.mean))),
+        entry("std", json(serde_json::to_string(&usage.std))),
+        entry("view", json(serde_json::to_string(&usage.view))),
+        entry("classes", json(serde_json::to_string(&usage.classes))),
+    ]
 }
 
 fn images(plan: &Plan) -> ValueInfoProto {

@@ -99,7 +99,7 @@ impl Exported {
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("model.onnx");
         let layout = layout(plan);
-        export_with(limit, &path, plan, &layout, &values(&layout)).unwrap();
+        export_with(limit, &path, plan, &layout, &values(&layout), None).unwrap();
         Self { folder, path }
     }
 
@@ -329,7 +329,7 @@ fn an_older_pair_is_replaced() {
     let data = exported.folder.path().join("model.onnx.data");
     let (model, older) = (fs::read(&exported.path).unwrap(), fs::read(&data).unwrap());
     let layout = layout(&OBLONG);
-    export_with(0, &exported.path, &OBLONG, &layout, &vec![0.5; layout.len()]).unwrap();
+    export_with(0, &exported.path, &OBLONG, &layout, &vec![0.5; layout.len()], None).unwrap();
     assert_eq!(exported.files(), ["model.onnx", "model.onnx.data"]);
     assert_eq!(fs::read(&exported.path).unwrap(), model, "the plan is the same");
     assert_ne!(fs::read(&data).unwrap(), older);
@@ -340,7 +340,7 @@ fn an_older_pair_is_replaced() {
 /// Why the export failed; nothing may be left of it.
 fn refused(plan: &Plan, layout: &Layout, values: &[f32]) -> OnnxError {
     let folder = TempDir::new().unwrap();
-    let error = export(&folder.path().join("model.onnx"), plan, layout, values).unwrap_err();
+    let error = export(&folder.path().join("model.onnx"), plan, layout, values, None).unwrap_err();
     assert!(files(folder.path()).is_empty());
     error
 }
@@ -407,7 +407,7 @@ fn plans_that_make_no_model() {
 #[test]
 fn a_path_without_a_file() {
     let layout = layout(&OBLONG);
-    let error = export(Path::new(".."), &OBLONG, &layout, &values(&layout)).unwrap_err();
+    let error = export(Path::new(".."), &OBLONG, &layout, &values(&layout), None).unwrap_err();
     assert!(matches!(error, OnnxError::FileName(_)), "{error}");
 }
 
@@ -416,7 +416,7 @@ fn a_folder_that_does_not_exist() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("nowhere").join("model.onnx");
     let layout = layout(&OBLONG);
-    let error = export(&path, &OBLONG, &layout, &values(&layout)).unwrap_err();
+    let error = export(&path, &OBLONG, &layout, &values(&layout), None).unwrap_err();
     assert!(matches!(error, OnnxError::Io { action: "write", .. }), "{error}");
     assert!(error.to_string().contains("nowhere"), "{error}");
 }
@@ -432,7 +432,7 @@ fn an_error_leaves_older_files_as_they_were() {
         let data = folder.path().join("model.onnx.data");
         fs::write(&data, "older").unwrap();
         let layout = layout(&OBLONG);
-        let error = export_with(limit, &path, &OBLONG, &layout, &values(&layout)).unwrap_err();
+        let error = export_with(limit, &path, &OBLONG, &layout, &values(&layout), None).unwrap_err();
         assert!(matches!(error, OnnxError::Io { action: "replace", .. }), "{error}");
         assert_eq!(fs::read_to_string(&data).unwrap(), "older");
         assert_eq!(files(folder.path()), ["model.onnx", "model.onnx.data"]);
@@ -445,7 +445,8 @@ fn a_folder_at_the_place_of_the_weights_is_left_alone() {
     let data = folder.path().join("model.onnx.data");
     fs::create_dir(&data).unwrap();
     let layout = layout(&OBLONG);
-    let error = export_with(0, &folder.path().join("model.onnx"), &OBLONG, &layout, &values(&layout)).unwrap_err();
+    let error =
+        export_with(0, &folder.path().join("model.onnx"), &OBLONG, &layout, &values(&layout), None).unwrap_err();
     assert!(matches!(error, OnnxError::Io { action: "replace", .. }), "{error}");
     assert_eq!(files(folder.path()), ["model.onnx.data"]);
 }

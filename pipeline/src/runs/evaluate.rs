@@ -2,7 +2,12 @@
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
-use convnext_core::{checkpoint::WhichValues, convert, nn::Entry, optim::Layout};
+use convnext_core::{
+    checkpoint::{Which, WhichValues},
+    convert,
+    nn::Entry,
+    optim::Layout,
+};
 use convnext_data::{Image, ShardSet};
 
 use super::{RunError, train::write_json, warn_of};
@@ -68,7 +73,7 @@ pub(crate) fn classifier_weights(
         EvaluatedWeights::Ema => WhichValues::Ema,
         EvaluatedWeights::Best => WhichValues::AverageIfThere,
     };
-    let loaded = convert::load(path, layout, wanted.into())?;
+    let loaded = convert::load(path, layout, Which::from(wanted))?;
     warn_of(&loaded.skipped);
     Ok((loaded.values, if loaded.taken.average { Weights::Ema } else { Weights::Model }))
 }
