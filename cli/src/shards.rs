@@ -1,16 +1,104 @@
-//! Shards by pattern.
+//! Shards by patterns.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    collections::HashSet,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
-use convnext_data::ShardSet;
+use convnext_data::{ShardSet, shard::Opening};
+use convnext_pipeline::{recipe::Io, tell};
 
 use crate::{Failure, Outcome};
 
-/// The files of a glob, in the order of their names.
-pub(crate) fn expand(pattern: &str) -> Outcome<Vec<PathBuf>> {
+/// The environment variable that names a folder of indices, for shards beside which nothing can be written.
+pub(crate) const INDICES: &str = "CONVNEXT_INDEX_DIR";
+
+/// Most patterns that one with braces may stand for.
+const ALTERNATIVES: usize = 1 << 20;
+
+/// The folder of indices, where one is set.
+pub(crate) fn indices() -> Option<PathBuf> {
+    std::env::var_os(INDICES).filter(|folder| !folder.is_empty()).map(PathBuf::from)
+}
+
+/// How shards are opened.
+pub(crate) fn opening(io: Io) -> Opening {
+    Opening { access: io.access(), indices: indices() }
+}
+
+/// Opens the shards of some patterns as one set, and says what is to be known of them.
+pub(crate) fn open(patterns: &[String], io: Io) -> Outcome<Arc<ShardSet>> {
+    open_set(patterns, io).map(Arc::new)
+}
+
+/// As [`open`], for who changes its labels.
+pub(crate) fn open_set(patterns: &[String], io: Io) -> Outcome<ShardSet> {
+    let set = ShardSet::open_with(&expand(patterns)?, &opening(io))?;
+    tell_of(&set);
+    Ok(set)
+}
+
+/// Says once what is unusual about shards.
+pub(crate) fn tell_of(set: &ShardSet) {
+    let moved: Vec<_> = set.shards().iter().filter(|shard| shard.is_moved()).collect();
+    if let [first, ..] = moved.as_slice() {
+        tell::say(format_args!(
+            "{} and {} more: another modification time than when it was indexed, and the same content; `convnext index` \
+             makes it quicker to open",
+            first.path().display(),
+            moved.len() - 1
+        ));
+    }
+    if let Some((shard, why)) = set.shards().iter().find_map(|shard| Some((shard, shard.not_mapped()?))) {
+        let path = shard.path().display();
+        tell::warn(format_args!("{path}: cannot be mapped into memory ({why}); shards are read with ordinary reads"));
+    }
+    if let Some(names) = set.class_names().filter(|_| set.is_joined_by_name()) {
+        tell::say(format_args!(
+            "several sets of shards, joined by the names of their classes: {} classes",
+            names.len()
+        ));
+    }
+}
+
+/// The files of some patterns, pattern by pattern, in the order of their names; each once.
+pub(crate) fn expand(patterns: &[String]) -> Outcome<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    let mut seen = HashSet::new();
+    for pattern in patterns {
+        for pattern in alternatives(pattern)? {
+            for path in matches(&pattern)? {
+                match seen.insert(path.clone()) {
+                    true => paths.push(path),
+                    false => tell::warn(format_args!("{}: is named twice, and taken once", path.display())),
+                }
+            }
+        }
+    }
+    Ok(paths)
+}
+
+/// The files of one pattern.
+fn matches(pattern: &str) -> Outcome<Vec<PathBuf>> {
+    if Path::new(pattern).is_dir() {
+        let folder = pattern.trim_end_matches('/');
+        return Err(Failure::failed(format!("`{pattern}` is a folder; for the shards in it, say '{folder}/*.tar'")));
+    }
     let what = || format!("`{pattern}` is no pattern of files");
     let paths = glob::glob(pattern).map_err(|error| Failure::because(what(), error))?;
-    let paths = paths.collect::<Result<Vec<_>, _>>().map_err(|error| Failure::because(what(), error))?;
+    let mut paths = paths.collect::<Result<Vec<_>, _>>().map_err(|error| Failure::because(what(), error))?;
+    if paths.is_empty() && Path::new(pattern).is_file() {
+        // A name with brackets in it.
+        paths.push(PathBuf::from(pattern));
+    }
+    let beside = |path: &&PathBuf| path.extension().is_some_and(|extension| extension == "idx" || extension == "txt");
+    if let Some(other) = paths.iter().find(beside) {
+        let other = other.display();
+        return Err(Failure::failed(format!(
+            "`{pattern}` matches {other}, which is no shard; end the pattern in .tar"
+        )));
+    }
     match paths.is_empty() {
         true => Err(Failure::failed(format!(
             "no file matches `{pattern}`; quote the pattern, or make shards with `convnext pack`"
@@ -19,12 +107,86 @@ pub(crate) fn expand(pattern: &str) -> Outcome<Vec<PathBuf>> {
     }
 }
 
-/// Opens the shards of a glob as one set.
-pub(crate) fn open(pattern: &str) -> Outcome<Arc<ShardSet>> {
-    open_set(pattern).map(Arc::new)
+/// What a pattern with braces stands for, as shells have it: `{a,b}` for one or the other, `{000..120}` for numbers.
+fn alternatives(pattern: &str) -> Outcome<Vec<String>> {
+    let mut done = Vec::new();
+    let mut open = vec![pattern.to_owned()];
+    while let Some(next) = open.pop() {
+        match split(&next) {
+            Some((before, parts, after)) => {
+                open.extend(parts.into_iter().rev().map(|part| format!("{before}{part}{after}")));
+            }
+            None => done.push(next),
+        }
+        if open.len() + done.len() > ALTERNATIVES {
+            return Err(Failure::failed(format!("`{pattern}` stands for more than {ALTERNATIVES} patterns")));
+        }
+    }
+    Ok(done)
 }
 
-/// As [`open`], for who changes its labels.
-pub(crate) fn open_set(pattern: &str) -> Outcome<ShardSet> {
-    Ok(ShardSet::open(&expand(pattern)?)?)
+/// The first pair of braces that holds alternatives, and what is around it.
+fn split(pattern: &str) -> Option<(&str, Vec<String>, &str)> {
+    for (start, _) in pattern.match_indices('{') {
+        let (mut depth, mut commas) = (0, Vec::new());
+        for (at, c) in pattern[start..].char_indices().map(|(at, c)| (start + at, c)) {
+            match c {
+                '{' => depth += 1,
+                '}' => depth -= 1,
+                ',' if depth == 1 => commas.push(at),
+                _ => {}
+            }
+            if depth == 0 {
+                let inside = start + 1;
+                let numbers = commas.is_empty().then(|| numbers(&pattern[inside..at])).flatten();
+                let listed = || {
+                    let starts = std::iter::once(inside).chain(commas.iter().map(|comma| comma + 1));
+                    starts
+                        .zip(commas.iter().copied().chain([at]))
+                        .map(|(from, to)| pattern[from..to].to_owned())
+                        .collect()
+                };
+                match numbers.or_else(|| (!commas.is_empty()).then(listed)) {
+                    Some(parts) => return Some((&pattern[..start], parts, &pattern[at + 1..])),
+                    None => break,
+                }
+            }
+        }
+    }
+    None
+}
+
+/// `008..010` -> 008, 009, 010.
+fn numbers(range: &str) -> Option<Vec<String>> {
+    let (first, last) = range.split_once("..")?;
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|c| c.is_ascii_digit());
+    if !digits(first) || !digits(last) {
+        return None;
+    }
+    let width = if first.starts_with('0') { first.len() } else { 1 };
+    let (first, last) = (first.parse::<usize>().ok()?, last.parse::<usize>().ok()?);
+    let last = last.min(first.saturating_add(ALTERNATIVES));
+    Some((first..=last).map(|number| format!("{number:0width$}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn braces_are_what_shells_make_of_them() {
+        for (pattern, expected) in [
+            ("a/x-*.tar", vec!["a/x-*.tar"]),
+            ("{a,b}/x.tar", vec!["a/x.tar", "b/x.tar"]),
+            ("{a,b{1,2}}/{x,}", vec!["a/x", "a/", "b1/x", "b1/", "b2/x", "b2/"]),
+            ("t-{008..010}.tar", vec!["t-008.tar", "t-009.tar", "t-010.tar"]),
+            ("{8..10}", vec!["8", "9", "10"]),
+            ("{a}", vec!["{a}"]),
+            ("{a,b", vec!["{a,b"]),
+            ("{x}{a,b}", vec!["{x}a", "{x}b"]),
+        ] {
+            assert_eq!(alternatives(pattern).unwrap(), expected, "{pattern}");
+        }
+        assert!(alternatives("{0..99999999999}").is_err());
+    }
 }

@@ -76,3 +76,36 @@ fn mistakes_are_named() {
     assert_eq!(folder.run(PACK).code, 0);
     folder.run(PACK).failed(1, &["train-000000.tar"]);
 }
+
+#[test]
+fn sets_in_one_folder_keep_the_names_of_their_classes() {
+    let folder = Folder::new();
+    folder.idx(30);
+    assert_eq!(folder.run(&format!("{PACK} --class-names a,b,c")).code, 0);
+    let test = "pack --images @images.idx --labels @labels.idx --output @data/test --class-names x,y,z";
+    assert_eq!(folder.run(test).code, 0);
+    for (set, names) in [("train", json!(["a", "b", "c"])), ("test", json!(["x", "y", "z"]))] {
+        assert_eq!(folder.run(&format!("inspect @data/{set}-000000.tar --json")).json()["class_names"], names);
+    }
+    let both = folder.run("inspect @data/train-000000.tar @data/test-000000.tar --decode --json").json();
+    assert_eq!(both["class_names"], json!(["a", "b", "c", "x", "y", "z"]));
+    let decoded = &both["shards"][1]["decoded"];
+    assert_eq!((&decoded["pictures"], &decoded["faults"]), (&json!(30), &json!([])));
+    assert_eq!(decoded["sizes"][0], json!([28, 28]));
+}
+
+#[test]
+fn patterns_are_files_and_not_folders() {
+    let folder = Folder::new();
+    folder.idx(30);
+    assert_eq!(folder.run(PACK).code, 0);
+    let load =
+        |data: &str| folder.run(&format!("bench --job load --model micro --batch 2 --steps 1 --warmup 0 {data}"));
+    load("--data @data").failed(1, &["is a folder", "/*.tar"]);
+    load("--data @data/train-*").failed(1, &["which is no shard"]);
+    load("--data @data/{train,nothing}-*.tar").failed(1, &["nothing-*.tar"]);
+    for data in ["--data @data/{train,}-{000000..000000}.tar", "--data @data/train-*.tar --data @data/{train}*.tar"] {
+        load(data).failed(1, &["no file matches"]);
+    }
+    assert_eq!(load("--data @data/train-{000000..000000}.tar --io pread").code, 0);
+}

@@ -4,17 +4,21 @@ mod breakdown;
 mod cuda;
 mod jobs;
 
-use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::ValueEnum;
 use convnext_core::{
     Entry, profile,
     simd::{self, Level},
 };
-use convnext_pipeline::{device::Device, recipe::Precision};
+use convnext_data::ShardSet;
+use convnext_pipeline::{
+    device::Device,
+    recipe::{Io, Precision},
+};
 use serde::Serialize;
 
-use crate::{Context, Failure, Outcome, device, host, output};
+use crate::{Context, Failure, Outcome, device, host, output, shards};
 use breakdown::Breakdown;
 
 /// Measures images per second: of whole training steps, of inference, or of loading data.
@@ -53,7 +57,10 @@ pub struct Args {
     warmup: u32,
     /// Shards to load, for `--job load`.
     #[arg(long, value_name = "GLOB", required_if_eq("job", "load"))]
-    data: Option<String>,
+    data: Vec<String>,
+    /// How they are read: mmap, or pread for network disks.
+    #[arg(long, value_name = "HOW", default_value_t)]
+    io: Io,
     /// Also says how long each operation and each kernel took.
     #[arg(long)]
     breakdown: bool,
@@ -85,28 +92,17 @@ struct Bench<'a> {
     batch: usize,
     warmup: usize,
     steps: usize,
-    data: Vec<PathBuf>,
+    data: Option<Arc<ShardSet>>,
 }
 
 impl<'a> Bench<'a> {
     fn resolve(args: &Args, context: &Context<'a>) -> Outcome<Self> {
         let entry = context.registry.find(&args.model)?;
-        let data = args.data.as_deref().map_or(Ok(Vec::new()), shards)?;
+        let data = (!args.data.is_empty()).then(|| shards::open(&args.data, args.io)).transpose()?;
         let [batch, warmup, steps] = [args.batch, args.warmup, args.steps].map(|number| number as usize);
         let device = if args.job == Job::Load { Device::Cpu } else { args.device.resolve()? };
         Ok(Self { job: args.job, entry, device, precision: args.dtype, batch, warmup, steps, data })
     }
-}
-
-/// The files of a glob, in the order of their names.
-fn shards(pattern: &str) -> Outcome<Vec<PathBuf>> {
-    let what = || format!("--data {pattern}: not a pattern");
-    let paths = glob::glob(pattern).map_err(|error| Failure::because(what(), error))?;
-    let paths = paths.collect::<Result<Vec<_>, _>>()?;
-    if paths.is_empty() {
-        return Err(Failure::failed(format!("--data {pattern}: no such files; make shards with `convnext pack`")));
-    }
-    Ok(paths)
 }
 
 #[derive(Serialize)]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use convnext_pipeline::{
     input::{View, view_of},
-    recipe::{Data, Evaluate, EvaluatedWeights, Job},
+    recipe::{Data, Evaluate, EvaluatedWeights, Io, Job, Patterns},
     run_dir,
     runs::{self, Measure},
 };
@@ -26,7 +26,10 @@ pub struct Args {
     model: Option<String>,
     /// Shards to measure on, as a quoted pattern; without it, the run's validation set.
     #[arg(long, value_name = "GLOB")]
-    data: Option<String>,
+    data: Vec<String>,
+    /// How shards are read: mmap, or pread for network disks.
+    #[arg(long, value_name = "HOW", default_value_t)]
+    io: Io,
     /// Where evaluation.json and pictures of mistakes are written; without it, the run.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -75,8 +78,9 @@ impl Manner {
 pub fn run(args: &Args, context: &Context<'_>) -> Outcome {
     let manner = Manner::of(&args.weights)?;
     let entry = context.registry.find(&manner.model(args.model.as_deref())?)?;
-    let pattern = args.data.clone().or_else(|| manner.data.validation.clone());
-    let pattern = pattern.ok_or_else(|| Failure::usage("no data; give --data GLOB"))?;
+    let asked = (!args.data.is_empty()).then_some(args.data.as_slice());
+    let patterns = asked.or(manner.data.validation.as_ref().map(Patterns::all));
+    let patterns = patterns.ok_or_else(|| Failure::usage("no data; give --data GLOB"))?;
     let out = match (&args.out, manner.model.is_some()) {
         (Some(out), _) => out.clone(),
         (None, true) => args.weights.clone(),
@@ -89,8 +93,15 @@ pub fn run(args: &Args, context: &Context<'_>) -> Outcome {
         workers: manner.workers,
     };
     let which: EvaluatedWeights = manner.evaluate.weights;
-    let found =
-        runs::evaluate(entry, &args.weights, which, &shards::open(&pattern)?, measure, &out, &args.device.resolve()?)?;
+    let found = runs::evaluate(
+        entry,
+        &args.weights,
+        which,
+        &shards::open(patterns, args.io)?,
+        measure,
+        &out,
+        &args.device.resolve()?,
+    )?;
     if args.json {
         return output::json_line(&found);
     }

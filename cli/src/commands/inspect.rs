@@ -2,17 +2,19 @@
 
 use std::path::PathBuf;
 
-use convnext_data::{Channels, Decoder, Shard, ShardError, ShardSet, shard::Summary};
+use convnext_data::{Channels, Decoder, Image, Shard, ShardError, ShardSet, shard::Summary};
+use convnext_pipeline::{recipe::Io, tell};
+use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::{Failure, Outcome, numbers::bytes, output, table::Table};
+use crate::{Failure, Outcome, numbers::bytes, output, shards, table::Table};
 
 /// Tells what is in shards, and checks every byte of them on request.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
   convnext inspect data/train-*.tar --samples 3
-  convnext inspect data/train-*.tar --verify")]
+  convnext inspect data/train-*.tar --verify --decode")]
 pub struct Args {
     /// The shards.
     #[arg(required = true, value_name = "SHARD")]
@@ -20,9 +22,13 @@ pub struct Args {
     /// Also lists the first N samples of each shard.
     #[arg(long, value_name = "N", default_value_t = 0)]
     samples: u64,
-    /// Reads every byte and lists every fault; the exit code is 1 if there is one.
+    /// Reads every byte and lists every fault of index, headers, labels and pictures' checksums; the exit code is 1 if
+    /// there is one. Whether a picture can be decoded is looked at with --decode alone.
     #[arg(long)]
     verify: bool,
+    /// Decodes every picture, lists those that cannot be, and says how large they are.
+    #[arg(long)]
+    decode: bool,
     /// Writes JSON.
     #[arg(long)]
     json: bool,
@@ -56,6 +62,17 @@ struct Contents {
     /// Absent unless they were looked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     faults: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    decoded: Option<Decoded>,
+}
+
+/// What decoding found.
+#[derive(Serialize)]
+struct Decoded {
+    pictures: u64,
+    /// Height and width of the picture with the fewest pixels, of the one in the middle, and of that with the most.
+    sizes: Option<[(usize, usize); 3]>,
+    faults: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -78,17 +95,25 @@ enum Size {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Outcome {
-    let set = ShardSet::open(&args.shards)?;
-    let shards = set.shards().iter().map(|shard| Contents::of(shard, args)).collect::<Outcome<Vec<_>>>()?;
+    let set = ShardSet::open_with(&args.shards, &shards::opening(Io::Mmap))?;
+    shards::tell_of(&set);
+    if let Err(fault) = set.check_class_names() {
+        tell::warn(fault);
+    }
+    let contents = set.shards().iter().map(|shard| Contents::of(shard, args)).collect::<Outcome<Vec<_>>>()?;
     let report = Report {
         samples: set.len(),
-        unlabelled: shards.iter().map(|shard| shard.unlabelled).sum(),
+        unlabelled: contents.iter().map(|shard| shard.unlabelled).sum(),
         classes: set.classes(),
         class_names: set.class_names().map(<[String]>::to_vec),
-        shards,
+        shards: contents,
     };
     if args.json { output::json(&report) } else { output::text(&text(&report)) }?;
-    match report.shards.iter().filter_map(|shard| shard.faults.as_ref()).map(Vec::len).sum::<usize>() {
+    let listed = |shard: &Contents| {
+        let decoded = shard.decoded.as_ref().map_or(0, |decoded| decoded.faults.len());
+        decoded + shard.faults.as_ref().map_or(0, Vec::len)
+    };
+    match report.shards.iter().map(listed).sum::<usize>() {
         0 => Ok(()),
         1 => Err(Failure::failed("1 fault found")),
         faults => Err(Failure::failed(format!("{faults} faults found"))),
@@ -97,13 +122,59 @@ pub fn run(args: &Args) -> Outcome {
 
 impl Contents {
     fn of(shard: &Shard, args: &Args) -> Outcome<Self> {
-        let Summary { samples, unlabelled, classes, bytes, encodings } = shard.summary()?;
+        let counted = match shard.summary() {
+            // What is wrong comes in the list of faults.
+            Err(_) if args.verify => {
+                Summary { samples: shard.len(), unlabelled: shard.unlabelled(), ..Summary::default() }
+            }
+            counted => counted?,
+        };
+        let Summary { samples, unlabelled, classes, bytes, encodings } = counted;
         let [jpeg, png, raw, webp, gif, tiff, bmp] = encodings;
         let first = shard.samples().take(usize::try_from(args.samples).unwrap_or(usize::MAX));
-        let first = first.map(|sample| Sample::of(&sample?)).collect::<Result<_, ShardError>>()?;
+        let first = first.map(|sample| Sample::of(&sample?)).filter(|first| !args.verify || first.is_ok());
+        let first = first.collect::<Result<_, ShardError>>()?;
+        let decoded = args.decode.then(|| Decoded::of(shard));
         let faults = args.verify.then(|| shard.faults().map(|fault| fault.to_string()).collect());
         let shard = shard.path().to_owned();
-        Ok(Self { shard, samples, unlabelled, classes, bytes, jpeg, png, raw, webp, gif, tiff, bmp, first, faults })
+        Ok(Self {
+            shard,
+            samples,
+            unlabelled,
+            classes,
+            bytes,
+            jpeg,
+            png,
+            raw,
+            webp,
+            gif,
+            tiff,
+            bmp,
+            first,
+            faults,
+            decoded,
+        })
+    }
+}
+
+impl Decoded {
+    /// Decodes all pictures of a shard, on all threads.
+    fn of(shard: &Shard) -> Self {
+        let tools = || (Decoder::new(Channels::Rgb), Vec::new(), Image::default());
+        let decoded: Vec<Result<(usize, usize), String>> = (0..shard.len())
+            .into_par_iter()
+            .map_init(tools, |(decoder, scratch, image), number| {
+                let sample = shard.sample(number).map_err(|error| error.to_string())?;
+                sample.decode_into(decoder, scratch, image).map_err(|error| error.to_string())?;
+                Ok((image.height, image.width))
+            })
+            .collect();
+        let (sizes, faults): (Vec<_>, Vec<_>) = decoded.into_iter().partition(Result::is_ok);
+        let mut sizes: Vec<(usize, usize)> = sizes.into_iter().flatten().collect();
+        sizes.sort_by_key(|(height, width)| height * width);
+        let at = |place: usize| sizes.get(place).copied();
+        let range = || Some([at(0)?, at(sizes.len() / 2)?, at(sizes.len().checked_sub(1)?)?]);
+        Self { pictures: shard.len(), sizes: range(), faults: faults.into_iter().filter_map(Result::err).collect() }
     }
 }
 
@@ -162,10 +233,24 @@ fn details(shard: &Contents) -> String {
         }
         text += &format!("\n{}\n{}", shard.shard.display(), table.text());
     }
+    let undecoded = match shard.decoded {
+        Some(_) => "",
+        None => "; whether it can be decoded was not looked at (--decode)",
+    };
     match shard.faults.as_deref() {
         None => {}
-        Some([]) => text += &format!("{}: every byte is as it was indexed\n", shard.shard.display()),
+        Some([]) => text += &format!("{}: every byte is as it was indexed{undecoded}\n", shard.shard.display()),
         Some(faults) => faults.iter().for_each(|fault| text += &format!("fault: {fault}\n")),
+    }
+    if let Some(Decoded { pictures, sizes, faults }) = &shard.decoded {
+        faults.iter().for_each(|fault| text += &format!("fault: {fault}\n"));
+        let whole = pictures - faults.len() as u64;
+        text += &format!("{}: {whole} of {pictures} pictures can be decoded", shard.shard.display());
+        if let Some(sizes) = sizes {
+            let [smallest, middle, largest] = sizes.map(|(height, width)| format!("{height}x{width}"));
+            text += &format!("; from {smallest} to {largest} pixels, half of them at most {middle}");
+        }
+        text += "\n";
     }
     text
 }

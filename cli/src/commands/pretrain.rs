@@ -2,7 +2,7 @@
 
 use convnext_pipeline::{records::RunKind, runs};
 
-use super::training::{self, Training, train_pattern};
+use super::training::{self, Training, train_patterns};
 use crate::{Context, Outcome, shards};
 
 /// Pre-trains a variant as a masked autoencoder; labels are not needed.
@@ -19,7 +19,7 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: &Args, context: &Context<'_>) -> Outcome {
     let Training { entry, recipe, place, device } = args.training.resolve(context, RunKind::Pretrain, &[])?;
-    let shards = shards::open(train_pattern(&recipe)?)?;
+    let shards = shards::open(train_patterns(&recipe)?, recipe.machine.io)?;
     let record = runs::pretrain(entry, recipe, shards, &place, &device)?;
     training::report(&record, &place.out, args.training.json)
 }

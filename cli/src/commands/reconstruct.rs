@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use convnext_pipeline::{
+    recipe::{Io, Patterns},
     records,
     runs::{self, Subject},
 };
@@ -27,7 +28,10 @@ pub struct Args {
     images: Vec<PathBuf>,
     /// Shards to take images from, as a quoted pattern; without it and without files, the run's training set.
     #[arg(long, value_name = "GLOB")]
-    data: Option<String>,
+    data: Vec<String>,
+    /// How shards are read: mmap, or pread for network disks.
+    #[arg(long, value_name = "HOW", default_value_t)]
+    io: Io,
     /// Images taken from shards.
     #[arg(long, value_name = "N", default_value_t = 8)]
     count: usize,
@@ -54,8 +58,9 @@ pub fn run(args: &Args, context: &Context<'_>) -> Outcome {
         (None, true) => args.weights.join(records::RECONSTRUCTION),
         (None, false) => return Err(Failure::usage("no place to write to; give --output PNG")),
     };
-    let subject = match (&args.images[..], args.data.as_ref().or(manner.data.train.as_ref())) {
-        ([], Some(pattern)) => Subject::Shards(shards::open(pattern)?, args.count),
+    let asked = (!args.data.is_empty()).then_some(args.data.as_slice());
+    let subject = match (&args.images[..], asked.or(manner.data.train.as_ref().map(Patterns::all))) {
+        ([], Some(patterns)) => Subject::Shards(shards::open(patterns, args.io)?, args.count),
         ([], None) => return Err(Failure::usage("no images; give files or --data GLOB")),
         (files, _) => Subject::Files(files.to_vec()),
     };

@@ -6,7 +6,7 @@ use convnext_core::Entry;
 use convnext_pipeline::{
     device::Device,
     interrupt,
-    recipe::{Recipe, Resolved},
+    recipe::{Io, Patterns, Recipe, Resolved},
     records::{EvaluateRecord, RunKind, RunRecord},
     run_dir,
     runs::{Place, RunError},
@@ -20,9 +20,12 @@ pub(super) struct Args {
     /// The variant; without it, the recipe's.
     #[arg(long, value_name = "MODEL")]
     pub model: Option<String>,
-    /// Shards to train on, as a quoted pattern; without it, the recipe's.
+    /// Shards to train on, as a quoted pattern (*, ?, {a,b}, {000..120}); may be repeated. Without it, the recipe's.
     #[arg(long, value_name = "GLOB")]
-    pub data: Option<String>,
+    pub data: Vec<String>,
+    /// How shards are read: mmap, or pread for network disks; as the recipe's machine.io.
+    #[arg(long, value_name = "HOW")]
+    pub io: Option<Io>,
     /// The run directory.
     #[arg(long, value_name = "RUN")]
     pub out: PathBuf,
@@ -65,7 +68,8 @@ impl Args {
         let mut sets = more.to_vec();
         let quoted = |key: &str, value: &str| format!("{key}={}", toml_string(value));
         sets.extend(self.model.as_deref().map(|model| quoted("model.name", &model.to_lowercase())));
-        sets.extend(self.data.as_deref().map(|data| quoted("data.train", data)));
+        sets.extend(patterns_setting("data.train", &self.data));
+        sets.extend(self.io.map(|io| quoted("machine.io", &io.to_string())));
         sets.extend(self.set.iter().cloned());
         if self.resume {
             let own = run_dir::read_recipe(&self.out)?.kind();
@@ -95,10 +99,20 @@ pub(super) fn toml_string(value: &str) -> String {
     format!("\"{escaped}\"")
 }
 
+/// `key=PATTERNS`, where there are some.
+pub(super) fn patterns_setting(key: &str, patterns: &[String]) -> Option<String> {
+    let all: Vec<String> = patterns.iter().map(|pattern| toml_string(pattern)).collect();
+    match all.as_slice() {
+        [] => None,
+        [one] => Some(format!("{key}={one}")),
+        several => Some(format!("{key}=[{}]", several.join(", "))),
+    }
+}
+
 /// The shards to train on.
-pub(super) fn train_pattern(recipe: &Resolved) -> Outcome<&str> {
+pub(super) fn train_patterns(recipe: &Resolved) -> Outcome<&[String]> {
     let missing = || Failure::usage("no data; give --data GLOB, or data.train in the recipe");
-    recipe.data.train.as_deref().ok_or_else(missing)
+    recipe.data.train.as_ref().map(Patterns::all).ok_or_else(missing)
 }
 
 /// Says what a run did.

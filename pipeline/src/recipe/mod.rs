@@ -43,8 +43,8 @@ pub use error::{Problem, RecipeError};
 pub use resolved::{Augment, Difference, Finetune, Job, Optimizer, Resolved, Training};
 pub use run::Run;
 pub use written::{
-    BadPolicy, BadSamples, Checkpoint, Data, Ema, Evaluate, EvaluatedWeights, Init, LayerDecay, LayerDecayMode,
-    Machine, Model, NonFinitePolicy, Precision, Pretrain, RandAugment, Recipe, Start, UnknownPrecision,
+    BadPolicy, BadSamples, Checkpoint, Data, Ema, Evaluate, EvaluatedWeights, Init, Io, LayerDecay, LayerDecayMode,
+    Machine, Model, NonFinitePolicy, Patterns, Precision, Pretrain, RandAugment, Recipe, Start, UnknownPrecision,
 };
 
 impl Recipe {

@@ -5,6 +5,7 @@ use convnext_core::{
     nn::{Flat, scale_to_fan_in},
     simd,
 };
+use convnext_data::Access;
 use serde::{Deserialize, Serialize};
 
 /// The file. Exactly one of `pretrain`, `finetune` and `evaluate` says what is done; `evaluate` may also stand beside
@@ -157,12 +158,12 @@ impl Init {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Data {
-    /// Shards to train on, as a glob. Not part of the recipe's hash: data may move.
+    /// Shards to train on, as a glob or a list of them. Not part of the recipe's hash: data may move.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub train: Option<String>,
-    /// Shards to evaluate on, as a glob. Not part of the recipe's hash.
+    pub train: Option<Patterns>,
+    /// Shards to evaluate on, as a glob or a list of them. Not part of the recipe's hash.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub validation: Option<String>,
+    pub validation: Option<Patterns>,
     /// Mean of each channel, pixels running from 0 to 1; see [`Data::normalisation`] for what absence means.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mean: Option<Vec<f32>>,
@@ -171,6 +172,26 @@ pub struct Data {
     pub std: Option<Vec<f32>>,
     /// What happens to a sample of the training set that cannot be read. In evaluation it is always an error.
     pub bad: BadSamples,
+}
+
+/// Files, as one glob or a list of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "a pattern of files, or a list of such patterns")]
+pub enum Patterns {
+    /// `"train-*.tar"`
+    One(String),
+    /// `["a/train-*.tar", "b/train-*.tar"]`
+    Several(Vec<String>),
+}
+
+impl Patterns {
+    /// All of them, in order.
+    pub fn all(&self) -> &[String] {
+        match self {
+            Self::One(pattern) => std::slice::from_ref(pattern),
+            Self::Several(patterns) => patterns,
+        }
+    }
 }
 
 /// `[data.bad]`: the policy for samples that cannot be read.
@@ -436,6 +457,50 @@ pub struct Machine {
     pub threads: usize,
     /// Threads that decode and augment; 0 for as many as the pipeline thinks right.
     pub workers: usize,
+    /// How the bytes of shards are reached.
+    pub io: Io,
+}
+
+/// How the bytes of shards are reached.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Io {
+    /// Mapped into memory; read where that is impossible.
+    #[default]
+    Mmap,
+    /// Read with ordinary reads: for network disks whose server may go away.
+    Pread,
+}
+
+impl Io {
+    /// For opening shards.
+    pub fn access(self) -> Access {
+        match self {
+            Self::Mmap => Access::Mapped,
+            Self::Pread => Access::Read,
+        }
+    }
+}
+
+impl std::fmt::Display for Io {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Mmap => "mmap",
+            Self::Pread => "pread",
+        })
+    }
+}
+
+impl std::str::FromStr for Io {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "mmap" => Ok(Self::Mmap),
+            "pread" => Ok(Self::Pread),
+            _ => Err("expected mmap or pread".to_owned()),
+        }
+    }
 }
 
 fn one() -> u64 {

@@ -9,7 +9,7 @@ use convnext_core::{
     plan::{FcmaePlan, Plan},
 };
 use convnext_data::{
-    Chain, Channels, Geometry, Normalise as Table, Order, ShardSet,
+    Chain, Channels, Geometry, Normalise as Table, Order,
     augment::{Flip, RandomResizedCrop},
     random::{Purpose, Random},
     random_mask,
@@ -139,7 +139,7 @@ fn infer<'a>(bench: &'a Bench<'_>) -> Outcome<Step<'a>> {
 }
 
 fn load<'a>(bench: &'a Bench<'_>) -> Outcome<Step<'a>> {
-    let shards = Arc::new(ShardSet::open(&bench.data)?);
+    let shards = bench.data.clone().ok_or_else(|| Failure::usage("no data; give --data GLOB"))?;
     let order = Order::new(shards.len(), SEED, Order::BLOCK, Order::WINDOW);
     let settings = Settings {
         batch: bench.batch,
