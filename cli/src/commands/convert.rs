@@ -256,7 +256,8 @@ fn tell_of(loaded: &Loaded) {
         tell::say(format_args!("`{prefix}.` is taken off the names"));
     }
     if let [first, others @ ..] = &loaded.outside[..] {
-        tell::warn(format_args!("passed over: `{first}` and {} more tensors that are no part of it", others.len()));
+        let more = if others.is_empty() { String::new() } else { format!(" and {} more", others.len()) };
+        tell::warn(format_args!("passed over, being no part of the model: `{first}`{more}"));
     }
     if let Some(channels) = loaded.adapted {
         tell::say(format_args!("the first convolution is adapted from {channels} channels"));
