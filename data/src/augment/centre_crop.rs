@@ -10,20 +10,25 @@ const NAME: &str = "centre crop";
 /// The image shrunk so that the wanted size is `fraction` of it, then its centre; or all of it, warped.
 ///
 /// For a square size S: short side to `floor(S / fraction)`, then the centre S x S, as torchvision does it. Of images
-/// more than sixteen times longer than that, only the middle is resampled.
+/// more than sixteen times longer than that, only the middle is resampled; for fractions below a half sooner.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CentreCrop {
     /// Rows that come out.
     pub height: usize,
     /// Columns that come out.
     pub width: usize,
-    /// Part of the shrunk image that is kept on its tighter side, in (0, 1]; `None` warps the whole image.
+    /// Part of the shrunk image that is kept on its tighter side, from [`CentreCrop::LEAST_FRACTION`] to 1; `None` warps
+    /// the whole image.
     pub fraction: Option<f64>,
     /// How to resample.
     pub filter: Filter,
 }
 
 impl CentreCrop {
+    /// The smallest fraction: all of the image is resampled before it is cut, and a smaller part of it would be a few
+    /// pixels, enlarged.
+    pub const LEAST_FRACTION: f64 = 1.0 / 16.0;
+
     /// The paper's evaluation: below 384 a fraction of 0.875, from 384 on a warp. Bicubic.
     pub fn new(height: usize, width: usize) -> Self {
         let fraction = (height.min(width) < 384).then_some(0.875);
@@ -43,8 +48,9 @@ impl CentreCrop {
         };
         let covered = |side: usize| (side as f64 / fraction).floor();
         // A ribbon would grow out of all measure; what lies that far from its centre is cut off later anyway.
-        let height_kept = height.min(most(width, self.height, self.width));
-        let width_kept = width.min(most(height, self.width, self.height));
+        let times = (32.0 * fraction).clamp(2.0, 16.0) as u128;
+        let height_kept = height.min(most(width, times, self.height, self.width));
+        let width_kept = width.min(most(height, times, self.width, self.height));
         let (h, w) = (height_kept as f64, width_kept as f64);
         let scale = (covered(self.height) / h).max(covered(self.width) / w);
         let shrunk = |side: f64, wanted: usize| ((side * scale + 1e-9).floor() as usize).max(wanted);
@@ -58,9 +64,9 @@ impl CentreCrop {
     }
 }
 
-/// The longest side worth shrinking for an image whose other side is `other`: sixteen times what is looked at.
-fn most(other: usize, wanted: usize, wanted_other: usize) -> usize {
-    (other as u128 * 16 * wanted as u128).div_ceil(wanted_other as u128).min(usize::MAX as u128) as usize
+/// The longest side worth shrinking for an image whose other side is `other`: so many times what is looked at.
+fn most(other: usize, times: u128, wanted: usize, wanted_other: usize) -> usize {
+    (other as u128 * times * wanted as u128).div_ceil(wanted_other as u128).min(usize::MAX as u128) as usize
 }
 
 /// Cuts the centre out of `image`, in place.
@@ -79,8 +85,8 @@ fn cut_centre(image: &mut Image, height: usize, width: usize) {
 impl Augment for CentreCrop {
     fn output(&self, input: Geometry) -> Result<Geometry, AugmentError> {
         check_size(NAME, self.height, self.width)?;
-        let sound = self.fraction.is_none_or(|f| 0.0 < f && f <= 1.0);
-        setting(sound, NAME, "fraction", self.fraction, "in (0, 1]")?;
+        let sound = self.fraction.is_none_or(|f| (Self::LEAST_FRACTION..=1.0).contains(&f));
+        setting(sound, NAME, "fraction", self.fraction, "from 0.0625 to 1")?;
         Ok(input.resized(self.height, self.width))
     }
 
@@ -119,6 +125,20 @@ mod tests {
         let (window, size) = CentreCrop::new(224, 224).plan(1, 1 << 26);
         assert_eq!(window, Window { top: 0, left: (1 << 25) - 8, height: 1, width: 16 });
         assert_eq!(size, (256, 4096));
+    }
+
+    #[test]
+    fn a_tiny_fraction_is_refused_and_the_least_one_stays_small() {
+        for fraction in [1e-9, 0.06, 0.0, -1.0, f64::NAN, f64::INFINITY] {
+            let crop = CentreCrop::new(224, 224).with_fraction(Some(fraction));
+            assert!(crop.output(Geometry::decoded(3)).is_err(), "{fraction}");
+        }
+        let least = CentreCrop::new(224, 224).with_fraction(Some(CentreCrop::LEAST_FRACTION));
+        assert!(least.output(Geometry::decoded(3)).is_ok());
+        for (height, width) in [(1, 65_535), (65_535, 1), (1, 1), (65_535, 1000)] {
+            let (_, (h, w)) = least.plan(height, width);
+            assert!(h * w <= 2 * (16 * 224usize).pow(2), "{height}x{width} becomes {h}x{w}");
+        }
     }
 
     #[test]

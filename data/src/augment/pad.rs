@@ -1,13 +1,18 @@
-//! An image on a canvas of another size, shifted at random: for small images, where a crop would lose too much.
+//! An image on a canvas, shifted at random: for small images, where a crop would lose too much.
+//!
+//! An image that is larger than the canvas is shrunk to fit into it, in training as in evaluation. Its middle alone would
+//! be another picture than the one that its label is of, and would show the two another part of the world.
 
-use super::{Augment, Geometry, Scratch, check_size, setting};
+use super::{Augment, Filter, Geometry, Scratch, Window, check_size, setting};
 use crate::error::AugmentError;
 use crate::image::Image;
 use crate::random::{Draw, Purpose};
 
 const NAME: &str = "pad";
 
-/// Puts the image in the middle of a canvas, off by up to `shift` pixels each way. What leaves the canvas is cut.
+/// Puts the image in the middle of a canvas, off by up to `shift` pixels each way. What the shift moves off the canvas is
+/// cut. An image with a side that is longer than the canvas's is shrunk first, bicubic and antialiased, with its aspect
+/// kept, until both fit; one that fits keeps its pixels.
 ///
 /// 28x28 to 32x32: `Pad { height: 32, width: 32, shift: 2, fill: 0 }` moves it without cutting anything; `shift: 0`
 /// centres it, for evaluation.
@@ -32,6 +37,7 @@ impl Augment for Pad {
     }
 
     fn apply(&self, image: &mut Image, draw: &Draw, scratch: &mut Scratch) -> Result<(), AugmentError> {
+        self.shrink(image, scratch)?;
         let mut random = draw.random(Purpose::Shift);
         let mut shift = || random.range(2 * self.shift as u64 + 1) as isize - self.shift as isize;
         let top = centred(self.height, image.height) + shift();
@@ -48,6 +54,21 @@ impl Augment for Pad {
             canvas.pixels[to..to + columns * c].copy_from_slice(&image.pixels[from..from + columns * c]);
         }
         std::mem::swap(image, canvas);
+        Ok(())
+    }
+}
+
+impl Pad {
+    fn shrink(&self, image: &mut Image, scratch: &mut Scratch) -> Result<(), AugmentError> {
+        if image.height <= self.height && image.width <= self.width {
+            return Ok(());
+        }
+        let scale = (self.height as f64 / image.height as f64).min(self.width as f64 / image.width as f64);
+        let shrunk = |side: usize, most: usize| ((side as f64 * scale).round() as usize).clamp(1, most);
+        let size = (shrunk(image.height, self.height), shrunk(image.width, self.width));
+        let whole = Window::whole(image.view());
+        scratch.resample.run(image.view(), whole, size, Filter::Bicubic, &mut scratch.image)?;
+        std::mem::swap(image, &mut scratch.image);
         Ok(())
     }
 }
@@ -83,11 +104,37 @@ mod tests {
         assert_eq!(padded.pixel(30, 30), [9, 9, 9]);
     }
 
+    /// Expected values from Pillow 13: `resize((32, 16), BICUBIC)` of 40 rows of 80, pixel (3y, 2x), on black.
     #[test]
-    fn a_smaller_canvas_crops() {
-        let cropped = apply(Pad { height: 4, width: 6, shift: 0, fill: 9 }, coordinates(8, 8), 0);
-        assert_eq!(cropped.pixel(0, 0), [2, 1, 7]);
-        assert_eq!(cropped.pixel(3, 5), [5, 6, 7]);
+    fn a_larger_image_is_shrunk_into_the_canvas() {
+        let pixels = (0..40).flat_map(|y| (0..80).flat_map(move |x| [3 * y as u8, 2 * x as u8, 7])).collect();
+        let image = Image::from_pixels(40, 80, 3, pixels).unwrap();
+        let padded = apply(Pad { height: 32, width: 32, shift: 0, fill: 0 }, image, 0);
+        assert_eq!((padded.height, padded.width), (32, 32));
+        assert_eq!(padded.pixel(7, 16), [0, 0, 0]);
+        assert_eq!(padded.pixel(24, 16), [0, 0, 0]);
+        let expected =
+            [((8, 0), [2, 1, 7]), ((8, 31), [2, 157, 7]), ((16, 16), [62, 82, 7]), ((23, 31), [115, 157, 7])];
+        for ((y, x), expected) in expected {
+            let near = padded.pixel(y, x).iter().zip(expected).all(|(a, b)| a.abs_diff(b) <= 1);
+            assert!(near, "({y}, {x}): {:?}, expected {expected:?}", padded.pixel(y, x));
+        }
+    }
+
+    #[test]
+    fn the_border_of_a_larger_image_stays() {
+        // A white frame of a tenth around black: its middle alone would be black.
+        let border = |at: usize| !(32..288).contains(&at);
+        let pixels = (0..320 * 320).map(|i| if border(i / 320) || border(i % 320) { 255 } else { 0 }).collect();
+        let image = Image::from_pixels(320, 320, 1, pixels).unwrap();
+        let padded = apply(Pad { height: 32, width: 32, shift: 0, fill: 0 }, image, 0);
+        assert!(padded.pixel(0, 0)[0] > 250 && padded.pixel(16, 1)[0] > 250 && padded.pixel(16, 16)[0] < 5);
+    }
+
+    #[test]
+    fn a_ribbon_keeps_a_pixel() {
+        let padded = apply(Pad { height: 8, width: 8, shift: 0, fill: 9 }, Image::new(1, 60_000, 3), 0);
+        assert_eq!((padded.pixel(3, 0), padded.pixel(4, 0)), (&[0; 3][..], &[9; 3][..]));
     }
 
     #[test]
