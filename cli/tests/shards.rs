@@ -109,3 +109,79 @@ fn patterns_are_files_and_not_folders() {
     }
     assert_eq!(load("--data @data/train-{000000..000000}.tar --io pread").code, 0);
 }
+
+#[test]
+fn a_folder_is_no_name_for_shards() {
+    let folder = Folder::new();
+    folder.idx(3);
+    for output in ["@data/", "@data/.."] {
+        let pack = format!("pack --images @images.idx --labels @labels.idx --output {output}");
+        folder.run(&pack).failed(2, &["--output names the shards: ", "NAME"]);
+    }
+    assert!(!folder.path("data").exists());
+    std::fs::create_dir(folder.path("data")).unwrap();
+    for (input, said) in [
+        ("--list @data", "expected a list of images"),
+        ("--folder @images.idx", "--folder takes a folder"),
+        ("--images @data --labels @labels.idx", "expected an IDX file"),
+    ] {
+        folder.run(&format!("pack {input} --output @data/x")).failed(1, &[said]);
+    }
+}
+
+#[test]
+fn what_a_folder_holds_beside_images_is_told() {
+    let folder = Folder::new();
+    let file = |name: &str, bytes: &[u8]| {
+        let path = folder.path(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    };
+    file("tree/cat/0.pgm", b"P5 1 1 255\n0");
+    file("tree/dog/0.pgm", b"P5 1 1 255\n0");
+    file("tree/dog/0.heic", b"????ftypheic");
+    std::fs::create_dir(folder.path("tree/eel")).unwrap();
+    folder.run("pack --folder @tree --output @data/x").failed(1, &["1 of 3 files", "1 .heic", "--skip-other"]);
+    let said = folder.run("pack --folder @tree --output @data/x --skip-other --json");
+    let report = said.json();
+    assert_eq!((&report["samples"], &report["left_out"]), (&json!(2), &json!({".heic": 1})));
+    assert_eq!((&report["empty_classes"], &report["unreadable_classes"]), (&json!(["eel"]), &json!([])));
+    assert!(said.error.contains("left out 1 files: 1 .heic") && said.error.contains("\"eel\""), "{}", said.error);
+    file("names", b"dog\neel\ncat\n");
+    let said = folder.run("pack --folder @tree --output @data/y --skip-other --classes @names --json");
+    assert_eq!(said.json()["absent_classes"], json!(["eel"]));
+    let report = folder.run("inspect @data/y-000000.tar --samples 2 --json").json();
+    assert_eq!(report["class_names"], json!(["dog", "eel", "cat"]));
+    file("names", b"cat\nfox\n");
+    let pack = "pack --folder @tree --output @data/z --skip-other --classes @names";
+    folder.run(pack).failed(1, &["does not name: \"dog\", \"eel\"", "no folder of: \"fox\""]);
+    let said = folder.run("pack --folder @tree/cat --output @flat/x");
+    assert!(said.code == 0 && said.error.contains("without labels, for pre-training"), "{said:?}");
+}
+
+#[test]
+fn a_signal_ends_packing_and_leaves_nothing() {
+    let folder = Folder::new();
+    std::fs::write(folder.path("0.pgm"), [&b"P5 500 500 255\n"[..], &[7; 250_000]].concat()).unwrap();
+    std::fs::write(folder.path("list"), "0.pgm\n".repeat(20_000)).unwrap();
+    for signal in ["INT", "TERM", "HUP"] {
+        let out = folder.path("out");
+        let child = common::command()
+            .args(["pack", "--format", "jpeg", "--list"])
+            .args([folder.path("list").as_os_str(), "--output".as_ref(), out.join("x").as_os_str()])
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let written = || std::fs::read_dir(&out).is_ok_and(|mut entries| entries.next().is_some());
+        while !written() {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        let kill = ["-s", signal, &child.id().to_string()];
+        assert!(std::process::Command::new("kill").args(kill).status().unwrap().success());
+        let said = child.wait_with_output().unwrap();
+        let error = String::from_utf8(said.stderr).unwrap();
+        assert_eq!(said.status.code(), Some(1), "{signal}: {error}");
+        assert!(error.contains("stopped before the end"), "{error}");
+        assert!(!written(), "{signal} leaves something behind");
+    }
+}

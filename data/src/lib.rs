@@ -4,7 +4,8 @@
 //! pack -> Shard (tar + index, mapped) -> Order -> Sample -> Decoder -> Augment -> Normalise -> [f32], [H, W, C]
 //! ```
 //!
-//! Nothing here starts a thread or keeps global state, but for the list of maps that a handler of SIGBUS reads. Every random decision is a pure function of
+//! Nothing here starts a thread that outlives a call (jpeg-decoder starts some), or keeps global state, but for the list of
+//! maps that a handler of SIGBUS reads. Every random decision is a pure function of
 //! `(seed, epoch, sample id, purpose)`, see [`random`].
 
 // What cannot be told must end nothing; `println!` and its like panic.

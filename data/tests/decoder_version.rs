@@ -7,7 +7,7 @@ use std::path::Path;
 fn decoder_names_the_locked_versions() {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
     let lock = fs::read_to_string(manifest.join("../Cargo.lock")).expect("the workspace has a lock file");
-    for name in ["zune-jpeg", "png"] {
+    for name in ["zune-jpeg", "jpeg-decoder", "png", "image", "image-webp", "gif", "tiff"] {
         let entry = format!("name = \"{name}\"\nversion = \"");
         let start = lock.find(&entry).expect("the decoder is locked") + entry.len();
         let version = lock[start..].split('"').next().expect("a version ends with a quote");

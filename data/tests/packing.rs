@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::Write;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use convnext_data::decode::Format;
 use convnext_data::pack::{
-    FolderSource, IdxFault, IdxSource, ListSource, Options, PackError, Packed, Recode, Source, encode_jpeg, encode_png,
-    pack,
+    Classes, FolderSource, IdxFault, IdxSource, ListSource, Options, PackError, Packed, Recode, Source, encode_jpeg,
+    encode_png, pack,
 };
 use convnext_data::{Channels, Decoder, Encoding, Image, ShardSet};
 use flate2::Compression;
@@ -34,7 +35,7 @@ fn file(folder: &TempDir, name: &str, bytes: &[u8]) -> PathBuf {
 }
 
 fn run(source: &dyn Source, to: &Path, options: &Options) -> Result<(Packed, ShardSet), PackError> {
-    let packed = pack(source, to, options, &mut |_, _| ())?;
+    let packed = pack(source, to, options, &mut |_, _| ControlFlow::Continue(()))?;
     let set = ShardSet::open(&packed.written.shards)?;
     Ok((packed, set))
 }
@@ -61,7 +62,11 @@ fn idx_becomes_raw_images() {
     let folder = TempDir::new().unwrap();
     let source = idx_source(&folder, 50).with_class_names((0..10).map(|i| format!("class {i}")));
     let (mut seen, to) = (Vec::new(), folder.path().join("out"));
-    let packed = pack(&source, &to, &Options::default(), &mut |done, of| seen.push((done, of))).unwrap();
+    let packed = pack(&source, &to, &Options::default(), &mut |done, of| {
+        seen.push((done, of));
+        ControlFlow::Continue(())
+    });
+    let packed = packed.unwrap();
     assert_eq!(seen, (1..=50).map(|done| (done, 50)).collect::<Vec<_>>());
     let set = ShardSet::open(&packed.written.shards).unwrap();
     assert_eq!((set.len(), set.classes(), set.class_names().unwrap().len()), (50, 10, 10));
@@ -158,7 +163,7 @@ fn tree() -> TempDir {
 #[test]
 fn a_tree_of_class_folders_is_packed_as_it_is() {
     let (tree, out) = (tree(), TempDir::new().unwrap());
-    let source = FolderSource::open(tree.path()).unwrap();
+    let source = FolderSource::open(tree.path(), None).unwrap();
     let options = Options { shuffle: false, ..Options::default() };
     let (_, set) = run(&source, out.path(), &options).unwrap();
     assert_eq!(set.class_names().unwrap(), ["cats", "dogs"]);
@@ -179,7 +184,7 @@ fn a_tree_of_class_folders_is_packed_as_it_is() {
 #[test]
 fn images_are_resized_and_encoded_on_request() {
     let tree = tree();
-    let source = FolderSource::open(tree.path()).unwrap();
+    let source = FolderSource::open(tree.path(), None).unwrap();
     for (recode, format) in [
         (Recode::Jpeg(85), Some(Format::Jpeg)),
         (Recode::Png, Some(Format::Png)),
@@ -204,7 +209,7 @@ fn images_are_resized_and_encoded_on_request() {
 fn a_bad_image_is_named_or_left_out() {
     let (tree, out) = (tree(), TempDir::new().unwrap());
     let bad = file(&tree, "dogs/broken.jpg", b"\xFF\xD8\xFF no");
-    let source = FolderSource::open(tree.path()).unwrap();
+    let source = FolderSource::open(tree.path(), None).unwrap();
     let error = run(&source, out.path(), &Options::default()).unwrap_err();
     assert!(matches!(&error, PackError::Image { path, .. } if *path == bad), "{error}");
     assert_eq!(fs::read_dir(out.path()).unwrap().count(), 0, "nothing half-written");
@@ -217,21 +222,180 @@ fn a_bad_image_is_named_or_left_out() {
 fn a_tree_without_images_is_an_error() {
     let folder = TempDir::new().unwrap();
     file(&folder, "a/b.txt", b"");
-    assert!(matches!(FolderSource::open(folder.path()), Err(PackError::NoClasses { .. })));
-    assert!(matches!(FolderSource::open(&folder.path().join("missing")), Err(PackError::File(_))));
+    assert!(matches!(FolderSource::open(folder.path(), None), Err(PackError::NoClasses { .. })));
+    assert!(matches!(FolderSource::open(&folder.path().join("missing"), None), Err(PackError::File(_))));
+}
+
+/// Formats by name and by content, notes, thumbnails, and what cannot be read.
+fn mixed_tree() -> TempDir {
+    let folder = tree();
+    let image = |name: &str| fs::read(format!("{}/tests/images/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    file(&folder, "cats/a.WEBP", &image("lossy.webp"));
+    file(&folder, "cats/b.gif", &image("two.gif"));
+    file(&folder, "dogs/c.TIFF", &image("lzw.tif"));
+    file(&folder, "dogs/d.bmp", &image("palette.bmp"));
+    file(&folder, "dogs/3f2a", &image("lossless.webp"));
+    file(&folder, "dogs/photo.heic", &image("cmyk.jpg"));
+    for harmless in ["cats/.DS_Store", "cats/Thumbs.db", "dogs/labels.csv", "__MACOSX/x.jpg"] {
+        file(&folder, harmless, b"no image");
+    }
+    folder
+}
+
+#[test]
+fn every_format_is_packed_whatever_it_is_called() {
+    let (tree, out) = (mixed_tree(), TempDir::new().unwrap());
+    let source = FolderSource::open(tree.path(), None).unwrap();
+    source.require_all().unwrap();
+    assert_eq!((source.len(), source.passed_over().files()), (9, 0));
+    assert_eq!(source.passed_over().empty, ["empty"], "a folder of notes holds nothing");
+    let (_, set) = run(&source, out.path(), &Options::default()).unwrap();
+    assert_eq!(set.summary().unwrap().encodings, [2, 2, 0, 2, 1, 1, 1]);
+    assert_eq!(all(&set, Channels::Rgb).len(), 9);
+    let small = Options { name: "small".into(), resize: Some(4), ..Options::default() };
+    let (_, set) = run(&source, out.path(), &small).unwrap();
+    assert!(all(&set, Channels::Rgb).iter().all(|(image, _)| image.height.min(image.width) == 4));
+}
+
+#[test]
+fn what_is_left_out_is_counted_and_fails_above_a_share() {
+    let folder = mixed_tree();
+    file(&folder, "cats/film.mp4", b"....ftyp");
+    file(&folder, "cats/more.MP4", b"....ftyp");
+    file(&folder, "bee/0.avif", b"....ftypavif");
+    file(&folder, "cover.png", &[]);
+    let source = FolderSource::open(folder.path(), None).unwrap();
+    let found = source.passed_over();
+    let kinds: Vec<_> = found.kinds.iter().map(|(kind, count)| (kind.as_str(), *count)).collect();
+    assert_eq!(kinds, [(".avif", 1), (".mp4", 2), ("beside the class folders", 1)]);
+    assert_eq!(
+        (&found.unreadable[..], found.by_kind().as_str()),
+        (&["bee".to_owned()][..], "2 .mp4, 1 .avif, 1 beside the class folders")
+    );
+    let error = source.require_all().unwrap_err();
+    assert!(matches!(&error, PackError::LeftOut { left: 4, all: 13, classes, .. } if classes == &["bee"]), "{error}");
+    assert!(error.to_string().contains("2 .mp4") && error.to_string().contains("--skip-other"));
+    // One in a hundred may be something else; a class may not vanish even so.
+    let large = TempDir::new().unwrap();
+    (0..198).for_each(|i| drop(file(&large, &format!("cats/{i}.png"), b"")));
+    file(&large, "cats/x.svgz", b"");
+    file(&large, "cats/y.svgz", b"");
+    FolderSource::open(large.path(), None).unwrap().require_all().unwrap();
+    file(&large, "cats/z.svgz", b"");
+    assert!(FolderSource::open(large.path(), None).unwrap().require_all().is_err());
+}
+
+#[test]
+fn a_flat_folder_is_a_set_without_labels() {
+    let (flat, out) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let image = fs::read(format!("{}/tests/images/palette.png", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    (0..3).for_each(|i| drop(file(&flat, &format!("{i}.png"), &image)));
+    fs::create_dir(flat.path().join("nothing")).unwrap();
+    let source = FolderSource::open(flat.path(), None).unwrap();
+    let (_, set) = run(&source, out.path(), &Options::default()).unwrap();
+    assert_eq!((set.len(), set.classes(), set.class_names()), (3, 0, None));
+    let classes = Classes::read(&file(&out, "classes", b"cat\n")).unwrap();
+    assert!(matches!(FolderSource::open(flat.path(), Some(&classes)), Err(PackError::NoClasses { .. })));
+}
+
+#[test]
+fn classes_have_the_numbers_of_their_list() {
+    let (tree, out) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let image = fs::read(format!("{}/tests/images/palette.png", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    // The folder's name is decomposed, that of the list composed; it sorts before "cat" in one form only.
+    for name in ["cafe\u{301}", "zebra"] {
+        file(&tree, &format!("{name}/deep/er/0.png"), &image);
+    }
+    fs::create_dir(tree.path().join("bee")).unwrap();
+    let list = file(&out, "list", "zebra\r\nbee\r\ncaf\u{e9}\r\nyak\r\n".as_bytes());
+    let classes = Classes::read(&list).unwrap();
+    let source = FolderSource::open(tree.path(), Some(&classes)).unwrap();
+    assert_eq!(
+        (&source.passed_over().empty[..], &source.passed_over().absent[..]),
+        (&["bee".to_owned()][..], &["bee".to_owned(), "yak".to_owned()][..])
+    );
+    let options = Options { shuffle: false, ..Options::default() };
+    let (_, set) = run(&source, out.path(), &options).unwrap();
+    assert_eq!(set.class_names().unwrap(), ["zebra", "bee", "caf\u{e9}", "yak"]);
+    let labels: Vec<_> = (0..2).map(|id| set.sample(id).unwrap().label()).collect();
+    assert_eq!(labels, [Some(2), Some(0)]);
+
+    let without = FolderSource::open(tree.path(), None).unwrap();
+    assert_eq!(without.class_names().unwrap(), ["caf\u{e9}", "zebra"]);
+    let other = Classes::read(&file(&out, "other", b"Zebra\nyak\n")).unwrap();
+    let error = FolderSource::open(tree.path(), Some(&other)).unwrap_err();
+    assert!(
+        matches!(&error, PackError::Classes { unknown, absent, .. } if unknown.len() == 3 && absent.len() == 2),
+        "{error}"
+    );
+    for wrong in ["", "\n", "a\nb\na\n"] {
+        assert!(Classes::read(&file(&out, "wrong", wrong.as_bytes())).is_err(), "{wrong:?}");
+    }
+}
+
+#[test]
+fn a_list_may_name_its_classes() {
+    let (tree, out) = (tree(), TempDir::new().unwrap());
+    let classes = Classes::read(&file(&out, "classes", b"dog\ncat\n7\n")).unwrap();
+    let list = file(&tree, "list.tsv", b"cats/tom.jpg\tcat\ncats/tom.jpg\t0\ncats/tom.jpg\t7\n");
+    let source = ListSource::open(&list, Some(&classes)).unwrap();
+    assert_eq!([0, 1, 2].map(|index| source.label(index)), [Some(1), Some(0), Some(2)]);
+    for wrong in ["Cat", "3", "-1"] {
+        let list = file(&tree, "wrong.tsv", format!("cats/tom.jpg\t{wrong}\n").as_bytes());
+        assert!(matches!(ListSource::open(&list, Some(&classes)), Err(PackError::List { line: 1, .. })), "{wrong}");
+    }
+}
+
+#[test]
+fn what_is_no_file_or_too_long_is_refused() {
+    let (tree, out) = (tree(), TempDir::new().unwrap());
+    let folder = tree.path().join("cats");
+    assert!(matches!(FolderSource::open(&folder.join("tom.jpg"), None), Err(PackError::NoFolder { .. })));
+    assert!(matches!(ListSource::open(&folder, None), Err(PackError::NoFile { .. })));
+    assert!(matches!(Classes::read(&folder), Err(PackError::NoFile { .. })));
+    assert!(matches!(IdxSource::open(&folder, &folder), Err(PackError::NoFile { .. })));
+    assert!(matches!(Classes::read(Path::new("/dev/zero")), Err(PackError::TooLong { .. })));
+    let source = ListSource::open(&file(&tree, "list.tsv", b"/dev/zero\ncats/tom.jpg\n"), None).unwrap();
+    let error = run(&source, out.path(), &Options { shuffle: false, ..Options::default() }).unwrap_err();
+    assert!(matches!(error, PackError::NoFile { .. }), "{error}");
+    // A file with a hole: as long as anything, and nothing on the disk.
+    let path = file(&tree, "hole.bmp", b"BM");
+    File::options().write(true).open(&path).unwrap().set_len(1 << 40).unwrap();
+    let source = ListSource::open(&file(&tree, "list.tsv", b"hole.bmp\ncats/tom.jpg\n"), None).unwrap();
+    let error = run(&source, out.path(), &Options { max_pixels: 1 << 20, ..Options::default() }).unwrap_err();
+    assert!(matches!(error, PackError::TooLong { most: 9_437_184, .. }), "{error}");
+}
+
+#[test]
+fn the_limit_on_pixels_can_be_set() {
+    let (tree, out) = (tree(), TempDir::new().unwrap());
+    let source = FolderSource::open(tree.path(), None).unwrap();
+    let error = run(&source, out.path(), &Options { max_pixels: 799, ..Options::default() }).unwrap_err();
+    assert!(error.to_string().contains("--max-pixels"), "{error}");
+    run(&source, out.path(), &Options { max_pixels: 1600, ..Options::default() }).unwrap();
+}
+
+#[test]
+fn packing_that_is_stopped_leaves_nothing() {
+    let (tree, out) = (tree(), TempDir::new().unwrap());
+    let source = FolderSource::open(tree.path(), None).unwrap();
+    let mut stop = |done: u64, _: u64| if done == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+    let error = pack(&source, out.path(), &Options::default(), &mut stop).unwrap_err();
+    assert!(matches!(error, PackError::Stopped));
+    assert_eq!(fs::read_dir(out.path()).unwrap().count(), 0);
 }
 
 #[test]
 fn a_list_names_images_and_labels() {
     let (tree, out) = (tree(), TempDir::new().unwrap());
     let list = "# comment\ncats/tom.jpg\t4\n\ndogs/rex v1.2.png\n";
-    let source = ListSource::open(&file(&tree, "list.tsv", list.as_bytes())).unwrap();
+    let source = ListSource::open(&file(&tree, "list.tsv", list.as_bytes()), None).unwrap();
     let options = Options { shuffle: false, ..Options::default() };
     let (_, set) = run(&source, out.path(), &options).unwrap();
     assert_eq!((set.len(), set.classes()), (2, 5));
     assert_eq!(set.sample(1).unwrap().label(), None);
     let wrong = file(&tree, "wrong.tsv", b"cats/tom.jpg\t1\ncats/tom.jpg\tcat\n");
-    assert!(matches!(ListSource::open(&wrong), Err(PackError::List { line: 2, .. })));
+    assert!(matches!(ListSource::open(&wrong, None), Err(PackError::List { line: 2, .. })));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 pub use convnext_core::checkpoint::View;
 use convnext_core::{checkpoint::Usage, plan::Plan};
 use convnext_data::{
-    Augment as Step, AugmentError, Chain, Channels, Geometry, Normalise as Table, Order, ShardSet,
+    Augment as Step, AugmentError, Chain, Channels, Decoder, Geometry, Normalise as Table, Order, ShardSet,
     augment::{CentreCrop, Erase, Flip, Pad, RandAugment, RandomResizedCrop},
 };
 
@@ -160,6 +160,13 @@ impl Input<'_> {
         Ok(Table::new(&mean, &deviation)?)
     }
 
+    /// A decoder to the model's channels, with the limit on pixels.
+    pub fn decoder(&self) -> Result<Decoder, InputError> {
+        let decoder = Decoder::new(self.channels()?);
+        let most = self.data.max_pixels.map(|pixels| usize::try_from(pixels).unwrap_or(usize::MAX));
+        Ok(decoder.with_max_pixels(most.unwrap_or(Decoder::MAX_PIXELS)))
+    }
+
     /// The channels that images are decoded to.
     pub fn channels(&self) -> Result<Channels, InputError> {
         let channels = self.plan.channels;
@@ -186,7 +193,7 @@ impl Input<'_> {
         let chain = Arc::new(Chain::new(steps, Geometry::decoded(channels))?);
         let size = (self.plan.height, self.plan.width, channels);
         let mut stages: Vec<Box<dyn Stage>> = vec![
-            Box::new(Decode { channels: self.channels()?, labelled }),
+            Box::new(Decode { decoder: self.decoder()?, labelled }),
             Box::new(Augmented { chain, channels, flip }),
         ];
         if !bytes {

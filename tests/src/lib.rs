@@ -3,6 +3,7 @@
 pub mod variants;
 
 use std::{
+    ops::ControlFlow,
     path::{Path, PathBuf},
     process::{Command, Output},
 };
@@ -30,7 +31,7 @@ impl Source for Pictures {
         Some((index % 4) as u32)
     }
 
-    fn load(&self, index: usize, bytes: &mut Vec<u8>) -> Result<(), PackError> {
+    fn load(&self, index: usize, _: u64, bytes: &mut Vec<u8>) -> Result<(), PackError> {
         let mut random = Random::new(self.seed, 0, index as u64, Purpose::Augment);
         bytes.clear();
         bytes.extend_from_slice(b"P5\n16 16\n255\n");
@@ -57,7 +58,7 @@ impl Source for Pictures {
 /// When it cannot: this is for tests.
 pub fn shard(folder: &Path, name: &str, count: usize, seed: u64) -> PathBuf {
     let options = Options { name: name.to_owned(), ..Options::default() };
-    let packed = pack::pack(&Pictures { count, seed }, folder, &options, &mut |_, _| {});
+    let packed = pack::pack(&Pictures { count, seed }, folder, &options, &mut |_, _| ControlFlow::Continue(()));
     packed.expect("pictures can be packed").written.shards.remove(0)
 }
 

@@ -1,16 +1,19 @@
 //! `convnext pack`: shards from images.
 
 use std::{
+    collections::BTreeMap,
     ffi::OsStr,
+    ops::ControlFlow,
     path::{Path, PathBuf},
 };
 
 use clap::ValueEnum;
 use convnext_data::{
-    pack::{self, FolderSource, IdxSource, ListSource, Options, Packed, Recode, Source},
+    Decoder,
+    pack::{self, Classes, FolderSource, IdxSource, ListSource, Options, Packed, PassedOver, Recode, Source},
     shard::Limits,
 };
-use convnext_pipeline::tell;
+use convnext_pipeline::{interrupt, tell};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
@@ -22,10 +25,12 @@ use crate::{Failure, Outcome, numbers, output};
 Examples:
   convnext pack --images train-images-idx3-ubyte.gz --labels train-labels-idx1-ubyte.gz --output data/train
   convnext pack --folder photos --output data/photos --format jpeg --resize 256
+  convnext pack --folder photos/val --classes data/photos.classes.txt --output data/val
   convnext pack --list list.tsv --output data/some --per-class 100 --seed 1
 
-A folder holds one folder for each class. A list has one image a line: its path (relative to the list), then, if it has
-one, a tab and its class number. Equal options give equal bytes.")]
+A folder holds one folder for each class, or images alone, which are packed without labels: for pre-training. A list has
+one image a line: its path (relative to the list), then, if it has one, a tab and its class: a number, or, with --classes,
+a name. Images are JPEG, PNG, WebP, GIF and TIFF (the first frame), BMP, PGM and PPM. Equal options give equal bytes.")]
 pub struct Args {
     /// An IDX file of images (the MNIST family), gzipped or not.
     #[arg(long, value_name = "FILE", requires = "labels", group = "source")]
@@ -36,7 +41,10 @@ pub struct Args {
     /// Names of the classes, class 0 first, separated by commas: for IDX files, which have none.
     #[arg(long, value_name = "NAMES", value_delimiter = ',', requires = "images")]
     class_names: Option<Vec<String>>,
-    /// A folder of class folders.
+    /// A file of class names, one a line, class 0 first: classes have the numbers of this file, also those without an image.
+    #[arg(long, value_name = "FILE", conflicts_with = "class_names")]
+    classes: Option<PathBuf>,
+    /// A folder of class folders, or of images without labels.
     #[arg(long, value_name = "DIR", group = "source")]
     folder: Option<PathBuf>,
     /// A list of images.
@@ -54,6 +62,9 @@ pub struct Args {
     /// Shrinks larger images until their short side has N pixels.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     resize: Option<u32>,
+    /// Most pixels of an image, before it is resized.
+    #[arg(long, value_name = "N", default_value_t = Decoder::MAX_PIXELS as u64, value_parser = clap::value_parser!(u64).range(1..))]
+    max_pixels: u64,
     /// Takes at most N samples of each class, chosen by the seed.
     #[arg(long, value_name = "N")]
     per_class: Option<u64>,
@@ -75,6 +86,9 @@ pub struct Args {
     /// Leaves out images that cannot be read, and lists them, instead of failing.
     #[arg(long)]
     skip_bad: bool,
+    /// Leaves out files of other kinds, however many; else more than one in a hundred, or all of a class, are an error.
+    #[arg(long, requires = "folder")]
+    skip_other: bool,
     /// Writes one line of JSON.
     #[arg(long)]
     json: bool,
@@ -96,15 +110,14 @@ enum Format {
 /// The arguments, resolved.
 struct Pack {
     source: Box<dyn Source>,
+    passed_over: PassedOver,
     folder: PathBuf,
     options: Options,
 }
 
 impl Pack {
     fn resolve(args: &Args) -> Outcome<Self> {
-        let name = args.output.file_name().and_then(OsStr::to_str);
-        let name = name.ok_or_else(|| Failure::usage("--output is DIR/NAME; for example data/train"))?;
-        let folder = args.output.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let (folder, name) = output_of(&args.output)?;
         let options = Options {
             name: name.to_owned(),
             limits: Limits {
@@ -118,30 +131,77 @@ impl Pack {
                 Format::Raw => Recode::Raw,
             },
             resize: args.resize,
+            max_pixels: usize::try_from(args.max_pixels).unwrap_or(usize::MAX),
             per_class: args.per_class,
             limit: args.limit,
             shuffle: !args.in_order,
             seed: args.seed,
             skip_bad: args.skip_bad,
         };
-        Ok(Self { source: source(args)?, folder: folder.unwrap_or(Path::new(".")).to_owned(), options })
+        let (source, passed_over) = source(args)?;
+        Ok(Self { source, passed_over, folder, options })
     }
 }
 
-fn source(args: &Args) -> Outcome<Box<dyn Source>> {
+/// `data/train` -> folder `data`, name `train`.
+fn output_of(output: &Path) -> Outcome<(PathBuf, String)> {
+    let wanted = |given: &Path| Failure::usage(format!("--output names the shards: {}", given.join("NAME").display()));
+    // A path forgets its last slash.
+    if output.as_os_str().as_encoded_bytes().ends_with(b"/") {
+        return Err(wanted(output));
+    }
+    let name = output.file_name().and_then(OsStr::to_str).ok_or_else(|| wanted(output))?;
+    let folder = output.parent().filter(|folder| !folder.as_os_str().is_empty());
+    Ok((folder.unwrap_or(Path::new(".")).to_owned(), name.to_owned()))
+}
+
+fn source(args: &Args) -> Outcome<(Box<dyn Source>, PassedOver)> {
+    let classes = args.classes.as_deref().map(Classes::read).transpose()?;
     if let (Some(images), Some(labels)) = (&args.images, &args.labels) {
         let source = IdxSource::open(images, labels)?;
-        return Ok(match &args.class_names {
-            Some(names) => Box::new(source.with_class_names(names)),
-            None => Box::new(source),
-        });
+        let names = classes.as_ref().map(Classes::names).or(args.class_names.as_deref());
+        let source = match names {
+            Some(names) => source.with_class_names(names),
+            None => source,
+        };
+        return Ok((Box::new(source), PassedOver::default()));
     }
     if let Some(folder) = &args.folder {
-        return Ok(Box::new(FolderSource::open(folder)?));
+        let source = FolderSource::open(folder, classes.as_ref())?;
+        if !args.skip_other {
+            source.require_all()?;
+        }
+        let passed_over = source.passed_over().clone();
+        return Ok((Box::new(source), passed_over));
     }
     match &args.list {
-        Some(list) => Ok(Box::new(ListSource::open(list)?)),
+        Some(list) => Ok((Box::new(ListSource::open(list, classes.as_ref())?), PassedOver::default())),
         None => Err(Failure::usage("nothing to pack; give --images and --labels, --folder, or --list")),
+    }
+}
+
+/// Says what a folder holds beside what is packed.
+fn tell_passed_over(source: &dyn Source, PassedOver { kinds, unreadable, empty, absent, links }: &PassedOver) {
+    let quoted = |names: &[String]| names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
+    if source.class_names().is_none() {
+        tell::say("no class folders: the images are packed without labels, for pre-training");
+    }
+    let left_out = PassedOver { kinds: kinds.clone(), ..PassedOver::default() };
+    if !kinds.is_empty() {
+        tell::warn(format_args!("left out {} files: {}", left_out.files(), left_out.by_kind()));
+    }
+    if !unreadable.is_empty() {
+        tell::warn(format_args!("class folders without an image that can be read: {}", quoted(unreadable)));
+    }
+    if !empty.is_empty() {
+        let number = if absent.is_empty() { "; they have no number, which --classes would give them" } else { "" };
+        tell::warn(format_args!("empty class folders: {}{number}", quoted(empty)));
+    }
+    if !absent.is_empty() {
+        tell::warn(format_args!("classes without an image, which keep their numbers: {}", quoted(absent)));
+    }
+    if *links > 0 {
+        tell::warn(format_args!("{links} linked folders inside of class folders were not entered"));
     }
 }
 
@@ -151,18 +211,28 @@ struct Report<'a> {
     samples: u64,
     bytes: u64,
     skipped: Vec<String>,
+    /// Files of other kinds, by kind.
+    left_out: &'a BTreeMap<String, u64>,
+    empty_classes: &'a [String],
+    unreadable_classes: &'a [String],
+    absent_classes: &'a [String],
 }
 
 /// Runs the command.
 pub fn run(args: &Args) -> Outcome {
-    let Pack { source, folder, options } = Pack::resolve(args)?;
+    let Pack { source, passed_over, folder, options } = Pack::resolve(args)?;
+    if args.folder.is_some() {
+        tell_passed_over(&*source, &passed_over);
+    }
+    interrupt::listen().map_err(|error| Failure::failed(format!("cannot listen for signals: {error}")))?;
     let bar = progress_bar();
     let packed = pack::pack(&*source, &folder, &options, &mut |done, of| {
         bar.set_length(of);
         bar.set_position(done);
+        if interrupt::asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     bar.finish_and_clear();
-    report(&packed?, args.json)
+    report(&packed?, &passed_over, args.json)
 }
 
 /// A bar where there is a terminal, nothing elsewhere.
@@ -171,11 +241,20 @@ fn progress_bar() -> ProgressBar {
     ProgressBar::new(0).with_style(style.expect("the template is sound"))
 }
 
-fn report(Packed { written, skipped }: &Packed, json: bool) -> Outcome {
+fn report(Packed { written, skipped }: &Packed, passed_over: &PassedOver, json: bool) -> Outcome {
     let skipped: Vec<String> = skipped.iter().map(ToString::to_string).collect();
     if json {
         let (samples, bytes) = (written.samples, written.bytes);
-        return output::json_line(&Report { shards: &written.shards, samples, bytes, skipped });
+        return output::json_line(&Report {
+            shards: &written.shards,
+            samples,
+            bytes,
+            skipped,
+            left_out: &passed_over.kinds,
+            empty_classes: &passed_over.empty,
+            unreadable_classes: &passed_over.unreadable,
+            absent_classes: &passed_over.absent,
+        });
     }
     skipped.iter().for_each(|why| tell::say(format_args!("left out: {why}")));
     let mut text: String = written.shards.iter().map(|path| format!("{}\n", path.display())).collect();

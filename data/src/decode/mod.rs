@@ -1,18 +1,20 @@
 //! Bytes to pixels.
 //!
 //! * What an image is, its first bytes say, never its name: ImageNet has a PNG called `.JPEG`.
-//! * JPEG by zune-jpeg (baseline, progressive, CMYK and YCCK converted), PNG by png (every bit depth, palettes,
-//!   interlacing; of an animation the first frame), binary PGM and PPM by a small parser of ours.
-//! * The number of pixels is checked before anything of that size is allocated.
+//! * JPEG by zune-jpeg and jpeg-decoder (baseline and progressive, all samplings and scans, CMYK and YCCK converted), PNG
+//!   by png (every bit depth, palettes, interlacing), binary PGM and PPM by a small parser of ours, WebP, GIF, TIFF and
+//!   BMP by image. Of several pictures in a file the first is taken; what comes after its end does not matter.
+//! * The number of pixels, and what decoding them will take, is checked before anything of that size is allocated.
 //! * EXIF orientation is ignored, as it is by the loaders published results were made with; so are colour profiles.
 //! * Grey becomes RGB by repetition, RGB becomes grey by the luma of BT.601, transparency is composited on white unless
 //!   four channels are wanted.
-//! * A JPEG that stops before its end is an error. One that is damaged inside and still ends is decoded as far as it
-//!   goes, as libjpeg does; against damage after packing there are checksums.
+//! * A JPEG that stops before its end, or lacks scans, is an error. One that is damaged inside and still ends is decoded
+//!   as far as it goes, as libjpeg does; against damage after packing there are checksums.
 //! * A decoder that panics is a bad sample, not a dead run.
 
 mod convert;
 mod jpeg;
+mod others;
 mod png;
 mod pnm;
 
@@ -25,7 +27,7 @@ use crate::image::Image;
 
 /// Names the decoders and their versions. Decoders differ by one in some pixels, so this belongs in the fingerprint of
 /// a run. A test holds it equal to the versions that were built.
-pub const DECODER: &str = "zune-jpeg 0.5.15, png 0.18.1, pnm 1";
+pub const DECODER: &str = "zune-jpeg 0.5.15, jpeg-decoder 0.3.2, png 0.18.1, image 0.25.10 (image-webp 0.2.4, gif 0.14.2, tiff 0.11.3), pnm 1";
 
 /// Colour channels of a decoded image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -64,15 +66,44 @@ pub enum Format {
     Png,
     /// Binary PGM (`P5`) or PPM (`P6`), 8 bits.
     Pnm,
+    /// WebP, of either compression.
+    Webp,
+    /// GIF.
+    Gif,
+    /// TIFF, of 8 or 16 bits.
+    Tiff,
+    /// BMP.
+    Bmp,
 }
 
 impl Format {
+    /// What people call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Jpeg => "JPEG",
+            Self::Png => "PNG",
+            Self::Pnm => "PNM",
+            Self::Webp => "WebP",
+            Self::Gif => "GIF",
+            Self::Tiff => "TIFF",
+            Self::Bmp => "BMP",
+        }
+    }
+
     /// By the first bytes.
     pub fn sniff(bytes: &[u8]) -> Option<Self> {
         match bytes {
             [0xFF, 0xD8, 0xFF, ..] => Some(Self::Jpeg),
             [0x89, b'P', b'N', b'G', ..] => Some(Self::Png),
             [b'P', b'5' | b'6', ..] => Some(Self::Pnm),
+            [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Some(Self::Webp),
+            [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => Some(Self::Gif),
+            [b'I', b'I', 42 | 43, 0, ..] | [b'M', b'M', 0, 42 | 43, ..] => Some(Self::Tiff),
+            // Two letters are few: the size of the header that follows is looked at too.
+            [b'B', b'M', rest @ ..] => match rest.get(12..16)? {
+                [12 | 40 | 52 | 56 | 64 | 108 | 124, 0, 0, 0] => Some(Self::Bmp),
+                _ => None,
+            },
             _ => None,
         }
     }
@@ -103,12 +134,16 @@ impl Decoder {
     /// Pixels an image may have where nothing else is said: 67 million, 200 MB of RGB.
     pub const MAX_PIXELS: usize = 1 << 26;
 
+    /// What decoding may take for each pixel that the limit allows.
+    const BYTES_PER_PIXEL: usize = 8;
+
     /// A decoder to images of `channels`.
     pub fn new(channels: Channels) -> Self {
         Self { channels, max_pixels: Self::MAX_PIXELS, scratch: Vec::new() }
     }
 
-    /// With another limit on height * width.
+    /// With another limit on height * width. Memory is limited with it: decoding may take eight bytes for each of so
+    /// many pixels.
     pub fn with_max_pixels(mut self, max_pixels: usize) -> Self {
         self.max_pixels = max_pixels;
         self
@@ -132,6 +167,7 @@ impl Decoder {
             Format::Jpeg => guarded("JPEG", || jpeg::decode(self, bytes, image)),
             Format::Png => guarded("PNG", || png::decode(self, bytes, image)),
             Format::Pnm => pnm::decode(self, bytes, image),
+            format => guarded(format.name(), || others::decode(self, format, bytes, image)),
         }
     }
 
@@ -141,6 +177,19 @@ impl Decoder {
             Format::Jpeg => guarded("JPEG", || jpeg::info(self, bytes)),
             Format::Png => guarded("PNG", || png::info(self, bytes)),
             Format::Pnm => pnm::info(self, bytes),
+            format => guarded(format.name(), || others::info(self, format, bytes)),
+        }
+    }
+
+    fn max_bytes(&self) -> usize {
+        Self::BYTES_PER_PIXEL.saturating_mul(self.max_pixels)
+    }
+
+    /// Fails if decoding will take more than the limit.
+    fn check_memory(&self, needed: usize) -> Result<(), DecodeError> {
+        match self.max_bytes() {
+            limit if needed > limit => Err(DecodeError::TooMuchMemory { needed: Some(needed), limit }),
+            _ => Ok(()),
         }
     }
 
@@ -170,7 +219,7 @@ fn guarded<T>(decoder: &'static str, run: impl FnOnce() -> Result<T, DecodeError
 #[non_exhaustive]
 pub enum DecodeError {
     /// The first bytes are of no known format.
-    #[error("is no JPEG, PNG, PGM (P5) or PPM (P6): {len} bytes that begin with {first:02x?}")]
+    #[error("is no JPEG, PNG, WebP, GIF, TIFF, BMP, PGM (P5) or PPM (P6): {len} bytes that begin with {first:02x?}")]
     Unknown {
         /// Bytes.
         len: usize,
@@ -186,7 +235,10 @@ pub enum DecodeError {
         width: usize,
     },
     /// More pixels than the limit: perhaps a bomb. Nothing was allocated.
-    #[error("has {height}x{width} pixels, more than the limit of {max_pixels}")]
+    #[error(
+        "has {height}x{width} pixels, more than the limit of {max_pixels}; if it is what it should be, raise the limit \
+         (`pack --max-pixels`, with `--resize` for training; `data.max_pixels` in a recipe)"
+    )]
     TooLarge {
         /// Rows.
         height: usize,
@@ -195,8 +247,19 @@ pub enum DecodeError {
         /// The limit.
         max_pixels: usize,
     },
+    /// Decoding would take more memory than the limit on pixels allows for. Nothing was allocated.
+    #[error(
+        "takes {} to decode, and {} MB are allowed; if it is what it should be, raise the limit (`pack --max-pixels`, \
+         `data.max_pixels` in a recipe), which allows 8 bytes a pixel", megabytes(*.needed, *.limit), limit / 1_000_000
+    )]
+    TooMuchMemory {
+        /// Bytes, where that can be told.
+        needed: Option<usize>,
+        /// Bytes that are allowed.
+        limit: usize,
+    },
     /// The bytes stop before the image does.
-    #[error("is cut: a {format:?} that stops after {len} bytes")]
+    #[error("is cut: a {} that stops after {len} bytes", format.name())]
     Truncated {
         /// Its format.
         format: Format,
@@ -209,11 +272,11 @@ pub enum DecodeError {
         /// What the decoder said.
         why: String,
     },
-    /// A JPEG in a colour space that has no agreed conversion.
-    #[error("is a JPEG in colour space {space}, which cannot be converted")]
-    JpegColour {
-        /// The colour space.
-        space: String,
+    /// A JPEG of a kind that is not supported.
+    #[error("is a JPEG with {kind}, which is not supported; write it anew with another program")]
+    JpegKind {
+        /// What it has.
+        kind: String,
     },
     /// A PNG that does not follow the standard.
     #[error("is a damaged PNG: {why}")]
@@ -227,12 +290,27 @@ pub enum DecodeError {
         /// What is wrong.
         why: &'static str,
     },
+    /// An image of another format that does not follow it, or has values that cannot be taken.
+    #[error("is a {} that cannot be decoded: {why}", format.name())]
+    Other {
+        /// Its format.
+        format: Format,
+        /// What the decoder said.
+        why: String,
+    },
     /// The decoder itself failed.
     #[error("makes the {decoder} decoder fail; please report this image")]
     Panicked {
         /// Which decoder.
         decoder: &'static str,
     },
+}
+
+fn megabytes(needed: Option<usize>, limit: usize) -> String {
+    needed.map_or_else(
+        || format!("more than {} MB", limit / 1_000_000),
+        |bytes| format!("{} MB", bytes.div_ceil(1_000_000)),
+    )
 }
 
 #[cfg(test)]

@@ -84,7 +84,8 @@ fn the_name_does_not_matter_and_the_bytes_do() {
     assert_eq!(Format::sniff(PALETTE), Some(Format::Png));
     assert_eq!(Format::sniff(CMYK), Some(Format::Jpeg));
     assert_eq!(Format::sniff(b"P5 1 1 255\n0"), Some(Format::Pnm));
-    let error = Decoder::new(Channels::Rgb).decode(b"GIF89a...").unwrap_err();
+    assert_eq!(Format::sniff(b"RIFF\x10\0\0\0WEBPVP8 "), Some(Format::Webp));
+    let error = Decoder::new(Channels::Rgb).decode(b"BM a text").unwrap_err();
     assert!(matches!(error, DecodeError::Unknown { len: 9, .. }));
     assert!(matches!(Decoder::new(Channels::Rgb).decode(b""), Err(DecodeError::Unknown { len: 0, .. })));
 }
@@ -104,6 +105,55 @@ fn png_and_pnm_lose_nothing() {
         assert_eq!(decode(&bytes, Channels::of_count(channels).unwrap()), image);
         assert_eq!(raw_view(&bytes).unwrap(), image.view());
     }
+}
+
+/// Files that Pillow 13 wrote of a gradient, and what it reads there at (2, 3) and (5, 7).
+#[test]
+fn the_rarer_formats_are_what_pillow_makes_of_them() {
+    let file = |name: &str| std::fs::read(format!("{}/tests/images/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let exact = [[90, 80, 175], [210, 200, 65]];
+    for (name, format, expected, by) in [
+        ("lossless.webp", Format::Webp, exact, 0),
+        ("two.webp", Format::Webp, exact, 0),
+        ("lossy.webp", Format::Webp, [[90, 78, 178], [209, 193, 91]], 4),
+        ("two.gif", Format::Gif, exact, 0),
+        ("lzw.tif", Format::Tiff, exact, 0),
+        ("two.tif", Format::Tiff, exact, 0),
+        ("rgb.bmp", Format::Bmp, exact, 0),
+        ("palette.bmp", Format::Bmp, [[105, 80, 165], [180, 200, 85]], 0),
+    ] {
+        let bytes = file(name);
+        let info = Decoder::new(Channels::Rgb).info(&bytes).unwrap();
+        assert_eq!((info.format, info.height, info.width), (format, 6, 8), "{name}");
+        let image = decode(&bytes, Channels::Rgb);
+        close(image.pixel(2, 3), expected[0], by);
+        close(image.pixel(5, 7), expected[1], by);
+        let trailed = [&bytes[..], b"and more"].concat();
+        assert_eq!(decode(&trailed, Channels::Rgb), image, "{name}");
+        // Of several pictures the first is whole where the last is cut.
+        let cuts =
+            if name.starts_with("two") { vec![20] } else { vec![bytes.len() / 2, bytes.len() - bytes.len() / 8 - 8] };
+        for keep in cuts {
+            let cut = Decoder::new(Channels::Rgb).decode(&bytes[..keep]);
+            assert!(cut.is_err(), "{name}, cut after {keep} bytes");
+        }
+        let error = Decoder::new(Channels::Rgb).with_max_pixels(47).decode(&bytes).unwrap_err();
+        assert_eq!(error, DecodeError::TooLarge { height: 6, width: 8, max_pixels: 47 }, "{name}");
+    }
+    let transparent = file("transparent.webp");
+    assert_eq!(decode(&transparent, Channels::Rgba).pixel(0, 0), [255, 0, 0, 0]);
+    assert_eq!(decode(&transparent, Channels::Rgb).pixel(0, 0), [255, 255, 255]);
+    assert_eq!(decode(&file("sixteen.tif"), Channels::Grey).pixel(2, 3), [90]);
+}
+
+/// A frame inside of a WebP that is larger than the picture is held to the limit too.
+#[test]
+fn a_frame_that_is_larger_than_its_webp_is_refused() {
+    let mut chunk = b"VP8 \x0A\0\0\0\0\0\0\x9D\x01\x2A\xFF\x3F\xFF\x3F".to_vec();
+    let mut bytes = b"RIFF\x28\0\0\0WEBPVP8X\x0A\0\0\0\0\0\0\0\x07\0\0\x07\0\0".to_vec();
+    bytes.append(&mut chunk);
+    let error = Decoder::new(Channels::Rgb).decode(&bytes).unwrap_err();
+    assert_eq!(error, DecodeError::TooLarge { height: 0x3FFF, width: 0x3FFF, max_pixels: Decoder::MAX_PIXELS });
 }
 
 #[test]
@@ -189,14 +239,17 @@ proptest! {
     /// Whatever the bytes, decoding ends with an image of the size it says, or with an error that is not a panic.
     #[test]
     fn damage_never_panics(
-        which in 0usize..6,
+        which in 0usize..13,
         edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..12),
         keep in any::<prop::sample::Index>(),
         cut: bool,
     ) {
         let mut raw = Vec::new();
         encode_pnm(gradient(4, 5, 3).view(), &mut raw).unwrap();
-        let mut bytes = [jpeg(), png(), raw, CMYK.to_vec(), PROGRESSIVE.to_vec(), PALETTE.to_vec()][which].clone();
+        let mut bytes = [jpeg(), png(), raw, CMYK.to_vec(), PROGRESSIVE.to_vec(), PALETTE.to_vec()].get(which).cloned().unwrap_or_else(|| {
+            let name = ["lossy.webp", "two.webp", "transparent.webp", "two.gif", "lzw.tif", "palette.bmp", "uneven.jpg"][which - 6];
+            std::fs::read(format!("{}/tests/images/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+        });
         for (at, value) in edits {
             let at = at.index(bytes.len());
             bytes[at] = value;
@@ -216,8 +269,8 @@ proptest! {
     }
 
     #[test]
-    fn noise_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..300), magic in 0usize..4) {
-        let magic: &[u8] = [&b"\xFF\xD8\xFF"[..], b"\x89PNG\r\n\x1a\n", b"P6", b""][magic];
+    fn noise_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..300), magic in 0usize..7) {
+        let magic: &[u8] = [&b"\xFF\xD8\xFF"[..], b"\x89PNG\r\n\x1a\n", b"P6", b"RIFF\xFF\0\0\0WEBP", b"GIF89a", b"II\x2A\0", b""][magic];
         let bytes = [magic, &bytes].concat();
         let result = Decoder::new(Channels::Rgb).with_max_pixels(1 << 20).decode(&bytes);
         let panicked = matches!(result, Err(DecodeError::Panicked { .. }));

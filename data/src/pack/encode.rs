@@ -9,13 +9,14 @@ use crate::augment::{Filter, Resample, Window};
 use crate::decode::{Channels, DecodeError, Decoder, Format, Info};
 use crate::error::AugmentError;
 use crate::image::{Image, ImageView};
-use crate::pack::PackError;
+use crate::pack::{Options, PackError};
 use crate::shard::Encoding;
 
 /// How packed images are encoded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Recode {
-    /// As they are; only those that must be resized are encoded anew, PNG and PNM without loss, JPEG at quality 92.
+    /// As they are; only those that must be resized are encoded anew: JPEG and WebP as JPEG of quality 92, PNM as PNM,
+    /// all others as PNG.
     #[default]
     Keep,
     /// JPEG of this quality, 1 to 100. Transparency is composited on white.
@@ -71,24 +72,30 @@ const KEPT_QUALITY: u8 = 92;
 pub(super) struct Encoder {
     recode: Recode,
     resize: Option<u32>,
+    max_pixels: usize,
     resample: Resample,
     resized: Image,
     out: Vec<u8>,
 }
 
 impl Encoder {
-    pub(super) fn new(recode: Recode, resize: Option<u32>) -> Self {
-        Self { recode, resize, resample: Resample::default(), resized: Image::default(), out: Vec::new() }
+    pub(super) fn new(&Options { recode, resize, max_pixels, .. }: &Options) -> Self {
+        let (resample, resized) = (Resample::default(), Image::default());
+        Self { recode, resize, max_pixels, resample, resized, out: Vec::new() }
+    }
+
+    fn decoder(&self, channels: Channels) -> Decoder {
+        Decoder::new(channels).with_max_pixels(self.max_pixels)
     }
 
     /// Encoding and bytes of the image in `bytes`: `bytes` themselves where nothing has to change.
     pub(super) fn run<'a>(&'a mut self, bytes: &'a [u8]) -> Result<(Encoding, &'a [u8]), Failure> {
-        let info = Decoder::new(Channels::Rgb).info(bytes)?;
+        let info = self.decoder(Channels::Rgb).info(bytes)?;
         let size = self.size(&info);
         let target = self.target(info.format);
         if size.is_none() && (self.recode == Recode::Keep || target == lossless(info.format)) {
             // Nothing changes, but what is packed must decode.
-            Decoder::new(info.channels).decode(bytes)?;
+            self.decoder(info.channels).decode(bytes)?;
             return Ok((encoding_of(info.format), bytes));
         }
         let channels = match (target, info.channels) {
@@ -96,7 +103,7 @@ impl Encoder {
             (_, Channels::Rgba) => Channels::Rgb,
             (_, channels) => channels,
         };
-        let mut image = Decoder::new(channels).decode(bytes)?;
+        let mut image = self.decoder(channels).decode(bytes)?;
         if let Some(size) = size {
             let whole = Window::whole(image.view());
             self.resample.run(image.view(), whole, size, Filter::Bicubic, &mut self.resized)?;
@@ -118,9 +125,9 @@ impl Encoder {
     /// How to encode an image that comes as `format`; never `Keep`.
     fn target(&self, format: Format) -> Recode {
         match (self.recode, format) {
-            (Recode::Keep, Format::Jpeg) => Recode::Jpeg(KEPT_QUALITY),
-            (Recode::Keep, Format::Png) => Recode::Png,
+            (Recode::Keep, Format::Jpeg | Format::Webp) => Recode::Jpeg(KEPT_QUALITY),
             (Recode::Keep, Format::Pnm) => Recode::Raw,
+            (Recode::Keep, _) => Recode::Png,
             (other, _) => other,
         }
     }
@@ -131,15 +138,19 @@ fn encoding_of(format: Format) -> Encoding {
         Format::Jpeg => Encoding::Jpeg,
         Format::Png => Encoding::Png,
         Format::Pnm => Encoding::Pnm,
+        Format::Webp => Encoding::Webp,
+        Format::Gif => Encoding::Gif,
+        Format::Tiff => Encoding::Tiff,
+        Format::Bmp => Encoding::Bmp,
     }
 }
 
 /// The target that `format` already is, where encoding anew would only cost time.
 fn lossless(format: Format) -> Recode {
     match format {
-        Format::Jpeg => Recode::Keep,
         Format::Png => Recode::Png,
         Format::Pnm => Recode::Raw,
+        _ => Recode::Keep,
     }
 }
 

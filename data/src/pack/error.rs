@@ -41,14 +41,97 @@ pub enum PackError {
         /// In which way.
         fault: IdxFault,
     },
-    /// The tree has no class folders with images.
-    #[error("{}: has no folder with images in it; expected CLASS/IMAGE.jpg (or .jpeg, .png, .pgm, .ppm)", path.display())]
+    /// Neither class folders with images nor images.
+    #[error(
+        "{}: has no folder with an image in it{}; expected CLASS/IMAGE.jpg (or .jpeg, .png, .webp, .gif, .tif, .bmp, .pgm, \
+         .ppm), or, without --classes, images alone",
+        path.display(), beside(left_out)
+    )]
     NoClasses {
         /// The root of the tree.
         path: PathBuf,
+        /// What it holds, by kind.
+        left_out: String,
     },
+    /// Too many of a tree's files are no image that can be read, or all of a class.
+    #[error("{}; convert them, or leave them out with --skip-other", left_out(*left, *all, kinds, classes))]
+    LeftOut {
+        /// Files that would be left out.
+        left: u64,
+        /// All files.
+        all: u64,
+        /// Those left out, by kind.
+        kinds: String,
+        /// Classes that would be left without an image.
+        classes: Vec<String>,
+    },
+    /// Class folders and a list of classes differ.
+    #[error(
+        "{}: has class folders that {} does not name: {}{}; rename them, or add them at the end of the list",
+        path.display(), list.display(), quoted(unknown), without_folder(absent)
+    )]
+    Classes {
+        /// The root of the tree.
+        path: PathBuf,
+        /// The list.
+        list: PathBuf,
+        /// Folders that are not in the list.
+        unknown: Vec<String>,
+        /// Names in the list without a folder.
+        absent: Vec<String>,
+    },
+    /// A list of classes has none.
+    #[error("{}: names no class; expected one name a line, class 0 first", path.display())]
+    NoNames {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A folder, a pipe or a device where a file belongs.
+    #[error("{}: is no file; expected {wanted}", path.display())]
+    NoFile {
+        /// What is no file.
+        path: PathBuf,
+        /// What belongs there.
+        wanted: &'static str,
+    },
+    /// A file where a folder belongs.
+    #[error("{}: is a file; --folder takes a folder, --list a list of images", path.display())]
+    NoFolder {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Folders in folders without end.
+    #[error("{}: lies more than {deepest} folders below its class", path.display())]
+    TooDeep {
+        /// The first one too deep.
+        path: PathBuf,
+        /// The limit.
+        deepest: usize,
+    },
+    /// A file is longer than is read of its kind.
+    #[error(
+        "{}: has more than the {most} bytes that are read of such a file; for a larger image raise --max-pixels",
+        path.display()
+    )]
+    TooLong {
+        /// The file.
+        path: PathBuf,
+        /// The limit.
+        most: u64,
+    },
+    /// A list is no text.
+    #[error("{}: {why}; save it as UTF-8", path.display())]
+    Text {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        why: std::str::Utf8Error,
+    },
+    /// The caller said to stop.
+    #[error("stopped before the end, as asked; nothing was kept")]
+    Stopped,
     /// A line of a list is wrong.
-    #[error("{}, line {line}: {why}; each line should be: path, a tab, a class number", path.display())]
+    #[error("{}, line {line}: {why}; each line should be: path, a tab, a class", path.display())]
     List {
         /// The list.
         path: PathBuf,
@@ -63,6 +146,32 @@ pub enum PackError {
         /// The options that choose samples.
         options: String,
     },
+}
+
+fn left_out(left: u64, all: u64, kinds: &str, classes: &[String]) -> String {
+    let mut text = format!("{left} of {all} files are no image that can be read: {kinds}");
+    if !classes.is_empty() {
+        text += &format!("; nothing would be left of the class folders {}", quoted(classes));
+    }
+    text
+}
+
+fn beside(left_out: &str) -> String {
+    if left_out.is_empty() { String::new() } else { format!(", but {left_out}") }
+}
+
+fn without_folder(absent: &[String]) -> String {
+    if absent.is_empty() { String::new() } else { format!("; it names, and there is no folder of: {}", quoted(absent)) }
+}
+
+/// The first ten names, and how many more there are.
+fn quoted(names: &[String]) -> String {
+    const LISTED: usize = 10;
+    let mut text = names.iter().take(LISTED).map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
+    if names.len() > LISTED {
+        text += &format!(" and {} more", names.len() - LISTED);
+    }
+    text
 }
 
 /// The ways an IDX file can be wrong.

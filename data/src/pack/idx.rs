@@ -38,15 +38,9 @@ impl IdxSource {
     /// # Errors
     /// A header lies, a file is cut or too long, or images and labels differ in number.
     pub fn open(images: &Path, labels: &Path) -> Result<Self, PackError> {
-        let ([_, height, width], pixels) = read(images, "images", IMAGES)?;
-        let ([count, ..], label_bytes) = read(labels, "labels", LABELS)?;
-        let source = Self { path: images.to_owned(), height, width, pixels, labels: label_bytes, class_names: None };
-        let found = source.pixels.len() / source.size();
-        if found != count as usize {
-            let fault = IdxFault::Count { images: found, labels: count as usize };
-            return Err(PackError::Idx { path: labels.to_owned(), fault });
-        }
-        Ok(source)
+        let ([count, height, width], pixels) = read(images, "images", IMAGES, None)?;
+        let (_, labels) = read(labels, "labels", LABELS, Some(count))?;
+        Ok(Self { path: images.to_owned(), height, width, pixels, labels, class_names: None })
     }
 
     /// With names for the classes, class 0 first.
@@ -68,7 +62,7 @@ impl Source for IdxSource {
         Some(u32::from(self.labels[index]))
     }
 
-    fn load(&self, index: usize, bytes: &mut Vec<u8>) -> Result<(), PackError> {
+    fn load(&self, index: usize, _: u64, bytes: &mut Vec<u8>) -> Result<(), PackError> {
         bytes.clear();
         bytes.extend_from_slice(format!("P5\n{} {}\n255\n", self.width, self.height).as_bytes());
         bytes.extend_from_slice(&self.pixels[index * self.size()..(index + 1) * self.size()]);
@@ -84,8 +78,8 @@ impl Source for IdxSource {
     }
 }
 
-/// Count, height, width (1 and 1 for labels), and the bytes after the header.
-fn read(path: &Path, what: &'static str, magic: u32) -> Result<([u32; 3], Vec<u8>), PackError> {
+/// Count, height, width (1 and 1 for labels), and the bytes after the header; of labels no more than there are `images`.
+fn read(path: &Path, what: &'static str, magic: u32, images: Option<u32>) -> Result<([u32; 3], Vec<u8>), PackError> {
     let at_fault = |fault| PackError::Idx { path: path.to_owned(), fault };
     let mut file = unzipped(path)?;
     let mut header = vec![0; if magic == IMAGES { 16 } else { 8 }];
@@ -105,6 +99,9 @@ fn read(path: &Path, what: &'static str, magic: u32) -> Result<([u32; 3], Vec<u8
     if height == 0 || width == 0 {
         return Err(at_fault(IdxFault::NoPixels { height, width }));
     }
+    if let Some(images) = images.filter(|&images| images != count) {
+        return Err(at_fault(IdxFault::Count { images: images as usize, labels: count as usize }));
+    }
     let promised = u128::from(count) * u128::from(height) * u128::from(width);
     let promised = u64::try_from(promised).ok().filter(|&bytes| bytes <= MOST);
     let promised = promised.ok_or_else(|| at_fault(IdxFault::TooLarge { count, height, width }))?;
@@ -120,6 +117,9 @@ fn read(path: &Path, what: &'static str, magic: u32) -> Result<([u32; 3], Vec<u8
 }
 
 fn unzipped(path: &Path) -> Result<Box<dyn Read>, PackError> {
+    if path.is_dir() {
+        return Err(PackError::NoFile { path: path.to_owned(), wanted: "an IDX file" });
+    }
     let mut file = BufReader::new(File::open(path).map_err(FileError::on("open", path))?);
     let first = file.fill_buf().map_err(FileError::on("read", path))?;
     if first.starts_with(&[0x1F, 0x8B]) {

@@ -2,44 +2,62 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{PackError, Source, read_file};
-use crate::error::FileError;
+use super::{Classes, PackError, Source, read_file, read_text};
+use crate::shard::composed;
+
+/// A list is read whole: this many bytes and no more.
+const MOST: u64 = 1 << 30;
 
 /// Images named by a text file. Relative paths start where the list lies; empty lines and lines that begin with `#` are
-/// passed over; a line without a tab is a sample without a label.
+/// passed over; a line without a tab is a sample without a label. A label is a number or, where the classes are named, a
+/// name.
 #[derive(Clone, Debug)]
 pub struct ListSource {
     samples: Vec<(PathBuf, Option<u32>)>,
+    classes: Option<Vec<String>>,
 }
 
 impl ListSource {
     /// Reads the list, not the images.
     ///
     /// # Errors
-    /// A label is no number from 0 to 4294967294.
-    pub fn open(path: &Path) -> Result<Self, PackError> {
-        let text = std::fs::read_to_string(path).map_err(FileError::on("read", path))?;
+    /// A label is no number from 0 to 4294967294, or neither one of `classes` nor the number of one; or the list is longer
+    /// than 1 GiB.
+    pub fn open(path: &Path, classes: Option<&Classes>) -> Result<Self, PackError> {
+        let text = read_text(path, "a list of images", MOST)?;
         let folder = path.parent().unwrap_or(Path::new(""));
-        let samples = (text.lines().enumerate())
+        let samples = (text.trim_start_matches('\u{feff}').lines().enumerate())
             .filter(|(_, line)| !line.trim().is_empty() && !line.starts_with('#'))
             .map(|(number, line)| {
-                let (file, label) =
-                    parse(line).map_err(|why| PackError::List { path: path.to_owned(), line: number + 1, why })?;
+                let (file, label) = parse(line, classes).map_err(|why| PackError::List {
+                    path: path.to_owned(),
+                    line: number + 1,
+                    why,
+                })?;
                 Ok((folder.join(file), label))
             })
             .collect::<Result<_, PackError>>()?;
-        Ok(Self { samples })
+        Ok(Self { samples, classes: classes.map(|classes| classes.names.clone()) })
     }
 }
 
-fn parse(line: &str) -> Result<(&str, Option<u32>), String> {
+fn parse<'a>(line: &'a str, classes: Option<&Classes>) -> Result<(&'a str, Option<u32>), String> {
     let Some((file, label)) = line.trim_end().rsplit_once('\t') else {
         return Ok((line.trim(), None));
     };
-    match label.trim().parse() {
-        Ok(label) if label != u32::MAX => Ok((file.trim(), Some(label))),
-        _ => Err(format!("{label:?} is no class number from 0 to 4294967294")),
-    }
+    let number: Option<u32> = label.trim().parse().ok();
+    let label = match classes {
+        None => number
+            .filter(|&label| label != u32::MAX)
+            .ok_or_else(|| format!("{label:?} is no class number from 0 to 4294967294; names need --classes")),
+        Some(Classes { names, path }) => {
+            let named = names.iter().position(|name| *name == composed(label)).map(|number| number as u32);
+            named
+                .or(number.filter(|&number| (number as usize) < names.len()))
+                .ok_or_else(|| format!("{label:?} is none of the {} classes in {}", names.len(), path.display()))
+        }
+    };
+    Ok((file.trim(), Some(label?)))
 }
 
 impl Source for ListSource {
@@ -51,8 +69,8 @@ impl Source for ListSource {
         self.samples[index].1
     }
 
-    fn load(&self, index: usize, bytes: &mut Vec<u8>) -> Result<(), PackError> {
-        read_file(&self.samples[index].0, bytes)
+    fn load(&self, index: usize, most: u64, bytes: &mut Vec<u8>) -> Result<(), PackError> {
+        read_file(&self.samples[index].0, most, bytes)
     }
 
     fn origin(&self, index: usize) -> PathBuf {
@@ -60,6 +78,6 @@ impl Source for ListSource {
     }
 
     fn class_names(&self) -> Option<&[String]> {
-        None
+        self.classes.as_deref()
     }
 }

@@ -27,6 +27,7 @@ pub use error::{ClassDifference, ClassNamesFault, IndexFault, ShardError, TarFau
 pub use index::Encoding;
 pub use map::Access;
 pub use names::CLASS_NAMES;
+pub(crate) use names::{checked as checked_names, composed, numbers};
 pub use set::ShardSet;
 pub use writer::{Limits, ShardWriter, Written};
 

@@ -94,7 +94,7 @@ fn parse(text: &str, path: &Path) -> Result<Vec<String>, ClassNamesFault> {
 }
 
 /// The names in NFC, trimmed, if there are as many different ones.
-pub(super) fn checked<'a>(
+pub(crate) fn checked<'a>(
     names: impl IntoIterator<Item = &'a str>,
     path: &Path,
 ) -> Result<Vec<String>, ClassNamesFault> {
@@ -114,12 +114,12 @@ pub(super) fn checked<'a>(
 }
 
 /// In Unicode's composed form (NFC), without blanks around it.
-pub(super) fn composed(name: &str) -> String {
+pub(crate) fn composed(name: &str) -> String {
     name.trim().nfc().collect()
 }
 
 /// The number that each of `names` has in `to`.
-pub(super) fn numbers(names: &[String], to: &[String]) -> Result<Vec<u32>, ClassDifference> {
+pub(crate) fn numbers(names: &[String], to: &[String]) -> Result<Vec<u32>, ClassDifference> {
     let mut known = HashMap::new();
     for (number, name) in to.iter().enumerate() {
         if known.insert(composed(name), number as u32).is_some() {

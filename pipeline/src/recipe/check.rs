@@ -181,6 +181,7 @@ impl Problems {
         let means = data.mean.as_deref().unwrap_or(&[]);
         let fine = means.iter().all(|mean| (-1e6..=1e6).contains(mean));
         self.unless(fine, "data.mean", means, "numbers from -1e6 to 1e6; pixels run from 0 to 1");
+        self.unless(data.max_pixels != Some(0), "data.max_pixels", 0, "1 or more");
     }
 
     fn machine(&mut self, machine: &Machine) {

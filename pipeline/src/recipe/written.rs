@@ -170,6 +170,9 @@ pub struct Data {
     /// Standard deviation of each channel.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub std: Option<Vec<f32>>,
+    /// Most pixels of an image, before it is resized; 67 million if absent. Memory is limited with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_pixels: Option<u64>,
     /// What happens to a sample of the training set that cannot be read. In evaluation it is always an error.
     pub bad: BadSamples,
 }

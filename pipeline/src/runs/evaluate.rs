@@ -195,7 +195,7 @@ fn save_mistakes(
 ) -> Result<(), RunError> {
     let input = Input { plan: &entry.plan, data: measure.data, workers: 1 };
     let chain = input.evaluation_chain(measure.view)?;
-    let mut decoder = convnext_data::Decoder::new(input.channels()?);
+    let mut decoder = input.decoder()?;
     let (mut bytes, mut image, mut scratch) = (Vec::new(), Image::default(), convnext_data::Scratch::default());
     for (number, mistake) in evaluation.mistakes.iter_mut().enumerate() {
         let Some(id) = mistake.picture.take().and_then(|id| id.parse().ok()) else { continue };

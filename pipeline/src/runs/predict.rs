@@ -70,7 +70,7 @@ impl Loader {
     pub(crate) fn new(entry: &Entry, data: &Data, view: View) -> Result<Self, InputError> {
         let input = Input { plan: &entry.plan, data, workers: 1 };
         Ok(Self {
-            decoder: Decoder::new(input.channels()?),
+            decoder: input.decoder()?,
             chain: input.evaluation_chain(view)?,
             table: input.table()?,
             image: Image::default(),

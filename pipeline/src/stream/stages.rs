@@ -3,7 +3,7 @@
 use std::{fmt::Debug, sync::Arc};
 
 use convnext_data::{
-    Channels, Decoder, Error, ShardSet,
+    Decoder, Error, ShardSet,
     augment::{Chain, Flip, Normalise as Table, Scratch},
     mask::random_mask,
     random::Purpose,
@@ -32,8 +32,8 @@ pub trait Work {
 /// Reads a sample's bytes, checks them, and decodes them.
 #[derive(Debug, Clone)]
 pub struct Decode {
-    /// Channels of the decoded image.
-    pub channels: Channels,
+    /// Decodes, to the channels it is for.
+    pub decoder: Decoder,
     /// Whether a sample without a label is an error.
     pub labelled: bool,
 }
@@ -50,13 +50,13 @@ impl Stage for Decode {
 
     fn output(&self, input: Form) -> Result<Form, Misfit> {
         match input {
-            Form::Encoded => Ok(Form::Image { channels: self.channels.count() }),
+            Form::Encoded => Ok(Form::Image { channels: self.decoder.channels().count() }),
             gets => Err(Misfit { stage: self.name(), takes: Form::Encoded.to_string(), gets }),
         }
     }
 
     fn worker(&self) -> Box<dyn Work> {
-        Box::new(DecodeWork { decoder: Decoder::new(self.channels), labelled: self.labelled })
+        Box::new(DecodeWork { decoder: self.decoder.clone(), labelled: self.labelled })
     }
 }
 

@@ -22,7 +22,7 @@ impl Source for Pictures {
         Some(0)
     }
 
-    fn load(&self, index: usize, bytes: &mut Vec<u8>) -> Result<(), PackError> {
+    fn load(&self, index: usize, _: u64, bytes: &mut Vec<u8>) -> Result<(), PackError> {
         bytes.clear();
         bytes.extend_from_slice(b"P5\n4 4\n255\n");
         bytes.extend([index as u8; 16]);
@@ -42,7 +42,11 @@ impl Source for Pictures {
 fn shards(folder: &TempDir, count: usize, bad: &[usize]) -> Arc<ShardSet> {
     let options = Options { name: "x".into(), ..Options::default() };
     let source = Pictures(count);
-    let path = pack::pack(&source, folder.path(), &options, &mut |_, _| {}).unwrap().written.shards.remove(0);
+    let path = pack::pack(&source, folder.path(), &options, &mut |_, _| std::ops::ControlFlow::Continue(()))
+        .unwrap()
+        .written
+        .shards
+        .remove(0);
     let time = fs::metadata(&path).unwrap().modified().unwrap();
     let mut bytes = fs::read(&path).unwrap();
     let starts: Vec<usize> = (0..bytes.len() - 11).filter(|&at| bytes[at..].starts_with(b"P5\n4 4\n")).collect();
@@ -93,8 +97,10 @@ fn settings(samples: u64, workers: usize, policy: Policy) -> Settings {
 }
 
 fn start(set: &Arc<ShardSet>, trap: u64, settings: Settings) -> Stream {
-    let stages: Vec<Box<dyn Stage>> =
-        vec![Box::new(Decode { channels: convnext_data::Channels::Grey, labelled: true }), Box::new(Trap(trap))];
+    let stages: Vec<Box<dyn Stage>> = vec![
+        Box::new(Decode { decoder: convnext_data::Decoder::new(convnext_data::Channels::Grey), labelled: true }),
+        Box::new(Trap(trap)),
+    ];
     Stream::start(set.clone(), Order::sequential(set.len()), stages.into(), settings).unwrap()
 }
 
@@ -138,7 +144,7 @@ fn a_stream_that_ends_early_is_an_error() {
     // The thread that names the samples dies: of a position that no order has.
     let order = Order::sequential(8);
     let stages: Vec<Box<dyn Stage>> =
-        vec![Box::new(Decode { channels: convnext_data::Channels::Grey, labelled: true })];
+        vec![Box::new(Decode { decoder: convnext_data::Decoder::new(convnext_data::Channels::Grey), labelled: true })];
     let settings = Settings { epoch: 1 << 40, start: 4, end: 20, ..settings(8, 1, Policy::Fail) };
     let mut stream = Stream::start(set, order, stages.into(), settings).unwrap();
     let (_, error) = drain(&mut stream);

@@ -67,7 +67,7 @@ impl Source for Drawn {
         Some((index % NAMES.len()) as u32)
     }
 
-    fn load(&self, index: usize, bytes: &mut Vec<u8>) -> Result<(), PackError> {
+    fn load(&self, index: usize, _: u64, bytes: &mut Vec<u8>) -> Result<(), PackError> {
         bytes.clear();
         bytes.extend_from_slice(format!("P5\n{SIDE} {SIDE}\n255\n").as_bytes());
         bytes.extend_from_slice(&self.pixels(index));

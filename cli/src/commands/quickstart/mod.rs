@@ -3,6 +3,7 @@
 mod drawn;
 
 use std::{
+    ops::ControlFlow,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -197,7 +198,7 @@ fn pack_all(args: &Args) -> Outcome<Shards> {
     let folder = args.out.join("data");
     let pack = |source: &dyn Source, name: &str, per_class: Option<u64>| {
         let options = Options { name: name.to_owned(), per_class, seed: LABELS_SEED, ..Options::default() };
-        let packed = pack::pack(source, &folder, &options, &mut |_, _| {})?;
+        let packed = pack::pack(source, &folder, &options, &mut |_, _| ControlFlow::Continue(()))?;
         let one = packed.written.shards.into_iter().next();
         one.ok_or_else(|| Failure::failed("nothing was packed"))
     };

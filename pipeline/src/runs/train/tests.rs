@@ -27,7 +27,7 @@ impl pack::Source for Pictures {
         Some((index % 2) as u32)
     }
 
-    fn load(&self, index: usize, bytes: &mut Vec<u8>) -> Result<(), PackError> {
+    fn load(&self, index: usize, _: u64, bytes: &mut Vec<u8>) -> Result<(), PackError> {
         bytes.clear();
         bytes.extend_from_slice(b"P5\n4 4\n255\n");
         bytes.extend([index as u8; 16]);
@@ -262,7 +262,7 @@ fn run_given(trainer: &mut Late, folder: &Path, given: Given<'_>) -> Left {
     let shards = folder.join("shards");
     if !shards.exists() {
         let options = Options { name: "train".to_owned(), ..Options::default() };
-        pack::pack(&Pictures(pictures), &shards, &options, &mut |_, _| {}).unwrap();
+        pack::pack(&Pictures(pictures), &shards, &options, &mut |_, _| std::ops::ControlFlow::Continue(())).unwrap();
     }
     let shards = Arc::new(ShardSet::open(&[shards.join("train-000000.tar")]).unwrap());
     let text = format!(
