@@ -1,5 +1,5 @@
 //! Names that the emitted code uses itself, or that Rust knows for something else.
-#![allow(non_camel_case_types)]
+#![allow(missing_docs, non_camel_case_types)]
 
 use convnext_core::{Variant, convnext};
 
