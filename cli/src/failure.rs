@@ -27,6 +27,8 @@ pub enum Failure {
         /// What is behind it, nearest first.
         because: Vec<String>,
     },
+    /// What went wrong has been said, where it happened: exit code 1.
+    Told,
     /// Standard output is closed: nobody listens any more.
     OutputClosed,
 }
@@ -66,6 +68,7 @@ impl Failure {
     pub(crate) fn report(self) -> ExitCode {
         let (what, because, code) = match self {
             Self::OutputClosed => return ExitCode::SUCCESS,
+            Self::Told => return ExitCode::from(FAILED),
             Self::Usage(what) => (what, Vec::new(), USAGE),
             Self::Failed { what, because } => (what, because, FAILED),
         };

@@ -16,7 +16,7 @@
 //! }
 //!
 //! fn main() -> ExitCode {
-//!     convnext::run(&[Mine::entry()])
+//!     convnext::run!(&[Mine::entry()]) // `mine --version` is that of this package
 //! }
 //! ```
 //!
@@ -34,6 +34,7 @@ pub mod models;
 mod device;
 mod failure;
 mod host;
+mod manner;
 mod memory;
 mod npy;
 mod numbers;
@@ -43,10 +44,15 @@ mod shards;
 mod table;
 mod which;
 
-use std::process::ExitCode;
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
-use clap::{Parser, error::ErrorKind};
-use convnext_core::Entry;
+use clap::{CommandFactory, FromArgMatches, Parser, error::ErrorKind};
+use convnext_core::{Entry, simd::Level};
+use convnext_pipeline::tell;
 
 pub use commands::Context;
 pub use failure::{Failure, Outcome};
@@ -56,7 +62,7 @@ use commands::Command;
 
 /// Declares, pre-trains, fine-tunes and examines ConvNeXt V2 models.
 #[derive(Debug, Parser)]
-#[command(name = "convnext", version, propagate_version = true, after_help = AFTER_HELP)]
+#[command(name = NAME, after_help = AFTER_HELP)]
 struct CommandLine {
     /// Threads that compute; without it, one for each core.
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -65,6 +71,9 @@ struct CommandLine {
     #[command(subcommand)]
     command: Command,
 }
+
+/// This program's name, as the examples have it.
+const NAME: &str = "convnext";
 
 const AFTER_HELP: &str = "\
 Example:
@@ -75,19 +84,86 @@ Each command has its own --help with an example.
 Exit codes: 0 done, 1 failed, 2 the command line or the recipe is wrong.";
 
 /// Runs the command line of this process with the variants `entries`, and returns its exit code.
+///
+/// It is called as the process is, and `--version` says that of this library; [`run!`](crate::run!) says that of the package
+/// that calls it.
 pub fn run(entries: &[Entry]) -> ExitCode {
+    run_versioned(entries, None)
+}
+
+/// [`run`] for a program of another package: its `--version` is the package's, beside this library's.
+///
+/// ```no_run
+/// # use std::process::ExitCode;
+/// fn main() -> ExitCode {
+///     convnext::run!(&convnext::models::builtin())
+/// }
+/// ```
+#[macro_export]
+macro_rules! run {
+    ($entries:expr $(,)?) => {
+        $crate::run_versioned($entries, ::core::option::Option::Some(::core::env!("CARGO_PKG_VERSION")))
+    };
+}
+
+/// What [`run!`](crate::run!) comes to.
+#[doc(hidden)]
+pub fn run_versioned(entries: &[Entry], version: Option<&str>) -> ExitCode {
     memory::keep();
-    let line = match CommandLine::try_parse() {
+    let matches = command(&name(), version).try_get_matches();
+    let line = match matches.and_then(|matches| CommandLine::from_arg_matches(&matches)) {
         Ok(line) => line,
         Err(error) => return refuse(&error),
     };
-    match execute(line, Registry::new(entries)) {
+    match execute(line, entries) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
 }
 
-fn execute(line: CommandLine, registry: Registry<'_>) -> Outcome {
+/// What this process is called, without its folder.
+fn name() -> String {
+    let called = std::env::args_os().next().map(PathBuf::from);
+    let name = called.as_deref().and_then(Path::file_stem).map(|name| name.to_string_lossy().into_owned());
+    name.filter(|name| !name.is_empty()).unwrap_or_else(|| NAME.to_owned())
+}
+
+/// The command line of a program called `name`.
+fn command(name: &str, version: Option<&str>) -> clap::Command {
+    const OWN: &str = env!("CARGO_PKG_VERSION");
+    let name = tell::printable(name).into_owned();
+    let version = match version {
+        Some(version) => format!("{version} ({NAME} {OWN})"),
+        None if name == NAME => OWN.to_owned(),
+        None => format!("({NAME} {OWN})"),
+    };
+    // clap keeps such texts for the life of the process, as this one is.
+    let leaked = |text: String| -> &'static str { Box::leak(text.into_boxed_str()) };
+    let command = CommandLine::command().version(leaked(version)).propagate_version(true);
+    if name == NAME {
+        return command;
+    }
+    let command = command.name(leaked(name.clone()));
+    with_examples_of(command, &format!("  {name} "))
+}
+
+/// The examples in the help of all commands, as those of another program: `begin` is what their lines begin with.
+fn with_examples_of(command: clap::Command, begin: &str) -> clap::Command {
+    let own = format!("  {NAME} ");
+    let help = command.get_after_help().map(|help| help.to_string().replace(&own, begin));
+    let command = command.mut_subcommands(|command| with_examples_of(command, begin));
+    match help {
+        Some(help) => command.after_help(help),
+        None => command,
+    }
+}
+
+fn execute(line: CommandLine, entries: &[Entry]) -> Outcome {
+    let registry = Registry::new(entries)?;
+    // `doctor` says itself what is wrong with the level.
+    if !matches!(line.command, Command::Doctor(_)) {
+        check_level()?;
+    }
     if let Some(threads) = line.threads {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.into());
         pool.build_global().map_err(|error| Failure::because("the threads cannot be started", error))?;
@@ -95,10 +171,21 @@ fn execute(line: CommandLine, registry: Registry<'_>) -> Outcome {
     line.command.run(&Context { registry, threads: line.threads.map(usize::from) })
 }
 
+/// Whether this machine has the instruction set that the environment asks for.
+fn check_level() -> Outcome {
+    let Some(name) = std::env::var_os(Level::VARIABLE) else { return Ok(()) };
+    let level = name.to_string_lossy().parse::<Level>();
+    level.map(drop).map_err(|error| Failure::usage(format!("{}: {error}", Level::VARIABLE)))
+}
+
 /// Help and version are answers, not mistakes.
 fn refuse(error: &clap::Error) -> ExitCode {
     // A reader that has gone away has no use for an error either.
-    let _ = error.print();
+    let _ = match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => error.print(),
+        // It repeats arguments, and a terminal obeys some characters.
+        _ => std::io::stderr().write_all(tell::printable(&error.to_string()).as_bytes()),
+    };
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
         _ => ExitCode::from(failure::USAGE),
@@ -107,8 +194,6 @@ fn refuse(error: &clap::Error) -> ExitCode {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
@@ -124,5 +209,16 @@ mod tests {
             command.get_subcommands().filter(|command| command.get_name() != "help").for_each(check);
         }
         check(&CommandLine::command());
+    }
+
+    #[test]
+    fn another_program_has_its_own_name_and_version() {
+        let mut mine = command("mine", Some("3.2.1"));
+        mine.build();
+        assert_eq!(mine.render_version(), format!("mine 3.2.1 (convnext {})\n", env!("CARGO_PKG_VERSION")));
+        assert_eq!(command("mine", None).render_version(), format!("mine (convnext {})\n", env!("CARGO_PKG_VERSION")));
+        assert_eq!(command(NAME, None).render_version(), format!("convnext {}\n", env!("CARGO_PKG_VERSION")));
+        let help = mine.find_subcommand("evaluate").unwrap().get_after_help().unwrap().to_string();
+        assert!(help.contains("\n  mine evaluate runs") && !help.contains("  convnext "), "{help}");
     }
 }

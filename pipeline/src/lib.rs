@@ -7,9 +7,11 @@
 // What cannot be told must end nothing; `println!` and its like panic.
 #![warn(clippy::print_stderr, clippy::print_stdout)]
 
+pub mod bounded;
 pub mod device;
 pub mod events;
 pub mod fingerprint;
+pub mod given;
 pub mod input;
 pub mod inside;
 pub mod interrupt;

@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use clap::ValueEnum;
 use convnext_core::{
-    Entry, profile,
+    Entry,
+    plan::Plan,
+    profile,
     simd::{self, Level},
 };
 use convnext_data::ShardSet;
@@ -18,7 +20,7 @@ use convnext_pipeline::{
 };
 use serde::Serialize;
 
-use crate::{Context, Failure, Outcome, device, host, output, shards};
+use crate::{Context, Failure, Outcome, device, host, numbers::bytes, output, shards};
 use breakdown::Breakdown;
 
 /// Measures images per second: of whole training steps, of inference, or of loading data.
@@ -39,7 +41,7 @@ pub struct Args {
     #[arg(long)]
     model: String,
     /// Images of a step.
-    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     batch: u32,
     #[command(flatten)]
     device: device::Args,
@@ -50,10 +52,10 @@ pub struct Args {
     #[arg(long)]
     level: Option<Level>,
     /// Steps that are measured.
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     steps: u32,
     /// Steps before them that are not.
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     warmup: u32,
     /// Shards to load, for `--job load`.
     #[arg(long, value_name = "GLOB", required_if_eq("job", "load"))]
@@ -100,8 +102,23 @@ impl<'a> Bench<'a> {
         let entry = context.registry.find(&args.model)?;
         let data = (!args.data.is_empty()).then(|| shards::open(&args.data, args.io)).transpose()?;
         let [batch, warmup, steps] = [args.batch, args.warmup, args.steps].map(|number| number as usize);
+        check_memory(&entry.plan, batch)?;
         let device = if args.job == Job::Load { Device::Cpu } else { args.device.resolve()? };
         Ok(Self { job: args.job, entry, device, precision: args.dtype, batch, warmup, steps, data })
+    }
+}
+
+/// Refuses a batch whose images alone, with the copy that goes into the model, are more than there is memory.
+fn check_memory(plan: &Plan, batch: usize) -> Outcome {
+    let image = plan.height * plan.width * plan.channels * size_of::<f32>();
+    let (needed, most) = (2 * image as u64 * batch as u64, host::Memory::now().most().unwrap_or(u64::MAX));
+    match needed > most {
+        false => Ok(()),
+        true => Err(Failure::usage(format!(
+            "--batch {batch}: its images take {}, and there are {} of memory; give fewer",
+            bytes(needed),
+            bytes(most)
+        ))),
     }
 }
 

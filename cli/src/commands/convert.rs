@@ -14,10 +14,14 @@ use convnext_core::{
     onnx,
     optim::Layout,
 };
-use convnext_pipeline::{input, runs::warn_of, tell};
+use convnext_pipeline::{
+    given::{Given as GivenWeights, Known},
+    input,
+    runs::warn_of,
+    tell,
+};
 use serde::Serialize;
 
-use super::evaluate::Manner;
 use crate::{Context, Failure, Outcome, numbers::short, output, which};
 
 /// Brings weights of any known layout into this program's.
@@ -267,9 +271,9 @@ fn tell_of(loaded: &Loaded) {
 /// How the model is to be used: what its file says, or the run that it is of.
 fn usage(given: &Given, entry: &Entry, part: &str, loaded: &Loaded) -> Outcome<Option<Usage>> {
     let of_run = || -> Outcome<Option<Usage>> {
-        let manner = Manner::of(&given.weights)?;
-        let usage = || input::usage(&entry.plan, &manner.data, manner.view, &[]);
-        Ok(manner.model.is_some().then(usage).transpose()?)
+        let manner = GivenWeights::find(&given.weights, |_| given.which.which())?.manner(&entry.plan, true)?;
+        let usage = || input::usage(&entry.plan, &manner.data, manner.view, &manner.classes);
+        Ok((manner.known != Known::Nothing).then(usage).transpose()?)
     };
     let Some(mut usage) = loaded.usage.clone().map_or_else(of_run, |usage| Ok(Some(usage)))? else { return Ok(None) };
     usage.model = entry.plan.name.to_owned();

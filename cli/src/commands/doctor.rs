@@ -219,8 +219,14 @@ fn text(report: &Report) -> String {
 
 fn memory_line(memory: &Memory) -> String {
     let amount = |amount: Option<u64>| amount.map_or_else(|| "unknown".to_owned(), bytes);
-    let limit = memory.limit.map_or_else(String::new, |limit| format!(", limited to {}", bytes(limit)));
-    format!("{}, {} available{limit}", amount(memory.total), amount(memory.available))
+    let available = amount(memory.available);
+    match memory.limit {
+        Some(limit) => {
+            let total = amount(memory.total);
+            format!("{}, {available} available; a control group's limit, the machine has {total}", bytes(limit))
+        }
+        None => format!("{}, {available} available", amount(memory.total)),
+    }
 }
 
 fn library(library: &Library) -> String {

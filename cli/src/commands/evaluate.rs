@@ -1,29 +1,37 @@
 //! `convnext evaluate`: a classifier measured.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use convnext_pipeline::{
-    input::{View, view_of},
-    recipe::{Data, Evaluate, EvaluatedWeights, Io, Job, Patterns},
-    run_dir,
+    given::{Given, Names, by_name},
+    interrupt,
+    recipe::{Io, Patterns},
+    records,
     runs::{self, Measure},
+    tell,
 };
 
-use crate::{Context, Failure, Outcome, device, output, shards};
+use crate::{Context, Failure, Outcome, device, manner, output, shards};
 
 /// Measures a classifier on every sample of some shards.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
   convnext evaluate runs/finetune --data 'data/test-*.tar'
-  convnext evaluate weights.safetensors --model atto --data 'imagenet/val-*.tar' --out runs/evaluation")]
+  convnext evaluate runs/finetune --checkpoint newest --values raw
+  convnext evaluate weights.safetensors --model atto --data 'imagenet/val-*.tar' --out runs/evaluation
+
+Mean, deviation, view and class names are those that the weights say, else those of the run that they lie in; which are
+used is told. Labels are compared by the names of their classes, where weights and shards have them.")]
 pub struct Args {
     /// A run, a checkpoint or a `.safetensors` file.
     #[arg(value_name = "WEIGHTS")]
     weights: PathBuf,
-    /// The variant; without it, the run's.
-    #[arg(long, value_name = "MODEL")]
-    model: Option<String>,
+    #[command(flatten)]
+    manner: manner::Args,
+    /// A file of the model's class names, one a line, class 0 first; without it, those that the weights have.
+    #[arg(long, value_name = "FILE")]
+    classes: Option<PathBuf>,
     /// Shards to measure on, as a quoted pattern; without it, the run's validation set.
     #[arg(long, value_name = "GLOB")]
     data: Vec<String>,
@@ -40,68 +48,26 @@ pub struct Args {
     json: bool,
 }
 
-/// How a run looked at images, or the defaults where there is no run.
-pub(super) struct Manner {
-    pub(super) model: Option<String>,
-    pub(super) data: Data,
-    pub(super) evaluate: Evaluate,
-    pub(super) view: View,
-    pub(super) workers: usize,
-}
-
-impl Manner {
-    /// Of the run in `path`; the defaults if that is none.
-    pub(super) fn of(path: &std::path::Path) -> Outcome<Self> {
-        if !path.join(convnext_pipeline::records::RECIPE).is_file() {
-            let evaluate = Evaluate::default();
-            let view = View::Cropped(evaluate.crop);
-            return Ok(Self { model: None, data: Data::default(), evaluate, view, workers: 0 });
-        }
-        let recipe = run_dir::read_recipe(path)?;
-        let evaluate = match &recipe.job {
-            Job::Finetune { evaluate, .. } | Job::Evaluate { evaluate } => evaluate.clone(),
-            Job::Pretrain { .. } => Evaluate::default(),
-        };
-        let view = view_of(recipe.training().map(|training| &training.augment), evaluate.crop);
-        let (model, workers) = (recipe.model.name, recipe.machine.workers);
-        Ok(Self { model: Some(model), data: recipe.data, evaluate, view, workers })
-    }
-
-    /// The variant: the one asked for, else the run's.
-    pub(super) fn model(&self, asked: Option<&str>) -> Outcome<String> {
-        let model = asked.map(str::to_owned).or_else(|| self.model.clone());
-        model.ok_or_else(|| Failure::usage("no model; give --model MODEL, or a run directory"))
-    }
-}
-
 /// Runs the command.
 pub fn run(args: &Args, context: &Context<'_>) -> Outcome {
-    let manner = Manner::of(&args.weights)?;
-    let entry = context.registry.find(&manner.model(args.model.as_deref())?)?;
-    let asked = (!args.data.is_empty()).then_some(args.data.as_slice());
-    let patterns = asked.or(manner.data.validation.as_ref().map(Patterns::all));
-    let patterns = patterns.ok_or_else(|| Failure::usage("no data; give --data GLOB"))?;
-    let out = match (&args.out, manner.model.is_some()) {
-        (Some(out), _) => out.clone(),
-        (None, true) => args.weights.clone(),
-        (None, false) => return Err(Failure::usage("no place to write to; give --out DIR")),
-    };
+    interrupt::listen().map_err(|error| Failure::because("signals cannot be listened for", error))?;
+    let applied = args.manner.resolve(&args.weights, args.classes.as_deref(), context)?;
+    let manner::Applied { given, entry, manner } = &applied;
+    let out = args.out.clone().map_or_else(|| run_to_write_to(&args.weights), Ok)?;
+    let shards = shards::open_set(patterns(args, given)?, args.io)?;
+    let (shards, names) = by_name(shards, &manner.classes, &entry.plan)?;
+    if names != Names::Compared {
+        tell::say(&names);
+    }
     let measure = Measure {
         data: &manner.data,
         view: manner.view,
-        batch: manner.evaluate.batch as usize,
-        workers: manner.workers,
+        batch: given.evaluate().batch as usize,
+        workers: given.recipe.as_ref().map_or(0, |recipe| recipe.machine.workers),
     };
-    let which: EvaluatedWeights = manner.evaluate.weights;
-    let found = runs::evaluate(
-        entry,
-        &args.weights,
-        which,
-        &shards::open(patterns, args.io)?,
-        measure,
-        &out,
-        &args.device.resolve()?,
-    )?;
+    let weights = (args.weights.as_path(), given.which);
+    let (found, taken) = runs::evaluate(entry, weights, &shards.into(), measure, &out, &args.device.resolve()?)?;
+    args.manner.tell(&applied, &taken)?;
     if args.json {
         return output::json_line(&found);
     }
@@ -115,4 +81,19 @@ pub fn run(args: &Args, context: &Context<'_>) -> Outcome {
         found.weights.name(),
         out.display()
     ))
+}
+
+/// The shards asked for, else those that the run was validated on.
+fn patterns<'a>(args: &'a Args, given: &'a Given) -> Outcome<&'a [String]> {
+    let asked = (!args.data.is_empty()).then_some(args.data.as_slice());
+    let own = || given.recipe.as_ref()?.data.validation.as_ref().map(Patterns::all);
+    asked.or_else(own).ok_or_else(|| Failure::usage("no data; give --data GLOB"))
+}
+
+/// The run that is measured: its report shows what is found.
+fn run_to_write_to(weights: &Path) -> Outcome<PathBuf> {
+    match weights.join(records::RECIPE).is_file() {
+        true => Ok(weights.to_owned()),
+        false => Err(Failure::usage("no place to write to; give --out DIR")),
+    }
 }

@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 
 use convnext_pipeline::{
+    interrupt,
     recipe::{Io, Patterns},
     records,
     runs::{self, Subject},
 };
 
-use super::evaluate::Manner;
-use crate::{Context, Failure, Outcome, output, shards};
+use crate::{Context, Failure, Outcome, manner, output, shards};
 
 /// Removes patches of images and shows what a pre-trained variant puts in their place.
 #[derive(Debug, clap::Args)]
@@ -33,11 +33,10 @@ pub struct Args {
     #[arg(long, value_name = "HOW", default_value_t)]
     io: Io,
     /// Images taken from shards.
-    #[arg(long, value_name = "N", default_value_t = 8)]
-    count: usize,
-    /// The variant; without it, the run's.
-    #[arg(long, value_name = "MODEL")]
-    model: Option<String>,
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
+    count: u16,
+    #[command(flatten)]
+    manner: manner::Args,
     /// Chooses the masks.
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -51,22 +50,31 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args, context: &Context<'_>) -> Outcome {
-    let manner = Manner::of(&args.weights)?;
-    let entry = context.registry.find(&manner.model(args.model.as_deref())?)?;
-    let out = match (&args.output, manner.model.is_some()) {
+    interrupt::listen().map_err(|error| Failure::because("signals cannot be listened for", error))?;
+    let applied = args.manner.resolve(&args.weights, None, context)?;
+    let manner::Applied { given, entry, manner } = &applied;
+    let out = match (&args.output, args.weights.join(records::RECIPE).is_file()) {
         (Some(out), _) => out.clone(),
         (None, true) => args.weights.join(records::RECONSTRUCTION),
         (None, false) => return Err(Failure::usage("no place to write to; give --output PNG")),
     };
     let asked = (!args.data.is_empty()).then_some(args.data.as_slice());
-    let subject = match (&args.images[..], asked.or(manner.data.train.as_ref().map(Patterns::all))) {
-        ([], Some(patterns)) => Subject::Shards(shards::open(patterns, args.io)?, args.count),
+    let own = given.recipe.as_ref().and_then(|recipe| recipe.data.train.as_ref()).map(Patterns::all);
+    let subject = match (&args.images[..], asked.or(own)) {
+        ([], Some(patterns)) => Subject::Shards(shards::open(patterns, args.io)?, args.count.into()),
         ([], None) => return Err(Failure::usage("no images; give files or --data GLOB")),
+        (files, _) if files.len() > runs::MOST_RECONSTRUCTED => return Err(Failure::usage(too_many(files.len()))),
         (files, _) => Subject::Files(files.to_vec()),
     };
-    let done = runs::reconstruct(entry, &args.weights, &manner.data, manner.view, &subject, args.seed, &out)?;
+    let weights = (args.weights.as_path(), given.which);
+    let (done, taken) = runs::reconstruct(entry, weights, &manner.data, manner.view, &subject, args.seed, &out)?;
+    args.manner.tell(&applied, &taken)?;
     if args.json {
         return output::json_line(&done);
     }
     output::text(&format!("{} images, loss {:.4} on removed patches; {}\n", done.images, done.loss, out.display()))
+}
+
+fn too_many(images: usize) -> String {
+    format!("{images} images; a picture of reconstructions holds up to {}", runs::MOST_RECONSTRUCTED)
 }

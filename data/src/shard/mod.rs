@@ -26,7 +26,7 @@ pub use build::{Indexed, Indexing, LEFT_OUT};
 pub use error::{ClassDifference, ClassNamesFault, IndexFault, ShardError, TarFault};
 pub use index::Encoding;
 pub use map::Access;
-pub use names::CLASS_NAMES;
+pub use names::{CLASS_NAMES, read_class_names};
 pub(crate) use names::{checked as checked_names, composed, numbers};
 pub use set::ShardSet;
 pub use writer::{Limits, ShardWriter, Written};

@@ -69,6 +69,15 @@ fn too_few(path: PathBuf, names: usize, set: &Path, classes: u32) -> ClassNamesF
     ClassNamesFault::Few { path, names, set: set.display().to_string(), classes, advice }
 }
 
+/// The names of classes that a file lists, one a line, class 0 first, in NFC.
+///
+/// # Errors
+/// There is no such file, or its names cannot be used.
+pub fn read_class_names(path: &Path) -> Result<Vec<String>, ClassNamesFault> {
+    let missing = || ClassNamesFault::Unreadable { path: path.to_owned(), why: "there is no such file".to_owned() };
+    parse(&read_text(path)?.ok_or_else(missing)?, path)
+}
+
 fn read_text(path: &Path) -> Result<Option<String>, ClassNamesFault> {
     let unreadable = |why: String| ClassNamesFault::Unreadable { path: path.to_owned(), why };
     let file = match File::open(path) {

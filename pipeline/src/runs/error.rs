@@ -168,14 +168,101 @@ pub enum RunError {
         /// The newest checkpoint, which holds this step, if there is one.
         newest: Option<PathBuf>,
     },
-    /// A signal came while a classifier was measured. What was counted until then is no result.
-    #[error("stopped by a signal before the measurement was done")]
-    MeasurementStopped,
-    /// A measurement met logits or a loss that are not finite.
-    #[error("{what}; such weights have no accuracy")]
-    MeasuredNonFinite {
-        /// What is not finite, and for which image.
+    /// A signal asked for an end while something was measured, predicted or reconstructed.
+    #[error("stopped by a signal, before there was a result")]
+    Stopped,
+    /// A model's answer is not a number.
+    #[error(
+        "{image}: the logit of class {class} is {value}, so there is no answer: the weights have diverged or are damaged, or \
+         pixels are normalised in another way than the model was trained with; use an earlier checkpoint, or give --mean \
+         and --std"
+    )]
+    NonFiniteLogit {
+        /// Which image.
+        image: String,
+        /// The first class whose logit is not finite.
+        class: usize,
+        /// The logit.
+        value: f32,
+    },
+    /// An evaluation that did not see every image.
+    #[error("{measured} of {expected} images were measured; an evaluation needs all of them, and at least one")]
+    Incomplete {
+        /// Images that were measured.
+        measured: u64,
+        /// Images that there are.
+        expected: u64,
+    },
+    /// A sample whose label is no class of the model.
+    #[error(
+        "{sample}: {}; check the shards with `convnext inspect`",
+        match label {
+            Some(label) => format!("its label is {label}, and the model tells {classes} classes apart, 0 to {}", classes.saturating_sub(1)),
+            None => "it has no label".to_owned(),
+        }
+    )]
+    Label {
+        /// Its key.
+        sample: String,
+        /// Its label, if it has one.
+        label: Option<u32>,
+        /// Classes of the model.
+        classes: usize,
+    },
+    /// What a file of weights says about their use makes no sense.
+    #[error("{}: says that its images are to be taken with {what}; export the weights again", path.display())]
+    Usage {
+        /// The file.
+        path: PathBuf,
+        /// What it says.
         what: String,
+    },
+    /// Weights for images of another size.
+    #[error(
+        "the weights are of `{of}`, trained on images of {}; `{model}` takes {}; use the variant that they were trained as",
+        size(*trained), size(*taken)
+    )]
+    OtherInput {
+        /// The variant that the weights name.
+        of: String,
+        /// Height, width and channels that they were trained on.
+        trained: (usize, usize, usize),
+        /// The variant.
+        model: &'static str,
+        /// What it takes.
+        taken: (usize, usize, usize),
+    },
+    /// More names than classes.
+    #[error("{names} names of classes, and `{model}` tells {classes} apart; give one name a class, class 0 first")]
+    ClassNames {
+        /// How many names.
+        names: usize,
+        /// The variant.
+        model: &'static str,
+        /// Its classes.
+        classes: usize,
+    },
+    /// The classes of the shards are not those of the model.
+    #[error(
+        "{0}; measure on shards of the classes that the model was trained with, or give its names with --classes FILE"
+    )]
+    OtherClasses(ClassDifference),
+    /// What an autoencoder makes of an image is not a number.
+    #[error(
+        "image {image}: the prediction is not finite; the weights have diverged or are damaged, or pixels are normalised \
+         in another way than the model was trained with; use another checkpoint, or give --mean and --std"
+    )]
+    NonFinitePrediction {
+        /// Which image, from 0.
+        image: usize,
+    },
+    /// More images than go into one picture.
+    #[error("{images} images; a picture of reconstructions holds up to {most}")]
+    TooManyImages {
+        /// How many were asked for.
+        images: usize,
+        /// How many there may be.
+        most: usize,
     },
     /// The stream ended before the run did.
     #[error("the input ended at step {0}, before the run did")]
@@ -221,6 +308,17 @@ fn resumes(newest: &Option<PathBuf>) -> String {
     match newest {
         Some(path) => format!("the checkpoint is {}: go on with --resume", path.display()),
         None => "there is nothing to save yet: --resume begins again".to_owned(),
+    }
+}
+
+fn size((height, width, channels): (usize, usize, usize)) -> String {
+    format!("{height}x{width}x{channels}")
+}
+
+impl RunError {
+    /// Whether one image file is to blame, and others may be well.
+    pub fn is_of_one_image(&self) -> bool {
+        matches!(self, Self::Read { .. } | Self::Image { .. } | Self::NonFiniteLogit { .. })
     }
 }
 

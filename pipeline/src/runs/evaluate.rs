@@ -1,28 +1,23 @@
 //! Evaluation: a classifier measured on every sample once.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{fs, path::Path, sync::Arc};
 
 use convnext_core::{
-    checkpoint::{Which, WhichValues},
+    checkpoint::{Taken, Which},
     convert,
     nn::Entry,
-    optim::Layout,
 };
 use convnext_data::{Image, ShardSet};
 
-use super::{RunError, train::write_json, warn_of};
+use super::{RunError, tally::Tally, warn_of};
 use crate::{
     device::Device,
     input::{Input, View},
-    pictures,
-    recipe::{Data, EvaluatedWeights, Precision},
-    records::{self, Evaluation, Mistake, Weights},
-    stream::Batch,
+    inside, interrupt, pictures,
+    recipe::{Data, Precision},
+    records::{self, Evaluation, Weights},
     trainer::{AnyClassifier, Classifier},
 };
-
-/// Mistakes that are kept with a picture.
-const MISTAKES: usize = 24;
 
 /// What is evaluated, and how.
 #[derive(Debug, Clone, Copy)]
@@ -39,43 +34,63 @@ pub struct Measure<'a> {
 
 /// Evaluates the weights at `weights` (a run, a checkpoint, a `.safetensors` file) on `shards`, in f32.
 ///
-/// Writes `evaluation.json` and the pictures of the mistakes into `out`.
+/// Writes `evaluation.json` and the pictures of the mistakes into `out`, which is made if it is not there. Says which
+/// weights were taken.
 ///
 /// # Errors
-/// [`RunError`].
+/// [`RunError`]; then `out` is as it was.
 pub fn evaluate(
     entry: &Entry,
-    weights: &Path,
-    which: EvaluatedWeights,
+    weights: (&Path, Which),
     shards: &Arc<ShardSet>,
     measure: Measure<'_>,
     out: &Path,
     device: &Device,
-) -> Result<Evaluation, RunError> {
+) -> Result<(Evaluation, Taken), RunError> {
     let mut classifier = AnyClassifier::new(entry, device, measure.batch, Precision::F32)?;
-    let (values, kind) = classifier_weights(&classifier.layout(), weights, which)?;
-    classifier.write(&values)?;
+    let taken = load(&mut classifier, weights)?;
+    let made = Made::folder(out)?;
     let mut evaluation = measure_classifier(entry, &mut classifier, shards, measure)?;
-    evaluation.weights = kind;
+    evaluation.weights = if taken.average { Weights::Ema } else { Weights::Model };
+    made.keep();
     save_mistakes(entry, shards, measure, &mut evaluation, out)?;
-    write_json(&out.join(records::EVALUATION), &evaluation)?;
-    Ok(evaluation)
+    let json = serde_json::to_vec_pretty(&evaluation).map_err(std::io::Error::other);
+    let written = json.and_then(|json| inside::replace(out, records::EVALUATION, &json));
+    written.map_err(|source| RunError::Write { path: out.join(records::EVALUATION), source })?;
+    Ok((evaluation, taken))
 }
 
-/// Reads a classifier's weights, and says which they are.
-pub(crate) fn classifier_weights(
-    layout: &Layout,
-    path: &Path,
-    which: EvaluatedWeights,
-) -> Result<(Vec<f32>, Weights), RunError> {
-    let wanted = match which {
-        EvaluatedWeights::Raw => WhichValues::Raw,
-        EvaluatedWeights::Ema => WhichValues::Ema,
-        EvaluatedWeights::Best => WhichValues::AverageIfThere,
-    };
-    let loaded = convert::load(path, layout, Which::from(wanted))?;
+/// Puts weights into a classifier, and returns which they are.
+pub(crate) fn load(classifier: &mut AnyClassifier, (path, which): (&Path, Which)) -> Result<Taken, RunError> {
+    let loaded = convert::load(path, &classifier.layout(), which)?;
     warn_of(&loaded.skipped);
-    Ok((loaded.values, if loaded.taken.average { Weights::Ema } else { Weights::Model }))
+    classifier.write(&loaded.values)?;
+    Ok(loaded.taken)
+}
+
+/// A folder for results: made first, so that hours of measuring are not lost to a place that cannot be written, and taken
+/// away again if they come to nothing.
+struct Made<'a>(Option<&'a Path>);
+
+impl<'a> Made<'a> {
+    fn folder(path: &'a Path) -> Result<Self, RunError> {
+        let new = !path.exists();
+        fs::create_dir_all(path).map_err(|source| RunError::Write { path: path.to_owned(), source })?;
+        Ok(Self(new.then_some(path)))
+    }
+
+    fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Made<'_> {
+    fn drop(&mut self) {
+        if let Some(path) = self.0 {
+            // Only if it is empty; and if it stays, nothing is lost.
+            let _ = fs::remove_dir(path);
+        }
+    }
 }
 
 /// Checks that every label has a class, and that labels mean something.
@@ -91,6 +106,10 @@ pub(crate) fn check_classes(entry: &Entry, shards: &ShardSet) -> Result<(), RunE
 }
 
 /// Measures a classifier with the weights it has.
+///
+/// # Errors
+/// [`RunError::Stopped`] when a signal comes, [`RunError::NonFiniteLogit`], [`RunError::Incomplete`], and what the input
+/// or the device say.
 pub(crate) fn measure_classifier(
     entry: &Entry,
     classifier: &mut dyn Classifier,
@@ -100,88 +119,18 @@ pub(crate) fn measure_classifier(
     check_classes(entry, shards)?;
     let input = Input { plan: &entry.plan, data: measure.data, workers: measure.workers };
     let mut stream = input.evaluation(shards.clone(), measure.batch, measure.view)?;
-    let mut tally = Tally::new(entry.plan.classes);
+    let mut tally = Tally::new(shards, entry.plan.classes);
     while let Some(batch) = stream.next() {
+        if interrupt::asked() {
+            return Err(RunError::Stopped);
+        }
         let mut batch = batch?;
         let images = std::mem::take(&mut batch.images);
         let logits = classifier.logits(images, batch.samples)?;
-        tally.add(&batch, &logits);
+        tally.add(&batch, &logits)?;
         stream.recycle(batch);
     }
-    Ok(tally.finish(shards))
-}
-
-/// Counts of an evaluation in progress.
-struct Tally {
-    classes: usize,
-    samples: u64,
-    loss: f64,
-    top1: u64,
-    top5: u64,
-    confusion: BTreeMap<(usize, usize), u64>,
-    mistakes: Vec<(f64, u64, usize, usize)>,
-}
-
-impl Tally {
-    fn new(classes: usize) -> Self {
-        let (confusion, mistakes) = (BTreeMap::new(), Vec::new());
-        Self { classes, samples: 0, loss: 0.0, top1: 0, top5: 0, confusion, mistakes }
-    }
-
-    fn add(&mut self, batch: &Batch, logits: &[f32]) {
-        for (n, row) in logits.chunks_exact(self.classes).enumerate() {
-            let label = batch.labels[n].map_or(0, |label| label as usize);
-            self.add_sample(batch.ids[n], label, row);
-        }
-    }
-
-    fn add_sample(&mut self, id: u64, label: usize, logits: &[f32]) {
-        let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let total: f64 = logits.iter().map(|&logit| f64::from(logit - largest).exp()).sum();
-        let probability = |class: usize| f64::from(logits[class] - largest).exp() / total;
-        let predicted =
-            (0..self.classes).fold(0, |best, class| if logits[class] > logits[best] { class } else { best });
-        // Ties go against the label: a constant output is not an answer.
-        let ahead = (0..self.classes).filter(|&class| class != label && logits[class] >= logits[label]).count();
-        self.samples += 1;
-        self.loss -= probability(label).ln();
-        self.top1 += u64::from(ahead < 1);
-        self.top5 += u64::from(ahead < 5);
-        *self.confusion.entry((label, predicted)).or_default() += 1;
-        if predicted != label {
-            self.mistakes.push((probability(predicted), id, label, predicted));
-        }
-    }
-
-    fn finish(mut self, shards: &ShardSet) -> Evaluation {
-        self.mistakes.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-        self.mistakes.truncate(MISTAKES);
-        let share = |count: u64| count as f64 / self.samples.max(1) as f64;
-        Evaluation {
-            samples: self.samples,
-            loss: self.loss / self.samples.max(1) as f64,
-            top1: share(self.top1),
-            top5: share(self.top5),
-            weights: Weights::Model,
-            classes: shards.class_names().map(<[String]>::to_vec).unwrap_or_default(),
-            confusion: self
-                .confusion
-                .into_iter()
-                .map(|((label, predicted), count)| (label, predicted, count))
-                .collect(),
-            mistakes: self
-                .mistakes
-                .iter()
-                .map(|&(probability, id, label, predicted)| Mistake {
-                    key: shards.sample(id).map(|sample| sample.key()).unwrap_or_else(|_| id.to_string()),
-                    label,
-                    predicted,
-                    probability,
-                    picture: Some(id.to_string()),
-                })
-                .collect(),
-        }
-    }
+    tally.finish()
 }
 
 /// Writes a picture for each mistake, as the model saw it but for normalisation; `picture` holds the sample's id before
@@ -206,7 +155,9 @@ fn save_mistakes(
         prepared.map_err(crate::stream::StreamError::from)?;
         let name = format!("pictures/mistake-{number:02}.png");
         let picture = pictures::picture(&image.pixels, image.height, image.width, image.channels)?;
-        pictures::save(&picture, &out.join(&name))?;
+        let png = pictures::png(&picture)?;
+        let written = inside::folder(out, "pictures").and_then(|_| inside::replace(out, &name, &png));
+        written.map_err(|source| RunError::Write { path: out.join(&name), source })?;
         mistake.picture = Some(name);
     }
     Ok(())

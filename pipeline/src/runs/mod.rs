@@ -7,6 +7,7 @@ mod finetune;
 mod predict;
 mod pretrain;
 mod reconstruct;
+mod tally;
 mod train;
 
 use std::{io::BufReader, path::PathBuf};
@@ -20,9 +21,9 @@ pub use error::RunError;
 pub(crate) use error::describe;
 pub use evaluate::{Measure, evaluate};
 pub use finetune::finetune;
-pub use predict::{Prediction, predict};
+pub use predict::{Prediction, Predictor};
 pub use pretrain::pretrain;
-pub use reconstruct::{Reconstructed, Subject, reconstruct};
+pub use reconstruct::{MOST as MOST_RECONSTRUCTED, Reconstructed, Subject, reconstruct};
 
 use crate::{
     fingerprint::Fingerprint,

@@ -2,14 +2,19 @@
 
 use std::path::Path;
 
-use convnext_core::nn::Entry;
+use convnext_core::{
+    checkpoint::{Taken, Which},
+    nn::Entry,
+};
 use convnext_data::{Decoder, Draw, Image, Scratch};
 
-use super::{RunError, evaluate::classifier_weights};
+use super::{RunError, evaluate::load};
 use crate::{
+    bounded,
     device::Device,
     input::{Input, InputError, View},
-    recipe::{Data, EvaluatedWeights, Precision},
+    interrupt,
+    recipe::{Data, Precision},
     stream::StreamError,
     trainer::{AnyClassifier, Classifier},
 };
@@ -23,31 +28,53 @@ pub struct Prediction {
     pub classes: Vec<(usize, f32)>,
 }
 
-/// Classifies the image files `images`; keeps the `top` likeliest classes of each.
-///
-/// # Errors
-/// [`RunError`]: weights that do not fit, a file that cannot be read or decoded.
-pub fn predict(
-    entry: &Entry,
-    weights: &Path,
-    data: &Data,
-    view: View,
-    images: &[std::path::PathBuf],
-    top: usize,
-    device: &Device,
-) -> Result<Vec<Prediction>, RunError> {
-    let mut classifier = AnyClassifier::new(entry, device, 1, Precision::F32)?;
-    let (values, _) = classifier_weights(&classifier.layout(), weights, EvaluatedWeights::Best)?;
-    classifier.write(&values)?;
-    let mut loader = Loader::new(entry, data, view)?;
-    let mut predictions = Vec::with_capacity(images.len());
-    for path in images {
-        let logits = classifier.logits(loader.load(path)?, 1)?;
-        predictions.push(Prediction { image: path.display().to_string(), classes: likeliest(&logits, top) });
-    }
-    Ok(predictions)
+/// A classifier that is asked about image files, one after another.
+pub struct Predictor {
+    classifier: AnyClassifier,
+    loader: Loader,
+    taken: Taken,
 }
 
+impl Predictor {
+    /// With the weights at `weights` (a run, a checkpoint, a `.safetensors` file), for images looked at by `view`.
+    ///
+    /// # Errors
+    /// [`RunError`]: weights that do not fit, a device that refuses.
+    pub fn new(
+        entry: &Entry,
+        weights: (&Path, Which),
+        data: &Data,
+        view: View,
+        device: &Device,
+    ) -> Result<Self, RunError> {
+        let mut classifier = AnyClassifier::new(entry, device, 1, Precision::F32)?;
+        let taken = load(&mut classifier, weights)?;
+        Ok(Self { classifier, loader: Loader::new(entry, data, view)?, taken })
+    }
+
+    /// Which weights it has.
+    pub fn taken(&self) -> &Taken {
+        &self.taken
+    }
+
+    /// Classifies an image file; keeps the `top` likeliest classes.
+    ///
+    /// # Errors
+    /// [`RunError::is_of_one_image`] tells whether to go on with the next. [`RunError::Stopped`] after a signal.
+    pub fn predict(&mut self, path: &Path, top: usize) -> Result<Prediction, RunError> {
+        if interrupt::asked() {
+            return Err(RunError::Stopped);
+        }
+        let logits = self.classifier.logits(self.loader.load(path)?, 1)?;
+        let image = path.display().to_string();
+        match logits.iter().enumerate().find(|(_, logit)| !logit.is_finite()) {
+            Some((class, &value)) => Err(RunError::NonFiniteLogit { image, class, value }),
+            None => Ok(Prediction { image, classes: likeliest(&logits, top) }),
+        }
+    }
+}
+
+/// Label and softmax probability of the likeliest classes, of logits that are finite.
 fn likeliest(logits: &[f32], top: usize) -> Vec<(usize, f32)> {
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let total: f32 = logits.iter().map(|logit| (logit - largest).exp()).sum();
@@ -80,7 +107,8 @@ impl Loader {
 
     /// One image `[H, W, C]`, normalised.
     pub(crate) fn load(&mut self, path: &Path) -> Result<Vec<f32>, RunError> {
-        let bytes = std::fs::read(path).map_err(|source| RunError::Read { path: path.to_owned(), source })?;
+        let bytes =
+            bounded::read(path, bounded::PICTURE).map_err(|source| RunError::Read { path: path.to_owned(), source })?;
         self.decode(&bytes).map_err(|source| RunError::Image { path: path.to_owned(), source: Box::new(source) })
     }
 

@@ -3,10 +3,10 @@
 use std::{path::Path, sync::Arc};
 
 use convnext_core::{
-    checkpoint::Which,
+    checkpoint::{Taken, Which},
     convert,
     dfdx::tensor::Cpu,
-    nn::Entry,
+    nn::{AutoencoderModule, Entry},
     ops::masked_mse::{self, Targets},
     plan::{FcmaePlan, Plan},
     visibility::Visibility,
@@ -16,9 +16,14 @@ use convnext_data::{Purpose, Random, ShardSet, random_mask};
 use super::{RunError, predict::Loader, warn_of};
 use crate::{
     input::View,
+    interrupt,
     pictures::{self, Reconstruction},
     recipe::Data,
+    trainer,
 };
+
+/// Most images of one picture.
+pub const MOST: usize = 256;
 
 /// Which images are reconstructed.
 #[derive(Debug, Clone)]
@@ -47,18 +52,18 @@ pub struct Reconstructed {
 /// [`RunError`]: no pre-training part, weights that do not fit, images that cannot be read.
 pub fn reconstruct(
     entry: &Entry,
-    weights: &Path,
+    weights: (&Path, Which),
     data: &Data,
     view: View,
     subject: &Subject,
     seed: u64,
     out: &Path,
-) -> Result<Reconstructed, RunError> {
+) -> Result<(Reconstructed, Taken), RunError> {
     let plan = &entry.plan;
     let fcmae = plan.fcmae.ok_or(RunError::NoFcmae(plan.name))?;
     let device = Cpu::default();
     let mut model = entry.autoencoder(&device)?.ok_or(RunError::NoFcmae(plan.name))?;
-    let loaded = convert::load(weights, &model.layout(), Which::default())?;
+    let loaded = convert::load(weights.0, &model.layout(), weights.1)?;
     warn_of(&loaded.skipped);
     model.write(&loaded.values);
 
@@ -73,7 +78,7 @@ pub fn reconstruct(
 
     // ---- predictions, and back to pixels ---------------------------------------------------------------------------
     let visible = Arc::new(visible);
-    let mut predictions = model.predictions(&device, images.clone(), &visible)?;
+    let mut predictions = predict(&*model, plan, &fcmae, &images, &masks)?;
     let shape = masked_mse::Shape {
         visible: &visible,
         stride: plan.stride(),
@@ -89,7 +94,32 @@ pub fn reconstruct(
     let (mean, deviation) = data.normalisation(plan.channels).map_err(crate::input::InputError::Normalisation)?;
     let shown = |pixels: &[f32]| pictures::to_u8(pixels, &mean, &deviation, plan.channels);
     draw(plan, &fcmae, &shown(&images), &shown(&restored), &masks, out)?;
-    Ok(Reconstructed { images: samples, loss })
+    Ok((Reconstructed { images: samples, loss }, loaded.taken))
+}
+
+/// Predictions `[N, L, P * P * C]`, a few images at a time, so that a signal is heard.
+fn predict(
+    model: &dyn AutoencoderModule,
+    plan: &Plan,
+    fcmae: &FcmaePlan,
+    images: &[f32],
+    masks: &[u8],
+) -> Result<Vec<f32>, RunError> {
+    let (device, pass) = (Cpu::default(), trainer::pass(plan));
+    let (image, patches) = (plan.height * plan.width * plan.channels, fcmae.patches());
+    let mut predictions = Vec::new();
+    for (images, masks) in images.chunks(pass * image).zip(masks.chunks(pass * patches)) {
+        if interrupt::asked() {
+            return Err(RunError::Stopped);
+        }
+        let visible = Visibility::from_mask(masks, fcmae.patches_high, fcmae.patches_wide, fcmae.visible)?;
+        predictions.extend(model.predictions(&device, images.to_vec(), &Arc::new(visible))?);
+    }
+    let values = patches * fcmae.patch * fcmae.patch * plan.channels;
+    match predictions.iter().position(|value| !value.is_finite()) {
+        Some(at) => Err(RunError::NonFinitePrediction { image: at / values }),
+        None => Ok(predictions),
+    }
 }
 
 fn load(entry: &Entry, data: &Data, view: View, subject: &Subject) -> Result<Vec<f32>, RunError> {
@@ -97,12 +127,14 @@ fn load(entry: &Entry, data: &Data, view: View, subject: &Subject) -> Result<Vec
     let mut images = Vec::new();
     match subject {
         Subject::Files(files) => {
+            few(files.len())?;
             for file in files {
                 images.extend(loader.load(file)?);
             }
         }
         Subject::Shards(shards, count) => {
             let count = (*count as u64).min(shards.len());
+            few(count as usize)?;
             let mut scratch = Vec::new();
             for number in 0..count {
                 let sample = shards.sample(number * shards.len() / count)?;
@@ -111,6 +143,11 @@ fn load(entry: &Entry, data: &Data, view: View, subject: &Subject) -> Result<Vec
         }
     }
     Ok(images)
+}
+
+/// All images and what is made of them are held at once.
+fn few(images: usize) -> Result<(), RunError> {
+    if images > MOST { Err(RunError::TooManyImages { images, most: MOST }) } else { Ok(()) }
 }
 
 fn draw(

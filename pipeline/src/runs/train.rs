@@ -12,12 +12,7 @@
 mod trouble;
 mod window;
 
-use std::{
-    collections::VecDeque,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Instant,
-};
+use std::{collections::VecDeque, path::PathBuf, sync::Arc, time::Instant};
 
 use convnext_core::{
     checkpoint::{Snapshot, State as Standing, Store, Usage},
@@ -59,7 +54,7 @@ pub(crate) trait Task {
     /// Measures what is trained after an epoch: one record for each set of weights, the one that counts last.
     ///
     /// # Errors
-    /// [`RunError::MeasurementStopped`] and [`RunError::MeasuredNonFinite`] are the measurement's alone: the loop goes on
+    /// [`RunError::Stopped`] and [`RunError::NonFiniteLogit`] are the measurement's alone: the loop goes on
     /// from them.
     fn evaluate(&self, trainer: &mut dyn Trainer, step: u64, epoch: u64) -> Result<Vec<EvaluateRecord>, RunError>;
 }
@@ -399,8 +394,9 @@ impl<'a> Training<'a> {
         }
         let records = match self.task.evaluate(self.trainer, step, epoch) {
             Ok(records) => records,
-            Err(RunError::MeasurementStopped) => return self.stop(),
-            Err(RunError::MeasuredNonFinite { what }) => {
+            Err(RunError::Stopped) => return self.stop(),
+            Err(RunError::NonFiniteLogit { image, class, value }) => {
+                let what = format!("{image}: the logit of class {class} is {value}");
                 self.progress.say(&format!("warning: epoch {epoch}: the measurement has no result: {what}"));
                 self.not_finite = Some(what);
                 return Ok(());
@@ -521,14 +517,6 @@ fn write_train(log: &mut MetricsLog, record: &TrainRecord) -> Result<(), RunErro
         ("train/images_per_second", record.images_per_second),
     ];
     Ok(log.scalars(record.step, &values)?)
-}
-
-/// Writes a record of a run as JSON.
-pub(crate) fn write_json(path: &Path, record: &impl serde::Serialize) -> Result<(), RunError> {
-    let bytes = serde_json::to_vec_pretty(record).map_err(std::io::Error::other);
-    bytes
-        .and_then(|bytes| std::fs::write(path, bytes))
-        .map_err(|source| RunError::Write { path: path.to_owned(), source })
 }
 
 #[cfg(test)]

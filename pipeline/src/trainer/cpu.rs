@@ -9,7 +9,10 @@ use convnext_core::{
     plan::Plan,
 };
 
-use super::{Aim, Classifier, Outcome, State, Trainer, classifier::OnCpu};
+use super::{
+    Aim, Classifier, Outcome, State, Trainer,
+    classifier::{OnCpu, pass},
+};
 use crate::{
     learner::{self, Learner},
     mix::Images,
@@ -23,6 +26,8 @@ use crate::{
 pub struct CpuTrainer {
     model: Model,
     device: Cpu,
+    /// Images of one pass that measures.
+    pass: usize,
     size: Images,
     learner: Learner,
     accumulation: usize,
@@ -60,7 +65,8 @@ impl CpuTrainer {
         let size = Images { height: plan.height, width: plan.width, channels: plan.channels };
         let (gradients, made) = (Gradients::leaky(), VecDeque::new());
         let accumulation = run.accumulation;
-        Ok(Self { model, device, size, learner, accumulation, gradients, losses: 0.0, batches: 0, made })
+        let pass = pass(plan);
+        Ok(Self { model, device, pass, size, learner, accumulation, gradients, losses: 0.0, batches: 0, made })
     }
 
     /// Adds the gradients of a batch, and returns its mean loss.
@@ -151,15 +157,15 @@ impl Trainer for CpuTrainer {
         weights: Weights,
         measurement: &mut dyn FnMut(&mut dyn Classifier) -> Result<(), RunError>,
     ) -> Result<(), RunError> {
-        let Self { model: Model::Classifier(model), device, learner, .. } = self else {
+        let Self { model: Model::Classifier(model), device, pass, learner, .. } = self else {
             unreachable!("an autoencoder has no logits")
         };
         if weights != Weights::Ema {
-            return measurement(&mut OnCpu { model: &**model, device });
+            return measurement(&mut OnCpu { model: &**model, device, pass: *pass });
         }
         let parameters = learner.parameters(&**model);
         model.write(learner.optimizer().ema().expect("the caller knows that there is an average"));
-        let measured = measurement(&mut OnCpu { model: &**model, device });
+        let measured = measurement(&mut OnCpu { model: &**model, device, pass: *pass });
         model.write(&parameters);
         measured
     }

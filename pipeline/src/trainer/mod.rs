@@ -12,6 +12,7 @@ use convnext_core::{
     visibility::Visibility,
 };
 
+pub(crate) use classifier::pass;
 pub use classifier::{AnyClassifier, Classifier};
 pub use cpu::{CpuTrainer, Model};
 pub use cuda::{CudaTrainer, Design, Kind};

@@ -5,5 +5,5 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let mut entries = convnext::models::builtin();
     entries.extend(convnext_tests::variants::variants());
-    convnext::run(&entries)
+    convnext::run!(&entries)
 }

@@ -25,5 +25,5 @@ convnext! {
 }
 
 fn main() -> ExitCode {
-    convnext::run(&[Dot::entry(), Dash::entry()])
+    convnext::run!(&[Dot::entry(), Dash::entry()])
 }

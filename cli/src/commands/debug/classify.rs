@@ -8,7 +8,7 @@ use convnext_core::{
 };
 
 use super::{Given, Images, Loss, load, read_targets};
-use crate::{Context, Outcome, output};
+use crate::{Context, Outcome};
 
 /// Runs one supervised pass: prints the mean cross entropy as JSON, writes gradients. Nothing is dropped.
 #[derive(Debug, clap::Args)]
@@ -39,5 +39,5 @@ pub(crate) fn run(args: &Args, context: &Context<'_>) -> Outcome {
         let flat = classifier.take_gradients(&mut gradients)?.concat();
         convert::save(path, &classifier.layout(), &flat, Dialect::Official, None)?;
     }
-    output::json_line(&Loss { loss })
+    Loss { loss }.tell()
 }

@@ -19,7 +19,7 @@ pub(crate) struct Args {
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=65_535))]
     width: u32,
     /// Windows to draw: those of the samples 0 to COUNT - 1 in epoch 0.
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1 << 24))]
     count: u32,
     /// The run's seed.
     #[arg(long, default_value_t = 0)]

@@ -16,7 +16,6 @@ use super::{Given, Images, Loss, load, written};
 use crate::{
     Context, Failure, Outcome,
     npy::{self, Array},
-    output,
 };
 
 /// Runs one pre-training pass on given masks: prints the loss as JSON, writes predictions and gradients.
@@ -56,7 +55,7 @@ pub(crate) fn run(args: &Args, context: &Context<'_>) -> Outcome {
     if let Some(path) = &args.grads {
         convert::save(path, &model.layout(), &gradients, Dialect::Official, None)?;
     }
-    output::json_line(&Loss { loss })
+    Loss { loss }.tell()
 }
 
 /// The loss, and the gradients of all parameters in the order of the layout.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use convnext_core::dfdx::tensor::Cpu;
 
-use super::{Given, Images, load};
+use super::{Given, Images, check_finite, load};
 use crate::{Context, Outcome, npy};
 
 /// Writes the logits `[N, CLASSES]` of images `[N, H, W, C]`.
@@ -34,5 +34,6 @@ pub(crate) fn run(args: &Args, context: &Context<'_>) -> Outcome {
     for chunk in images.values.chunks(CHUNK * image) {
         logits.extend(classifier.logits(&device, chunk.to_vec(), chunk.len() / image)?);
     }
+    check_finite("the logits", &logits)?;
     npy::write(&args.output, &[images.samples, entry.plan.classes], &logits)
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use convnext_data::{Decoder, Draw, Scratch};
 use convnext_pipeline::{
+    bounded,
     input::{Input, View},
     recipe::Data,
 };
@@ -24,7 +25,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "IMAGE")]
     input: PathBuf,
     /// Share of the shrunk image's side that the centre crop keeps; 1 warps the whole image.
-    #[arg(long, default_value_t = 0.875)]
+    #[arg(long, default_value_t = 0.875, value_parser = crate::manner::share)]
     crop: f64,
     /// The file to write.
     #[arg(long, value_name = "Y.npy")]
@@ -39,7 +40,8 @@ pub(crate) fn run(args: &Args, context: &Context<'_>) -> Outcome {
     let (channels, table) = (input.channels()?, input.table()?);
 
     let failed = |what: &str| format!("{}: {what}", args.input.display());
-    let bytes = std::fs::read(&args.input).map_err(|error| Failure::because(failed("cannot be read"), error))?;
+    let bytes = bounded::read(&args.input, bounded::PICTURE)
+        .map_err(|error| Failure::because(failed("cannot be read"), error))?;
     let decoded = Decoder::new(channels).decode(&bytes);
     let mut image = decoded.map_err(|error| Failure::because(failed("cannot be decoded"), error))?;
     // Evaluation draws nothing.

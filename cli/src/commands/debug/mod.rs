@@ -24,6 +24,7 @@ use super::training::toml_string;
 use crate::{
     Context, Failure, Outcome,
     npy::{self, Array},
+    output,
 };
 
 /// Runs single passes on arrays, to compare with another framework.
@@ -109,6 +110,14 @@ struct Loss {
     loss: f32,
 }
 
+impl Loss {
+    /// Writes it as JSON, which has no NaN.
+    fn tell(self) -> Outcome {
+        check_finite("the loss", &[self.loss])?;
+        output::json_line(&self)
+    }
+}
+
 /// Images of the size that a model takes.
 struct Images {
     samples: usize,
@@ -118,6 +127,7 @@ struct Images {
 impl Images {
     fn read(path: &Path, plan: &Plan) -> Outcome<Self> {
         let Array { shape, values } = npy::read(path)?;
+        check_finite(&path.display().to_string(), &values)?;
         match check_images(&shape, plan) {
             Ok(samples) => Ok(Self { samples, values }),
             Err(what) => Err(Failure::failed(format!("{}: {what}", path.display()))),
@@ -133,7 +143,16 @@ fn read_targets(path: &Path, samples: usize, plan: &Plan) -> Outcome<Vec<f32>> {
         let what = format!("the targets have shape {found}, should have {expected}: one row for each image of X");
         return Err(Failure::failed(format!("{}: {what}", path.display())));
     }
+    check_finite(&path.display().to_string(), &values)?;
     Ok(values)
+}
+
+/// Refuses numbers that would make all that is computed from them worthless.
+fn check_finite(what: &str, values: &[f32]) -> Outcome {
+    match values.iter().position(|value| !value.is_finite()) {
+        Some(at) => Err(Failure::failed(format!("{what}: value {at} is {}; all must be finite", values[at]))),
+        None => Ok(()),
+    }
 }
 
 /// The number of samples of an array of images, or what is wrong with its shape.

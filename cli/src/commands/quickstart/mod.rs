@@ -8,16 +8,20 @@ use std::{
     sync::Arc,
 };
 
-use convnext_core::Entry;
+use convnext_core::{
+    Entry,
+    checkpoint::{Which, WhichCheckpoint, WhichValues},
+    plan::Plan,
+};
 use convnext_data::{
-    ShardSet,
+    Channels, ShardSet,
     pack::{self, FASHION_MNIST_CLASSES, IdxSource, Options, Source},
 };
 use convnext_pipeline::{
     device::Device,
     input::view_of,
     interrupt,
-    recipe::{Evaluate, EvaluatedWeights, Recipe, Resolved},
+    recipe::{Evaluate, Recipe, Resolved},
     records::{Evaluation, RECONSTRUCTION, RunRecord},
     report,
     runs::{self, Measure, Place, Subject},
@@ -38,6 +42,9 @@ const LABELS_PER_CLASS: u64 = 100;
 /// Chooses them.
 const LABELS_SEED: u64 = 1;
 
+/// What is measured: the weights that a run ends with. Choosing among checkpoints on the test images would flatter.
+const LAST: Which = Which { checkpoint: WhichCheckpoint::Newest, values: WhichValues::AverageIfThere };
+
 /// Packs real images, pre-trains, fine-tunes, evaluates, and reports, in a few minutes on a laptop's processor.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -51,6 +58,9 @@ pub struct Args {
     /// Where everything is written; must not exist yet.
     #[arg(long, value_name = "DIR", default_value = "runs/quickstart")]
     out: PathBuf,
+    /// The variant; without it, `micro`, or the smallest of this program that fits.
+    #[arg(long, value_name = "MODEL")]
+    model: Option<String>,
     /// A folder with the four IDX files of the MNIST family, gzipped or not.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
@@ -91,14 +101,18 @@ pub fn run(args: &Args, context: &Context<'_>) -> Outcome {
     }
     interrupt::listen().map_err(|error| Failure::because("signals cannot be listened for", error))?;
     context.compute(0)?;
-    let entry = context.registry.find("micro")?;
+    let entry = variant(args.model.as_deref(), context)?;
     let device = args.device.resolve()?;
 
     // ---- pack ------------------------------------------------------------------------------------------------------
     let shards = pack_all(args)?;
 
     // ---- pre-train on all images, without labels -------------------------------------------------------------------
-    let recipe = |text: &str, more: &[String]| read(text, more, &args.set);
+    let model = format!("model.name={}", toml_string(entry.plan.name));
+    let recipe = |text: &str, more: &[String]| {
+        let more: Vec<String> = more.iter().chain([&model]).cloned().collect();
+        read(text, &more, &args.set)
+    };
     let pretraining = args.out.join("pretrain");
     let train = format!("data.train={}", pattern(&shards.unlabelled));
     let recipe_pretrain = recipe(PRETRAIN, &[train])?;
@@ -107,7 +121,7 @@ pub fn run(args: &Args, context: &Context<'_>) -> Outcome {
     let place = Place { out: pretraining.clone(), resume: false };
     let pretrained = runs::pretrain(entry, recipe_pretrain, open(&shards.unlabelled)?, &place, &device)?;
     let subject = Subject::Shards(open(&shards.test)?, 8);
-    runs::reconstruct(entry, &pretraining, &data, view, &subject, 0, &pretraining.join(RECONSTRUCTION))?;
+    runs::reconstruct(entry, (&pretraining, LAST), &data, view, &subject, 0, &pretraining.join(RECONSTRUCTION))?;
 
     // ---- the same few labels, from scratch and after pre-training --------------------------------------------------
     let labelled = format!("data.train={}", pattern(&shards.labelled));
@@ -136,6 +150,51 @@ const FINETUNE: &str = include_str!("../../../recipes/quickstart-finetune.toml")
 /// What the fine-tuning recipe becomes without pre-trained weights: layer decay is for those only.
 const SCRATCH: [&str; 2] = ["finetune.start=scratch", "finetune.layer_decay="];
 
+/// What the recipes are for.
+const MICRO: &str = "micro";
+/// Rows and columns of the pictures, and their classes.
+const SIDE: usize = 28;
+const CLASSES: usize = 10;
+/// Rows and columns up to which a variant is taken that nobody asked for: larger ones take hours.
+const LARGEST_SIDE: usize = 64;
+
+/// The variant that is asked for; else the one that the recipes are for; else the cheapest that fits.
+fn variant<'a>(asked: Option<&str>, context: &Context<'a>) -> Outcome<&'a Entry> {
+    let entries = context.registry.entries();
+    if let Some(name) = asked {
+        let entry = context.registry.find(name)?;
+        return match misfit(&entry.plan) {
+            Some(why) => Err(Failure::usage(format!("--model {name}: {why}"))),
+            None => Ok(entry),
+        };
+    }
+    let small = |plan: &Plan| misfit(plan).is_none() && plan.height.max(plan.width) <= LARGEST_SIDE;
+    let micro = entries.iter().find(|entry| entry.plan.name == MICRO && small(&entry.plan));
+    let cheapest = || entries.iter().filter(|entry| small(&entry.plan)).min_by_key(|entry| entry.plan.multiply_adds);
+    micro.or_else(cheapest).ok_or_else(|| {
+        Failure::usage(format!(
+            "none of this program's variants fits: quickstart takes one with `fcmae`, an input of {SIDE} to {LARGEST_SIDE} \
+             pixels a side and 1, 3 or 4 channels, and a head of {CLASSES} classes or more; --model takes a larger one too"
+        ))
+    })
+}
+
+/// Why quickstart cannot use a variant.
+fn misfit(plan: &Plan) -> Option<String> {
+    if plan.fcmae.is_none() {
+        return Some("it declares no pre-training part (fcmae)".to_owned());
+    }
+    if plan.height.min(plan.width) < SIDE {
+        let (height, width) = (plan.height, plan.width);
+        return Some(format!("it takes images of {height}x{width}; the pictures have {SIDE}x{SIDE}"));
+    }
+    if Channels::of_count(plan.channels).is_none() {
+        return Some(format!("it takes {} channels; images decode to 1, 3 or 4", plan.channels));
+    }
+    let few = plan.classes < CLASSES;
+    few.then(|| format!("it tells {} classes apart; the pictures have {CLASSES}", plan.classes))
+}
+
 fn read(text: &str, more: &[String], sets: &[String]) -> Outcome<Resolved> {
     let sets: Vec<&String> = more.iter().chain(sets).collect();
     Ok(Recipe::parse("the quickstart's recipe", text, &sets)?.resolve()?)
@@ -156,7 +215,7 @@ fn classify(
     let validation = ShardSet::open(std::slice::from_ref(&shards.test))?;
     let record = runs::finetune(entry, recipe, open(&shards.labelled)?, Some(validation), &place, device)?;
     let measure = Measure { data: &data, view, batch: evaluate.batch as usize, workers };
-    let found = runs::evaluate(entry, out, EvaluatedWeights::Best, &test, measure, out, device)?;
+    let (found, _) = runs::evaluate(entry, (out, LAST), &test, measure, out, device)?;
     Ok((record, found))
 }
 
@@ -239,4 +298,33 @@ fn file(folder: &Path, name: &str) -> Outcome<PathBuf> {
     let candidates = [folder.join(format!("{name}.gz")), folder.join(name)];
     let found = candidates.into_iter().find(|path| path.is_file());
     found.ok_or_else(|| Failure::failed(format!("{}: neither {name} nor {name}.gz is there", folder.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Registry;
+
+    #[test]
+    fn a_program_without_micro_takes_what_fits() {
+        let all = crate::models::builtin();
+        let named = |names: &[&str]| -> Vec<Entry> {
+            all.iter().filter(|entry| names.contains(&entry.plan.name)).cloned().collect()
+        };
+        let chosen = |entries: &[Entry], asked: Option<&str>| {
+            let context = Context { registry: Registry::new(entries)?, threads: None };
+            variant(asked, &context).map(|entry| entry.plan.name)
+        };
+        assert_eq!(chosen(&all, None).unwrap(), "micro");
+        // 64 pixels a side, and nine classes; 224 pixels a side.
+        for (names, asked, why) in [
+            (&["nano64", "atto"][..], None, "head of 10 classes"),
+            (&["nano64"], Some("nano64"), "tells 9 classes"),
+            (&["atto"], None, "28 to 64 pixels"),
+        ] {
+            let Err(Failure::Usage(what)) = chosen(&named(names), asked) else { panic!("{names:?}") };
+            assert!(what.contains(why), "{what}");
+        }
+        assert_eq!(chosen(&named(&["atto"]), Some("atto")).unwrap(), "atto");
+    }
 }

@@ -1,6 +1,6 @@
 //! The loop with a trainer that makes its steps late: everything that a run leaves behind is the same.
 
-use std::{cell::Cell, collections::VecDeque, fs};
+use std::{cell::Cell, collections::VecDeque, fs, path::Path};
 
 use convnext_core::{
     checkpoint::{self, View},
@@ -207,9 +207,9 @@ impl Task for Measured<'_> {
             Fate::Done => {}
             Fate::Stopped => {
                 self.stopped.set(true);
-                return Err(RunError::MeasurementStopped);
+                return Err(RunError::Stopped);
             }
-            Fate::NotFinite => return Err(RunError::MeasuredNonFinite { what: "a logit is NaN".into() }),
+            Fate::NotFinite => return Err(RunError::NonFiniteLogit { image: "x".into(), class: 0, value: f32::NAN }),
         }
         let values = trainer.state()?.parameters;
         let [top1, top5] = [values[1].sin(), values[0]].map(f64::from);
@@ -530,7 +530,7 @@ fn a_run_whose_last_measurement_is_not_finite_fails() {
         let given = Given { fate: &fate, resume, ..GIVEN };
         let left = run_given(&mut Late::new(0, 2, None), folder.path(), given);
         let why = left.ended.as_ref().unwrap_err();
-        assert!(why.contains("a logit is NaN") && why.contains("step-000000000024"), "{why}");
+        assert!(why.contains("the logit of class 0 is NaN") && why.contains("step-000000000024"), "{why}");
         assert!(has(&left, "24/manifest.json") && !has(&left, "24/metric.json"));
     }
 }

@@ -1,5 +1,7 @@
 //! What this machine is: cores, memory, libraries. Nothing is loaded to find out; what CUDA itself says is in `core`.
 
+mod cgroup;
+
 use std::{
     env, fs,
     path::{Path, PathBuf},
@@ -16,14 +18,14 @@ pub(crate) fn peak_rss_mb() -> Option<f64> {
     Some(kibibytes("/proc/self/status", "VmHWM:")? as f64 / 1024.0)
 }
 
-/// Memory of the machine, in bytes.
+/// Memory, in bytes.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Memory {
-    /// All of it.
+    /// All of the machine's.
     pub(crate) total: Option<u64>,
-    /// What could be used now.
+    /// What this process could take now.
     pub(crate) available: Option<u64>,
-    /// What the control group allows, if it allows less.
+    /// What control groups allow, if they allow less.
     pub(crate) limit: Option<u64>,
 }
 
@@ -31,13 +33,16 @@ impl Memory {
     /// As it is now.
     pub(crate) fn now() -> Self {
         let bytes = |field| kibibytes("/proc/meminfo", field).map(|kibibytes| kibibytes << 10);
-        let total = bytes("MemTotal:");
-        let limit = fs::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(|text| text.trim().parse().ok());
-        Self {
-            total,
-            available: bytes("MemAvailable:"),
-            limit: limit.filter(|&limit| total.is_none_or(|total| limit < total)),
-        }
+        let (total, free) = (bytes("MemTotal:"), bytes("MemAvailable:"));
+        // A group without a limit of its own says some enormous number.
+        let allowed = cgroup::memory().filter(|allowed| total.is_none_or(|total| allowed.limit < total));
+        let left = allowed.map(|allowed| allowed.left);
+        Self { total, available: free.into_iter().chain(left).min(), limit: allowed.map(|allowed| allowed.limit) }
+    }
+
+    /// What this process may use at most.
+    pub(crate) fn most(&self) -> Option<u64> {
+        self.limit.or(self.total)
     }
 }
 

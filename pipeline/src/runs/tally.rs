@@ -1,0 +1,266 @@
+//! Counts of an evaluation in progress.
+
+use std::collections::BTreeMap;
+
+use convnext_data::ShardSet;
+
+use super::RunError;
+use crate::{
+    records::{Evaluation, Mistake, Weights},
+    stream::Batch,
+};
+
+/// Mistakes that are kept with a picture.
+const MISTAKES: usize = 24;
+
+/// What is known of the samples so far.
+pub(super) struct Tally<'a> {
+    shards: &'a ShardSet,
+    classes: usize,
+    samples: u64,
+    loss: f64,
+    top1: u64,
+    top5: u64,
+    /// By label and answer.
+    confusion: BTreeMap<(usize, usize), u64>,
+    mistakes: Vec<Wrong>,
+}
+
+/// A wrong answer.
+struct Wrong {
+    probability: f64,
+    id: u64,
+    label: usize,
+    predicted: usize,
+}
+
+impl<'a> Tally<'a> {
+    /// Of a classifier that tells `classes` apart, on `shards`.
+    pub(super) fn new(shards: &'a ShardSet, classes: usize) -> Self {
+        let (confusion, mistakes) = (BTreeMap::new(), Vec::new());
+        Self { shards, classes, samples: 0, loss: 0.0, top1: 0, top5: 0, confusion, mistakes }
+    }
+
+    /// Counts the `logits [N, CLASSES]` of a batch.
+    ///
+    /// # Errors
+    /// A logit is not finite, a label is not a class, or a sample has no logits.
+    pub(super) fn add(&mut self, batch: &Batch, logits: &[f32]) -> Result<(), RunError> {
+        if logits.len() != batch.samples * self.classes {
+            return Err(RunError::Incomplete { measured: self.samples, expected: self.shards.len() });
+        }
+        for (n, row) in logits.chunks_exact(self.classes).enumerate() {
+            self.add_sample(batch.ids[n], batch.labels[n], row)?;
+        }
+        Ok(())
+    }
+
+    fn add_sample(&mut self, id: u64, label: Option<u32>, logits: &[f32]) -> Result<(), RunError> {
+        if let Some((class, &value)) = logits.iter().enumerate().find(|(_, logit)| !logit.is_finite()) {
+            return Err(RunError::NonFiniteLogit { image: key(self.shards, id), class, value });
+        }
+        let known = label.map(|label| label as usize).filter(|&label| label < self.classes);
+        let Some(label) = known else {
+            return Err(RunError::Label { sample: key(self.shards, id), label, classes: self.classes });
+        };
+        let answer = Answer::of(logits);
+        self.samples += 1;
+        self.loss += answer.loss(label);
+        let ahead = answer.ahead_of(label);
+        self.top1 += u64::from(ahead < 1);
+        self.top5 += u64::from(ahead < 5);
+        let predicted = answer.class();
+        *self.confusion.entry((label, predicted)).or_default() += 1;
+        if predicted != label {
+            self.note(Wrong { probability: answer.probability(predicted), id, label, predicted });
+        }
+        Ok(())
+    }
+
+    /// Keeps the most confident mistakes, and not many more.
+    fn note(&mut self, wrong: Wrong) {
+        self.mistakes.push(wrong);
+        if self.mistakes.len() > 64 * MISTAKES {
+            self.drop_modest();
+        }
+    }
+
+    fn drop_modest(&mut self) {
+        self.mistakes.sort_by(|a, b| b.probability.total_cmp(&a.probability).then(a.id.cmp(&b.id)));
+        self.mistakes.truncate(MISTAKES);
+    }
+
+    /// The evaluation; a mistake's `picture` holds its sample's id.
+    ///
+    /// # Errors
+    /// There are samples that were not measured, or none at all.
+    pub(super) fn finish(mut self) -> Result<Evaluation, RunError> {
+        if self.samples != self.shards.len() || self.samples == 0 {
+            return Err(RunError::Incomplete { measured: self.samples, expected: self.shards.len() });
+        }
+        self.drop_modest();
+        let share = |count: u64| count as f64 / self.samples as f64;
+        let mistakes = self.mistakes.iter().map(|wrong| Mistake {
+            key: key(self.shards, wrong.id),
+            label: wrong.label,
+            predicted: wrong.predicted,
+            probability: wrong.probability,
+            picture: Some(wrong.id.to_string()),
+        });
+        Ok(Evaluation {
+            samples: self.samples,
+            loss: self.loss / self.samples as f64,
+            top1: share(self.top1),
+            top5: share(self.top5),
+            weights: Weights::Model,
+            classes: self.shards.class_names().map(<[String]>::to_vec).unwrap_or_default(),
+            mistakes: mistakes.collect(),
+            confusion: self.confusion.iter().map(|(&(label, predicted), &count)| (label, predicted, count)).collect(),
+        })
+    }
+}
+
+fn key(shards: &ShardSet, id: u64) -> String {
+    shards.sample(id).map(|sample| sample.key()).unwrap_or_else(|_| format!("sample {id}"))
+}
+
+/// Finite logits of one image, and their softmax.
+pub(super) struct Answer<'a> {
+    logits: &'a [f32],
+    largest: f32,
+    total: f64,
+}
+
+impl<'a> Answer<'a> {
+    pub(super) fn of(logits: &'a [f32]) -> Self {
+        let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let total = logits.iter().map(|&logit| f64::from(logit - largest).exp()).sum();
+        Self { logits, largest, total }
+    }
+
+    /// The first of the likeliest classes.
+    fn class(&self) -> usize {
+        (0..self.logits.len()).fold(0, |best, class| if self.logits[class] > self.logits[best] { class } else { best })
+    }
+
+    /// Classes at least as likely as this one. Ties go against it: a constant output is not an answer.
+    fn ahead_of(&self, class: usize) -> usize {
+        let others = self.logits.iter().enumerate().filter(|&(other, _)| other != class);
+        others.filter(|&(_, &logit)| logit >= self.logits[class]).count()
+    }
+
+    pub(super) fn probability(&self, class: usize) -> f64 {
+        f64::from(self.logits[class] - self.largest).exp() / self.total
+    }
+
+    /// Cross entropy. A probability that underflows still has a logarithm.
+    fn loss(&self, label: usize) -> f64 {
+        match self.probability(label) {
+            0.0 => self.total.ln() - (f64::from(self.logits[label]) - f64::from(self.largest)),
+            probability => -probability.ln(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::ControlFlow;
+
+    use convnext_data::pack::{self, Options, Source};
+
+    use super::*;
+
+    #[test]
+    fn the_loss_is_the_logarithm_s_however_unlikely() {
+        let loss = |logits: &[f32], label| Answer::of(logits).loss(label);
+        assert_eq!(loss(&[3.0; 4], 2), 4f64.ln());
+        assert_eq!(loss(&[0.0, 1e30], 0), f64::from(1e30f32));
+        assert_eq!(loss(&[f32::MIN, f32::MAX], 0), 2.0 * f64::from(f32::MAX));
+    }
+
+    #[test]
+    fn ties_go_against_the_label() {
+        let answer = |logits| Answer::of(logits).ahead_of(1);
+        assert_eq!((answer(&[1.0, 1.0]), answer(&[1.0, 2.0]), answer(&[3.0, 2.0])), (1, 0, 1));
+    }
+
+    /// Grey pixels, labelled 0, 1, 0, 1.
+    struct Four;
+
+    impl Source for Four {
+        fn len(&self) -> usize {
+            4
+        }
+        fn label(&self, index: usize) -> Option<u32> {
+            Some(index as u32 % 2)
+        }
+        fn load(&self, _: usize, _: u64, bytes: &mut Vec<u8>) -> Result<(), convnext_data::PackError> {
+            bytes.clear();
+            bytes.extend_from_slice(b"P5\n1 1\n255\n\x07");
+            Ok(())
+        }
+        fn origin(&self, index: usize) -> std::path::PathBuf {
+            index.to_string().into()
+        }
+        fn class_names(&self) -> Option<&[String]> {
+            None
+        }
+    }
+
+    fn with_four(test: impl FnOnce(&ShardSet)) {
+        let folder = tempfile::tempdir().unwrap();
+        let packed =
+            pack::pack(&Four, folder.path(), &Options::default(), &mut |_, _| ControlFlow::Continue(())).unwrap();
+        test(&ShardSet::open(&packed.written.shards).unwrap());
+    }
+
+    fn batch(labels: &[u32]) -> Batch {
+        let samples = labels.len();
+        let labels = labels.iter().map(|&label| Some(label)).collect();
+        Batch { samples, labels, ids: (0..samples as u64).collect(), ..Batch::default() }
+    }
+
+    #[test]
+    fn what_is_not_finite_is_no_answer() {
+        for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            with_four(|shards| {
+                let error = Tally::new(shards, 2).add(&batch(&[0, 1]), &[0.0, 1.0, 2.0, value]).unwrap_err();
+                assert!(matches!(&error, RunError::NonFiniteLogit { class: 1, .. }), "{error}");
+                assert!(error.to_string().contains(&value.to_string()), "{error}");
+            });
+        }
+    }
+
+    #[test]
+    fn fewer_images_than_there_are_is_no_evaluation() {
+        with_four(|shards| {
+            let mut tally = Tally::new(shards, 2);
+            assert!(matches!(Tally::new(shards, 2).finish(), Err(RunError::Incomplete { measured: 0, expected: 4 })));
+            tally.add(&batch(&[0, 1]), &[0.0, 1.0, 2.0, 3.0]).unwrap();
+            assert!(matches!(tally.add(&batch(&[0, 1]), &[0.0, 1.0]), Err(RunError::Incomplete { .. })));
+            assert!(matches!(tally.finish(), Err(RunError::Incomplete { measured: 2, expected: 4 })));
+        });
+    }
+
+    #[test]
+    fn all_four_are_counted() {
+        with_four(|shards| {
+            let mut tally = Tally::new(shards, 2);
+            tally.add(&batch(&[0, 1, 0, 1]), &[0.0, 1.0, 0.0, 1.0, 1.0, 0.0, 0.0, 1.0]).unwrap();
+            let found = tally.finish().unwrap();
+            assert_eq!((found.samples, found.top1, found.top5), (4, 0.75, 1.0));
+            assert_eq!(found.confusion.counts(), [(0, 0, 1), (0, 1, 1), (1, 1, 2)]);
+            assert_eq!((found.mistakes.len(), found.mistakes[0].predicted), (1, 1));
+            // Three images at ln(1 + 1/e), one at ln(1 + e).
+            assert!((found.loss - (3.0 * (-1f64).exp().ln_1p() + 1f64.exp().ln_1p()) / 4.0).abs() < 1e-12);
+        });
+    }
+
+    #[test]
+    fn a_label_beyond_the_classes_is_named() {
+        with_four(|shards| {
+            let error = Tally::new(shards, 2).add(&batch(&[0, 2]), &[0.0; 4]).unwrap_err();
+            assert!(matches!(&error, RunError::Label { label: Some(2), classes: 2, .. }), "{error}");
+        });
+    }
+}
