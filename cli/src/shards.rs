@@ -42,18 +42,22 @@ pub(crate) fn open_set(patterns: &[String], io: Io) -> Outcome<ShardSet> {
 /// Says once what is unusual about shards.
 pub(crate) fn tell_of(set: &ShardSet) {
     let moved: Vec<_> = set.shards().iter().filter(|shard| shard.is_moved()).collect();
-    if let [first, ..] = moved.as_slice() {
+    if let [first, others @ ..] = moved.as_slice() {
+        let more = if others.is_empty() { String::new() } else { format!(" and {} more", others.len()) };
         tell::say(format_args!(
-            "{} and {} more: another modification time than when it was indexed, and the same content; `convnext index` \
-             makes it quicker to open",
-            first.path().display(),
-            moved.len() - 1
+            "{}{more}: another modification time than when it was indexed, and the same content; `convnext index` makes \
+             it quicker to open",
+            first.path().display()
         ));
     }
     if let Some((shard, why)) = set.shards().iter().find_map(|shard| Some((shard, shard.not_mapped()?))) {
         let path = shard.path().display();
         tell::warn(format_args!("{path}: cannot be mapped into memory ({why}); shards are read with ordinary reads"));
     }
+}
+
+/// Says, where labels are used, that names joined several sets.
+pub(crate) fn tell_of_classes(set: &ShardSet) {
     if let Some(names) = set.class_names().filter(|_| set.is_joined_by_name()) {
         tell::say(format_args!(
             "several sets of shards, joined by the names of their classes: {} classes",

@@ -135,5 +135,5 @@ fn every_job_can_be_measured() {
         assert!(number("ms_min") <= number("ms_median") && number("ms_median") <= number("ms_max"));
         assert!(number("img_s") > 0.0 && number("peak_rss_mb") > 1.0);
     }
-    line("bench --job load --model micro --data nowhere/*.tar").failed(1, &["no such files"]);
+    line("bench --job load --model micro --data nowhere/*.tar").failed(1, &["no file matches"]);
 }

@@ -101,9 +101,9 @@ fn left(run: &Path) -> (Vec<String>, Vec<(String, Vec<u8>)>) {
 fn a_hang_up_saves_as_a_termination_does() {
     let folder = place(3);
     for signal in ["-HUP", "-TERM", "-INT"] {
-        let run = folder.path(signal);
-        let mut command =
-            finetune(&folder, signal, "--set finetune.epochs=100000 --set checkpoint.every_epochs=100000");
+        let name = signal.trim_start_matches('-');
+        let run = folder.path(name);
+        let mut command = finetune(&folder, name, "--set finetune.epochs=100000 --set checkpoint.every_epochs=100000");
         let child = command.stderr(Stdio::piped()).spawn().unwrap();
         wait("a step", || has_lines(&run, 2));
         send(signal, &child);

@@ -160,6 +160,8 @@ pub enum Names {
     NoneOfTheModel,
     /// The set's classes have no names.
     NoneOfTheSet,
+    /// Neither has names: numbers are all there is.
+    None,
 }
 
 impl fmt::Display for Names {
@@ -168,6 +170,7 @@ impl fmt::Display for Names {
             Self::Compared => return write!(f, "labels are compared by the names of their classes"),
             Self::NoneOfTheModel => "the weights do not name their classes",
             Self::NoneOfTheSet => "the shards do not name their classes",
+            Self::None => return write!(f, "classes have no names, so that labels are compared by number"),
         };
         write!(
             f,
@@ -186,7 +189,8 @@ pub fn by_name(shards: ShardSet, classes: &[String], plan: &Plan) -> Result<(Sha
     shards.check_class_names()?;
     let names = match (classes.is_empty(), shards.class_names()) {
         (false, Some(_)) => return Ok((shards.relabelled(classes)?, Names::Compared)),
-        (true, _) => Names::NoneOfTheModel,
+        (true, Some(_)) => Names::NoneOfTheModel,
+        (true, None) => Names::None,
         (false, None) => Names::NoneOfTheSet,
     };
     let known = if classes.is_empty() { plan.classes } else { classes.len() };

@@ -55,6 +55,7 @@ pub fn run(args: &Args, context: &Context<'_>) -> Outcome {
     let manner::Applied { given, entry, manner } = &applied;
     let out = args.out.clone().map_or_else(|| run_to_write_to(&args.weights), Ok)?;
     let shards = shards::open_set(patterns(args, given)?, args.io)?;
+    shards::tell_of_classes(&shards);
     let (shards, names) = by_name(shards, &manner.classes, &entry.plan)?;
     if names != Names::Compared {
         tell::say(&names);

@@ -30,6 +30,7 @@ pub fn run(args: &Args, context: &Context<'_>) -> Outcome {
     sets.extend(args.weights.as_deref().map(|path| format!("finetune.weights={}", toml_string(path))));
     let Training { entry, recipe, place, device } = args.training.resolve(context, RunKind::Finetune, &sets)?;
     let train = shards::open(train_patterns(&recipe)?, recipe.machine.io)?;
+    shards::tell_of_classes(&train);
     let validation =
         recipe.data.validation.as_ref().map(|patterns| shards::open_set(patterns.all(), recipe.machine.io));
     let validation = validation.transpose()?;

@@ -65,7 +65,9 @@ fn header(layout: &Layout, parts: &[Part<'_>], usage: Option<&Usage>) -> Vec<u8>
     let mut about = HashMap::from([("format".to_owned(), "convnext".to_owned())]);
     about.extend(usage.map(|usage| (usage::KEY.to_owned(), usage.to_json())));
     let metadata = Metadata::new(Some(about), tensors).expect("a layout lies back to back");
-    let mut header = serde_json::to_vec(&metadata).expect("names and numbers are JSON");
+    // By way of a value, whose keys are in order: a hash map's are not, and the same weights must give the same bytes.
+    let ordered = serde_json::to_value(&metadata).expect("names and numbers are JSON");
+    let mut header = serde_json::to_vec(&ordered).expect("names and numbers are JSON");
     header.resize(header.len().next_multiple_of(PREFIX as usize), b' ');
     header
 }

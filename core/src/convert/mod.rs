@@ -71,7 +71,7 @@ pub enum ConvertError {
         /// Names in it.
         found: Vec<String>,
     },
-    /// The file holds the model's encoder, and in that layout the rest of the model has no names.
+    /// The file holds the model's encoder and nothing of the rest.
     #[error(
         "{}: holds an encoder in the {dialect} layout, and not the rest of this model; fine-tuning starts from such a file, \
          and `--encoder` imports and exports it alone", path.display()
@@ -325,12 +325,12 @@ fn read(
     ours: impl Fn(&str) -> bool,
 ) -> Result<Loaded, ConvertError> {
     let Some(found) = other_channels(source.header(), translation, adapt)? else {
-        let values = source.load(translation.theirs(), ours).map_err(|error| other_classes(error, translation))?;
+        let values = source.load(translation.theirs(), ours).map_err(|error| plainly(error, translation))?;
         return Ok(loaded(source.into_header(), translation, translation.invert(&values)));
     };
     let as_is = translation.of(&channels::with_channels(&translation.ours, found))?;
     let as_is = as_is.accepting(&shapes(source.header()));
-    let values = source.load(as_is.theirs(), ours).map_err(|error| other_classes(error, &as_is))?;
+    let values = source.load(as_is.theirs(), ours).map_err(|error| plainly(error, &as_is))?;
     let values = AdaptChannels::apply(&as_is.ours, &as_is.invert(&values), &translation.ours);
     Ok(Loaded { adapted: Some(found), ..loaded(source.into_header(), translation, values) })
 }
@@ -429,10 +429,16 @@ fn is_encoder(translation: &Translation, name: &str) -> bool {
     bare.is_some_and(|name| translation.naming.map_or(name.starts_with(ENCODER), |naming| naming.is_encoder(name)))
 }
 
-/// Says it plainly where nothing but the number of classes is wrong.
-fn other_classes(error: CheckpointError, translation: &Translation) -> ConvertError {
+/// Says it plainly where nothing but the number of classes is wrong, or all but the encoder is missing.
+fn plainly(error: CheckpointError, translation: &Translation) -> ConvertError {
     let CheckpointError::Tensors { path, problems } = &error else { return error.into() };
     let TensorProblems { missing, extra, misshapen, mistyped } = problems;
+    let rest = translation.narrowed(|name| !name.starts_with(ENCODER));
+    let all_of_rest =
+        missing.len() == rest.theirs.segments().len() && missing.iter().all(|n| rest.theirs.get(n).is_some());
+    if !missing.is_empty() && all_of_rest && misshapen.is_empty() && mistyped.is_empty() {
+        return ConvertError::OtherModel { path: path.clone(), dialect: translation.dialect };
+    }
     let linear = translation.narrowed(|name| name.starts_with(LINEAR));
     let only_classes = missing.is_empty() && extra.is_empty() && mistyped.is_empty();
     let all_linear = misshapen.iter().all(|wrong| linear.theirs.get(&wrong.name).is_some());

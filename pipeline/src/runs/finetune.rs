@@ -162,6 +162,7 @@ fn start(model: &mut dyn ClassifierModule, settings: &Finetune, goes_on: bool) -
         let weights = settings.weights.as_deref().ok_or(RunError::NoWeights)?;
         let loaded = convert::load_into(Path::new(weights), &layout, &mut values, Which::default(), Take::Encoder)?;
         warn_of(&loaded.skipped);
+        tell::say(format_args!("starting from {}: {weights}", loaded.taken));
     }
     scale_head(&layout, &mut values, settings.head_scale as f32);
     model.write(&values);

@@ -3,16 +3,9 @@
 
 use convnext_core::{Variant, convnext};
 
-/// Each in a module of its own, and all of them in one, where they are in each other's way too.
-macro_rules! named {
-    ($($module:ident: $name:ident)*) => {
-        $(pub mod $module {
-            ::convnext_core::convnext! {
-                pub model $name {
-                    input: 16 x 16 x 1, stem: 2, head: 4, stages: [4 x 1, 8 x 1], fcmae: { patch: 8, mask: 0.5 },
-                }
-            }
-        })*
+/// All of them in one module, where they are in each other's way too.
+macro_rules! together {
+    ($($name:ident)*) => {
         pub mod together {
             ::convnext_core::convnext! {
                 family Small { input: 16 x 16 x 1, stem: 2, head: 4, stages: [4 x 1, 8 x 1], fcmae: { patch: 8 } }
@@ -22,16 +15,26 @@ macro_rules! named {
     };
 }
 
-named! {
-    a: A b: B c: C d: D e: E f: F g: G h: H i: I j: J k: K l: L m: M n: N o: O p: P q: Q r: R s: S t: T u: U v: V w: W
-    x: X y: Y z: Z d0: D0 e0: E0 e2: E2 d2: D2 to: To to_e: ToE to_d: ToD output: Output built: Built error: Err
-    float: f32 size: usize word: str byte: u8 truth: bool
-    option: Option some: Some none: None result: Result ok: Ok boxed: Box vec: Vec string: String clone: Clone
-    debug: Debug sized: Sized copy: Copy drop: Drop
-    core_: core std_: std own: convnext_core library: dfdx
-    variant: Variant entry: Entry plan: Plan tensor: Tensor cpu: Cpu
-    umlaut: Größe raw: r#fn inner: _Inner unary: Encoder
+together! {
+    A B C D E F G H I J K L M N O P Q R S T U V W X Y Z D0 E0 E2 D2 To ToE ToD Output Built Err
+    f32 usize str u8 bool Option Some None Result Ok Box Vec String Clone Debug Sized Copy Drop
+    core std convnext_core dfdx Variant Entry Plan Tensor Cpu Größe r#fn _Inner Encoder
 }
+
+/// One by itself in a module.
+macro_rules! apart {
+    ($($module:ident: $name:ident)*) => {
+        $(pub mod $module {
+            ::convnext_core::convnext! {
+                pub model $name {
+                    input: 16 x 16 x 1, stem: 2, head: 4, stages: [4 x 1, 8 x 1], fcmae: { patch: 8, mask: 0.5 },
+                }
+            }
+        })*
+    };
+}
+
+apart! { e: E t: T d: D float: f32 option: Option umlaut: Größe raw: r#fn inner: _Inner }
 
 convnext! {
     /// In front of all that follows here.

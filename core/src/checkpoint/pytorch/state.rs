@@ -45,9 +45,6 @@ const TRAINED: [&str; 11] = [
     "model_weights",
 ];
 
-/// What `DistributedDataParallel` puts before every name.
-const WRAPPER: &str = "module.";
-
 /// Which dict of a file is read. A file that is one dict of tensors has only that, whatever is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Section<'a> {
@@ -84,16 +81,9 @@ pub(super) fn named(path: &Path, object: &Object, section: Section<'_>) -> Resul
         _ => return Err(PytorchError::Root { path: path.into(), found: root.kind().into() }),
     }
     let (keys, dict) = search.section(root, section)?;
-    let tensors = unwrapped(Walk::new(path, &search).flatten(dict)?);
+    let tensors = Walk::new(path, &search).flatten(dict)?;
     let average = keys.iter().any(|key| AVERAGES.contains(key));
     Ok(Named { section: (!keys.is_empty()).then(|| keys.join(".")), average, tensors })
-}
-
-fn unwrapped(mut found: Vec<(String, usize)>) -> Vec<(String, usize)> {
-    if found.iter().all(|(name, _)| name.len() > WRAPPER.len() && name.starts_with(WRAPPER)) {
-        found.iter_mut().for_each(|(name, _)| *name = name.split_off(WRAPPER.len()));
-    }
-    found
 }
 
 fn foreign(heap: &Heap, value: &Value) -> String {

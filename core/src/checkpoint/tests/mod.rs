@@ -546,3 +546,27 @@ fn saving_weights_replaces_a_file_whole() {
     assert_eq!(load_weights(&path, &layout(), WhichValues::Raw.into()).unwrap(), values(1.0));
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
 }
+
+#[test]
+fn weights_say_how_they_are_used_and_equal_ones_have_equal_bytes() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("w.safetensors");
+    let usage = Usage {
+        model: "micro".into(),
+        height: 32,
+        width: 24,
+        channels: 1,
+        mean: vec![0.286],
+        std: vec![0.353],
+        view: View::Padded,
+        classes: vec!["café \"au lait\"".into(), "thé".into()],
+    };
+    let bytes = || {
+        save_weights(&path, &layout(), &values(1.0), Some(&usage)).unwrap();
+        fs::read(&path).unwrap()
+    };
+    let first = bytes();
+    // Eight, since two in some order are often in the same.
+    assert!((0..8).all(|_| bytes() == first));
+    assert_eq!(read_header(&path, Which::default()).unwrap().usage, Some(usage));
+}

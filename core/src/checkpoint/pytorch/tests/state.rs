@@ -154,13 +154,6 @@ fn dicts_inside_are_flattened() {
 }
 
 #[test]
-fn a_wrapper_around_all_is_taken_away() {
-    assert_eq!(read(dict(&mut Pickle::new(), &["module.a", "module.b.c"])), ["a", "b.c"]);
-    assert_eq!(read(dict(&mut Pickle::new(), &["module.a", "b"])), ["module.a", "b"]);
-    assert_eq!(read(dict(&mut Pickle::new(), &["module."])), ["module."]);
-}
-
-#[test]
 fn something_else_than_a_dict() {
     refused!(archive(&Pickle::new().raw(b"]").stop()), PytorchError::Root { found, .. } if found == "a list");
     refused!(archive(&Pickle::new().tensor(SIX).stop()), PytorchError::Root { found, .. } if found == "a tensor");
