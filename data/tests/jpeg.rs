@@ -100,7 +100,8 @@ fn what_follows_the_end_does_not_matter() {
 fn a_picture_that_is_cut_before_another_one_is_cut() {
     for picture in [one_scan(), several_scans(), file("progressive-pairs.jpg")] {
         let second = one_scan();
-        for keep in [picture.len() / 2, picture.len() - 20] {
+        // Within the compressed data: a table that is cut takes in what follows, and may be a sound one by chance.
+        for keep in [picture.len() - 20, picture.len() - 8] {
             let bytes = [&picture[..keep], &second].concat();
             let error = decode(&bytes).unwrap_err();
             assert!(matches!(error, DecodeError::Truncated { .. } | DecodeError::Jpeg { .. }), "{error}");

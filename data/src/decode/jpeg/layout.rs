@@ -208,7 +208,7 @@ impl Layout {
         let names: Vec<u8> = parts.chunks(2).map(|part| part[0]).collect();
         let left = bits & 15;
         let range = if self.progressive { usize::from(first)..=usize::from(last) } else { 0..=63 };
-        if *range.end() > 63 || self.components.is_empty() {
+        if *range.end() > 63 || range.is_empty() || self.components.is_empty() {
             return Err(short());
         }
         for &name in &names {
