@@ -134,7 +134,7 @@ fn where_there_are_no_names_numbers_are_compared_and_it_is_told() {
     pack(&folder, "other", "x,y,z");
     for (weights, set, who) in [
         ("named", "set", "shards do not name"),
-        ("unnamed", "set", "weights do not"),
+        ("unnamed", "set", "classes have no names"),
         ("unnamed", "other", "weights do not"),
     ] {
         let said = evaluate(&folder, weights, set, "--json");
