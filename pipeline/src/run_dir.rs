@@ -18,7 +18,7 @@
 //! directory can be started in again, and once `recipe.toml` is there also be resumed, from the first step. With a step or a
 //! checkpoint in it, it holds a run, which is resumed and never started over.
 //!
-//! Nothing in it is reached through links: see [`inside`](crate::inside).
+//! Nothing in it is reached through links: see [`crate::inside`].
 
 use std::{
     fs::{self, File, TryLockError},
