@@ -91,7 +91,7 @@ pub fn run(entries: &[Entry]) -> ExitCode {
     run_versioned(entries, None)
 }
 
-/// [`run`] for a program of another package: its `--version` is the package's, beside this library's.
+/// [`run()`] for a program of another package: its `--version` is the package's, beside this library's.
 ///
 /// ```no_run
 /// # use std::process::ExitCode;
