@@ -4,10 +4,10 @@
 //! that a run is a list of launches on one stream, which can be captured in a CUDA graph and replayed, whole or in parts.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     ffi::c_void,
     ops::Range,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use cudarc::{
@@ -108,6 +108,23 @@ impl Drop for Memory {
     }
 }
 
+/// The context of a device, one for the process: to make one takes a good part of a second.
+#[allow(unsafe_code)]
+fn context(device: usize) -> Result<Arc<CudaContext>, ExecuteError> {
+    static CONTEXTS: Mutex<BTreeMap<usize, Arc<CudaContext>>> = Mutex::new(BTreeMap::new());
+    // What is in the map is whole whenever the lock is released.
+    let mut contexts = CONTEXTS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(context) = contexts.get(&device) {
+        return Ok(context.clone());
+    }
+    let context = CudaContext::new(device).map_err(driver("open the device"))?;
+    // With tracking the first stream of a context synchronises it, which spoils a capture on another thread.
+    // SAFETY: events are tracked for `CudaSlice`s alone, and none is made: memory and its order are this folder's own.
+    unsafe { context.disable_event_tracking() };
+    contexts.insert(device, context.clone());
+    Ok(context)
+}
+
 /// Steps that are replayed together.
 struct Part {
     steps: Range<usize>,
@@ -140,7 +157,7 @@ impl Executor {
         device.supported()?;
         let placement = memory::place(schedule);
         memory::check(schedule, &placement)?;
-        let context = CudaContext::new(device.index).map_err(driver("open the device"))?;
+        let context = context(device.index)?;
         let stream = context.new_stream().map_err(driver("make a stream"))?;
         let memory = Memory::new(&context, placement.bytes())?;
         let products = Products::new(tf32)?;

@@ -41,9 +41,14 @@ const OPTIONS: [&str; 8] = [
     "-ffp-contract=off",
 ];
 
-/// In which order the threads of a block run, and the blocks of a grid. On a device nobody chooses: the second time it
-/// replays a graph.
-pub(crate) const ORDERS: [u32; 3] = [0, 1, 2];
+/// In which order the threads of a block run, and the blocks of a grid. On a device nobody chooses, and there are two runs:
+/// step by step, and as a graph that is replayed.
+pub(crate) fn orders() -> &'static [u32] {
+    if device().is_some() { &[0, REPLAYED] } else { &[0, 1, 2] }
+}
+
+/// The order that replays a graph on a device.
+const REPLAYED: u32 = 1;
 
 /// Values as they lie in memory, rounded to the type.
 pub(crate) fn encode(element: Element, values: &[f64]) -> Vec<u8> {
@@ -123,7 +128,7 @@ impl Memory {
     pub(crate) fn run(&mut self, schedule: &Schedule, order: u32) {
         match device() {
             None => self.run_on_host(schedule, order),
-            Some(device) => self.run_on_device(schedule, device, order == ORDERS[1]),
+            Some(device) => self.run_on_device(schedule, device, order == REPLAYED),
         }
     }
 
