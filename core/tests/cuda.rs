@@ -7,6 +7,7 @@ mod cuda_host;
 mod cuda_sessions;
 mod cuda_steps;
 mod cuda_traps;
+mod cuda_values;
 #[allow(dead_code, reason = "shared with the tests of the CPU's operations")]
 mod ops_cases;
 

@@ -8,6 +8,10 @@ pub const THREADS: usize = 256;
 /// Blocks that are enough to fill any device of today; a grid that ends in partial sums has no more.
 const ENOUGH: usize = 1024;
 
+/// Blocks of a grid that ends with all of them nearly at once: four times what an H200 runs together at half of its
+/// threads, so that the last ones are few.
+const MANY: usize = 2048;
+
 /// Values of partial sums that a reduction may leave, unless one block alone leaves more: 16 MB.
 const PARTIAL: usize = 1 << 22;
 
@@ -38,8 +42,18 @@ impl Columns {
 
     /// For vectors of this many values, which divide `columns`.
     pub fn with_vector(columns: usize, vector: usize) -> Self {
+        Self::within(columns, vector, THREADS)
+    }
+
+    /// For rows of `columns` values, of `element` in memory, with 64 threads over columns at most: more of them share a
+    /// column, and their sums are added up inside of the block.
+    pub fn narrow(columns: usize, element: Element) -> Self {
+        Self::within(columns, vector(columns, element), 64)
+    }
+
+    fn within(columns: usize, vector: usize, lanes: usize) -> Self {
         let vectors = (columns / vector).max(1);
-        let chunks = vectors.div_ceil(THREADS);
+        let chunks = vectors.div_ceil(lanes);
         let lanes = vectors.div_ceil(chunks);
         Self { vector, lanes, groups: (THREADS / lanes).max(1), chunks }
     }
@@ -79,7 +93,7 @@ pub fn reducing_blocks(wanted: usize, others: usize, values: usize) -> usize {
 ///
 /// As many as fill a device with `others` blocks beside each, of four rounds of `groups` rows or more.
 pub fn segments(rows: usize, groups: usize, others: usize) -> (usize, usize) {
-    let wanted = ENOUGH.div_ceil(others.max(1)).min(rows.div_ceil(groups * 4)).max(1);
+    let wanted = MANY.div_ceil(others.max(1)).min(rows.div_ceil(groups * 4)).max(1);
     let segment = rows.div_ceil(wanted).max(1);
     (segment, rows.div_ceil(segment).max(1))
 }
@@ -117,16 +131,22 @@ mod tests {
     fn blocks_cover_every_column_within_the_limits() {
         for columns in WIDTHS {
             for element in [Element::F32, Element::Bf16] {
-                let tile = Columns::new(columns, element);
-                assert!(tile.lanes * tile.vector * tile.chunks >= columns, "{columns}: {tile:?}");
-                assert!(tile.lanes * tile.vector * (tile.chunks - 1) < columns, "{columns}: an idle chunk: {tile:?}");
-                assert!(tile.groups >= 1 && tile.threads() <= THREADS, "{columns}: {tile:?}");
-                // Room for one value of every thread: GROUPS x LANES x VECTOR floats, of 48 KB.
-                assert!(tile.groups * tile.lanes * tile.vector * 4 <= 48 << 10);
+                for tile in [Columns::new(columns, element), Columns::narrow(columns, element)] {
+                    assert!(tile.lanes * tile.vector * tile.chunks >= columns, "{columns}: {tile:?}");
+                    assert!(
+                        tile.lanes * tile.vector * (tile.chunks - 1) < columns,
+                        "{columns}: an idle chunk: {tile:?}"
+                    );
+                    assert!(tile.groups >= 1 && tile.threads() <= THREADS, "{columns}: {tile:?}");
+                    // Room for one value of every thread: GROUPS x LANES x VECTOR floats, of 48 KB.
+                    assert!(tile.groups * tile.lanes * tile.vector * 4 <= 48 << 10);
+                }
             }
         }
         let huge = Columns::new(11264, Element::Bf16);
         assert_eq!((huge.vector, huge.lanes, huge.groups, huge.chunks), (8, 235, 1, 6));
+        let huge = Columns::narrow(11264, Element::Bf16);
+        assert_eq!((huge.vector, huge.lanes, huge.groups, huge.chunks), (8, 64, 4, 22));
     }
 
     #[test]
@@ -136,7 +156,7 @@ mod tests {
                 for others in [1, 6, 4096, 1 << 20] {
                     let (segment, segments) = segments(rows, groups, others);
                     assert!(segment * segments >= rows && segment * (segments - 1) < rows, "{rows} {groups} {others}");
-                    assert!(segments <= ENOUGH);
+                    assert!(segments <= MANY);
                 }
             }
         }

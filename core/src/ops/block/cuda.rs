@@ -12,7 +12,7 @@ use crate::cuda::{
         reduce::sum_rows,
     },
     schedule::{Argument::*, Element, Parameter, Schedule, ScheduleError, View, count},
-    tile::{Columns, reducing_blocks, run, segments},
+    tile::{Columns, reducing_blocks, run, segments, vector},
 };
 
 /// Depthwise convolution.
@@ -174,7 +174,7 @@ impl Shape {
     }
 
     fn hidden_tile(&self) -> Hidden {
-        let columns = Columns::new(self.hidden, self.real);
+        let columns = Columns::narrow(self.hidden, self.real);
         let (segment, segments) = segments(self.geometry.rows(), columns.groups, self.samples * columns.chunks);
         Hidden { columns, segment, segments }
     }
@@ -182,13 +182,21 @@ impl Shape {
     fn hidden_module(&self) -> Module {
         let Hidden { columns, segment, segments } = self.hidden_tile();
         let source = if self.v2() { &HIDDEN_V2 } else { &HIDDEN_V1 };
-        let module = Module::new(source, self.real)
+        let mut module = Module::new(source, self.real)
             .with("FEATURES", self.hidden)
             .with("ROWS", self.geometry.rows())
             .with("SEGMENT", segment)
             .with("SEGMENTS", segments)
             .with_flag("GRN", self.v2());
+        if self.v2() {
+            module = module.with("FINISH", self.finish_threads());
+        }
         columns.define(module)
+    }
+
+    /// Threads of the kernels that end GRN's statistics of a sample: one for a vector of f32 features, at most 1024.
+    fn finish_threads(&self) -> usize {
+        (self.hidden / vector(self.hidden, Element::F32)).next_multiple_of(32).min(1024)
     }
 
     fn residual_module(&self, drop: bool) -> Module {
@@ -363,7 +371,7 @@ impl Call<'_> {
         schedule.launch(&module, "grn_statistics", tile.grid(shape.samples), threads, arguments)?;
         let arguments =
             [Read(partial), Read(self.parameters.gamma.value), Write(grn.norm), Write(grn.factor), Write(grn.mean)];
-        schedule.launch(&module, "grn_statistics_finish", [shape.samples, 1, 1], threads, arguments)?;
+        schedule.launch(&module, "grn_statistics_finish", [shape.samples, 1, 1], shape.finish_threads(), arguments)?;
         Ok(grn)
     }
 
@@ -457,7 +465,7 @@ impl Call<'_> {
             Write(slope),
             Write(gradients),
         ];
-        schedule.launch(&module, "grn_backward_finish", [samples, 1, 1], threads, arguments)?;
+        schedule.launch(&module, "grn_backward_finish", [samples, 1, 1], shape.finish_threads(), arguments)?;
         sum_rows(schedule, gradients, (samples, 2 * hidden, 0), self.parameters.gamma.gradient, true)?;
         sum_rows(schedule, gradients, (samples, 2 * hidden, hidden), beta.gradient, true)?;
         Ok(Some(slope))

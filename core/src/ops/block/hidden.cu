@@ -6,11 +6,13 @@
 //     u = a factor + beta
 //
 // FEATURES, ROWS a sample, SEGMENT rows a block, SEGMENTS of them a sample, VECTOR, LANES x GROUPS threads at work,
-// THREADS. Blocks: samples * SEGMENTS x chunks of features. The kernels that end in `_finish` have a block a sample.
+// THREADS. Blocks: samples * SEGMENTS x chunks of features. The kernels that end in `_finish` have a block a sample, of
+// FINISH threads.
 
 using Columns = Place<FEATURES, LANES, GROUPS, VECTOR>;
+using Values = Pack<REAL, VECTOR>;
 
-// The rows of a block: first, last and stride for a thread's group.
+// The rows that a thread takes, GROUPS apart, and where its columns of row 0 begin.
 struct Rows {
     size_t base;
     int sample, first, end;
@@ -22,8 +24,6 @@ struct Rows {
         end = min(begin + SEGMENT, ROWS);
         base = (size_t)sample * ROWS * FEATURES + place.column;
     }
-
-    __device__ __forceinline__ size_t at(int row) const { return base + (size_t)row * FEATURES; }
 };
 
 __device__ __forceinline__ void clear(float (&values)[VECTOR]) {
@@ -45,20 +45,27 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     load_floats<VECTOR>(factor + (size_t)rows.sample * FEATURES + place.column, scale);
     load_floats<VECTOR>(beta + place.column, shift);
 #endif
-#pragma unroll 2
-    for (int row = rows.first; row < rows.end; row += GROUPS) {
+    const REAL *const from = h + rows.base;
+    REAL *const to = u + rows.base;
+    const auto get = [&](int row) { return fetch<VECTOR>(from + (size_t)row * FEATURES); };
+    walk<4>(rows.first, rows.end, GROUPS, get, [&](int row, const Values &pack) {
         float values[VECTOR];
-        load<VECTOR>(h + rows.at(row), values);
+        pack.widen_to(values);
 #pragma unroll
         for (int v = 0; v < VECTOR; v++) {
-            values[v] = gelu(values[v] + add[v]);
+            values[v] = Gelu<REAL>::value(values[v] + add[v]);
 #if GRN
             values[v] = values[v] * scale[v] + shift[v];
 #endif
         }
-        store<VECTOR>(u + rows.at(row), values);
-    }
+        store<VECTOR>(to + (size_t)row * FEATURES, values);
+    });
 }
+
+// A vector of h and the gradient of u.
+struct Both {
+    Values h, grad;
+};
 
 // grad_h = the gradient of h, u = what hidden_apply wrote; partial [gridDim.x, FEATURES] = sums of grad_h over the
 // block's rows, for the bias. grad_h may be grad_u. slope is ds / s: what reaches `a` through its norm.
@@ -80,25 +87,32 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         load_floats<VECTOR>(slope + (size_t)rows.sample * FEATURES + place.column, rise);
         load_floats<VECTOR>(beta + place.column, shift);
 #endif
-        for (int row = rows.first; row < rows.end; row += GROUPS) {
+        const REAL *const features = h + rows.base, *const from = grad_u + rows.base;
+        REAL *const to = grad_h + rows.base, *const again = u + rows.base;
+        const auto get = [&](int row) {
+            const size_t at = (size_t)row * FEATURES;
+            return Both{fetch<VECTOR>(features + at), fetch<VECTOR>(from + at)};
+        };
+        walk<2>(rows.first, rows.end, GROUPS, get, [&](int row, const Both &both) {
             float values[VECTOR], grad[VECTOR];
-            load<VECTOR>(h + rows.at(row), values);
-            load<VECTOR>(grad_u + rows.at(row), grad);
+            both.h.widen_to(values);
+            both.grad.widen_to(grad);
 #pragma unroll
             for (int v = 0; v < VECTOR; v++) {
-                const float x = values[v] + add[v], cdf = normal_cdf(x), a = x * cdf;
+                float steepness;
+                const float a = Gelu<REAL>::value(values[v] + add[v], steepness);
 #if GRN
                 grad[v] = grad[v] * scale[v] + rise[v] * a;
                 values[v] = a * scale[v] + shift[v];
 #else
                 values[v] = a;
 #endif
-                grad[v] *= gelu_derivative(x, cdf);
+                grad[v] *= steepness;
                 sums[v] += grad[v];
             }
-            store<VECTOR>(u + rows.at(row), values);
-            store<VECTOR>(grad_h + rows.at(row), grad);
-        }
+            store<VECTOR>(again + (size_t)row * FEATURES, values);
+            store<VECTOR>(to + (size_t)row * FEATURES, grad);
+        });
     }
     place.sum_groups(shared, sums);
     if (place.active && place.group == 0) {
@@ -118,16 +132,17 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         const Rows rows(place);
         float add[VECTOR];
         load_floats<VECTOR>(bias + place.column, add);
-#pragma unroll 2
-        for (int row = rows.first; row < rows.end; row += GROUPS) {
+        const REAL *const from = h + rows.base;
+        const auto get = [&](int row) { return fetch<VECTOR>(from + (size_t)row * FEATURES); };
+        walk<4>(rows.first, rows.end, GROUPS, get, [&](int, const Values &pack) {
             float values[VECTOR];
-            load<VECTOR>(h + rows.at(row), values);
+            pack.widen_to(values);
 #pragma unroll
             for (int v = 0; v < VECTOR; v++) {
-                const float a = gelu(values[v] + add[v]);
+                const float a = Gelu<REAL>::value(values[v] + add[v]);
                 sums[v] += a * a;
             }
-        }
+        });
     }
     place.sum_groups(shared, sums);
     if (place.active && place.group == 0) {
@@ -135,24 +150,54 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     }
 }
 
+// The features of a thread of a `_finish` kernel: vectors of four if they can be had, FINISH of them apart.
+constexpr int WIDE = FEATURES % 4 == 0 ? 4 : FEATURES % 2 == 0 ? 2 : 1;
+constexpr int STEPS = (FEATURES / WIDE + FINISH - 1) / FINISH;
+
+__device__ __forceinline__ int feature(int step) { return (step * FINISH + (int)threadIdx.x) * WIDE; }
+
+// Adds up the partial sums of a sample's segments, [SEGMENTS, stride], in order.
+__device__ __forceinline__ void sum_segments(const float *partial, int stride, float (&sums)[WIDE]) {
+#pragma unroll
+    for (int v = 0; v < WIDE; v++) sums[v] = 0.0f;
+#pragma unroll 8
+    for (int segment = 0; segment < SEGMENTS; segment++) {
+        float part[WIDE];
+        load_floats<WIDE>(partial + (size_t)segment * stride, part);
+#pragma unroll
+        for (int v = 0; v < WIDE; v++) sums[v] += part[v];
+    }
+}
+
 // norm [N, FEATURES] = s; factor [N, FEATURES]; mean [N] = mean_c s + epsilon.
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(FINISH)
     grn_statistics_finish(const float *__restrict__ partial, const float *__restrict__ gamma, float *__restrict__ norm,
                           float *__restrict__ factor, float *__restrict__ mean) {
-    __shared__ float warps[THREADS / WARP];
+    __shared__ float warps[FINISH / WARP];
     const size_t sample = blockIdx.x;
-    float total = 0.0f;
-    for (int c = (int)threadIdx.x; c < FEATURES; c += THREADS) {
-        float sum = 0.0f;
-        for (int segment = 0; segment < SEGMENTS; segment++) sum += partial[(sample * SEGMENTS + segment) * FEATURES + c];
-        const float s = sqrtf(sum);
-        norm[sample * FEATURES + c] = s;
-        total += s;
+    float s[STEPS][WIDE], total = 0.0f;
+#pragma unroll
+    for (int step = 0; step < STEPS; step++) {
+        const int c = feature(step);
+        if (c >= FEATURES) continue;
+        sum_segments(partial + sample * SEGMENTS * FEATURES + c, FEATURES, s[step]);
+#pragma unroll
+        for (int v = 0; v < WIDE; v++) {
+            s[step][v] = sqrtf(s[step][v]);
+            total += s[step][v];
+        }
+        store_floats<WIDE>(norm + sample * FEATURES + c, s[step]);
     }
-    const float average = block_sum<THREADS>(warps, total) / FEATURES + GRN_EPSILON;
-    // Each thread reads what it wrote itself.
-    for (int c = (int)threadIdx.x; c < FEATURES; c += THREADS) {
-        factor[sample * FEATURES + c] = 1.0f + gamma[c] * (norm[sample * FEATURES + c] / average);
+    const float average = block_sum<FINISH>(warps, total) / FEATURES + GRN_EPSILON;
+#pragma unroll
+    for (int step = 0; step < STEPS; step++) {
+        const int c = feature(step);
+        if (c >= FEATURES) continue;
+        float weight[WIDE];
+        load_floats<WIDE>(gamma + c, weight);
+#pragma unroll
+        for (int v = 0; v < WIDE; v++) s[step][v] = 1.0f + weight[v] * (s[step][v] / average);
+        store_floats<WIDE>(factor + sample * FEATURES + c, s[step]);
     }
     if (threadIdx.x == 0) mean[sample] = average;
 }
@@ -170,16 +215,21 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         const Rows rows(place);
         float add[VECTOR];
         load_floats<VECTOR>(bias + place.column, add);
-        for (int row = rows.first; row < rows.end; row += GROUPS) {
+        const REAL *const features = h + rows.base, *const from = grad_u + rows.base;
+        const auto get = [&](int row) {
+            const size_t at = (size_t)row * FEATURES;
+            return Both{fetch<VECTOR>(features + at), fetch<VECTOR>(from + at)};
+        };
+        walk<2>(rows.first, rows.end, GROUPS, get, [&](int, const Both &both) {
             float values[VECTOR], grad[VECTOR];
-            load<VECTOR>(h + rows.at(row), values);
-            load<VECTOR>(grad_u + rows.at(row), grad);
+            both.h.widen_to(values);
+            both.grad.widen_to(grad);
 #pragma unroll
             for (int v = 0; v < VECTOR; v++) {
-                products[v] += grad[v] * gelu(values[v] + add[v]);
+                products[v] += grad[v] * Gelu<REAL>::value(values[v] + add[v]);
                 sums[v] += grad[v];
             }
-        }
+        });
     }
     place.sum_groups(shared, products);
     place.sum_groups(shared, sums);
@@ -190,32 +240,44 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 }
 
 // slope [N, FEATURES] = ds / s, 0 where s is 0; gradients [N, 2, FEATURES]: the sample's parts of those of gamma and beta.
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(FINISH)
     grn_backward_finish(const float *__restrict__ partial, const float *__restrict__ gamma,
                         const float *__restrict__ norm, const float *__restrict__ mean, float *__restrict__ slope,
                         float *__restrict__ gradients) {
-    __shared__ float warps[THREADS / WARP];
+    __shared__ float warps[FINISH / WARP];
     const size_t sample = blockIdx.x;
     const float average = mean[sample];
-    float total = 0.0f;
-    for (int c = (int)threadIdx.x; c < FEATURES; c += THREADS) {
-        float t = 0.0f, sum = 0.0f;
-        for (int segment = 0; segment < SEGMENTS; segment++) {
-            const size_t at = (sample * SEGMENTS + segment) * 2 * FEATURES + c;
-            t += partial[at];
-            sum += partial[at + FEATURES];
+    float s[STEPS][WIDE], q[STEPS][WIDE], total = 0.0f;
+#pragma unroll
+    for (int step = 0; step < STEPS; step++) {
+        const int c = feature(step);
+        if (c >= FEATURES) continue;
+        float t[WIDE], sums[WIDE], weight[WIDE];
+        const float *const from = partial + sample * SEGMENTS * 2 * FEATURES + c;
+        sum_segments(from, 2 * FEATURES, t);
+        sum_segments(from + FEATURES, 2 * FEATURES, sums);
+        load_floats<WIDE>(norm + sample * FEATURES + c, s[step]);
+        load_floats<WIDE>(gamma + c, weight);
+#pragma unroll
+        for (int v = 0; v < WIDE; v++) {
+            const float n = s[step][v] / average;
+            q[step][v] = weight[v] * t[v];
+            total += q[step][v] * n;
+            t[v] *= n;
         }
-        const float s = norm[sample * FEATURES + c], q = gamma[c] * t;
-        gradients[(sample * 2 + 0) * FEATURES + c] = t * (s / average);
-        gradients[(sample * 2 + 1) * FEATURES + c] = sum;
-        slope[sample * FEATURES + c] = q; // for the second loop, where the same thread reads it
-        total += q * (s / average);
+        store_floats<WIDE>(gradients + sample * 2 * FEATURES + c, t);
+        store_floats<WIDE>(gradients + (sample * 2 + 1) * FEATURES + c, sums);
     }
-    const float common = block_sum<THREADS>(warps, total) / FEATURES;
-    for (int c = (int)threadIdx.x; c < FEATURES; c += THREADS) {
-        const size_t at = sample * FEATURES + c;
-        const float s = norm[at];
-        slope[at] = s == 0.0f ? 0.0f : (slope[at] - common) / average / s;
+    const float common = block_sum<FINISH>(warps, total) / FEATURES;
+#pragma unroll
+    for (int step = 0; step < STEPS; step++) {
+        const int c = feature(step);
+        if (c >= FEATURES) continue;
+#pragma unroll
+        for (int v = 0; v < WIDE; v++) {
+            q[step][v] = s[step][v] == 0.0f ? 0.0f : (q[step][v] - common) / average / s[step][v];
+        }
+        store_floats<WIDE>(slope + sample * FEATURES + c, q[step]);
     }
 }
 #endif
