@@ -9,15 +9,33 @@
 mod common;
 
 use std::{
+    env,
     ffi::{OsStr, OsString},
     fs,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::{Command, Output},
     sync::OnceLock,
+    thread,
 };
 
 use common::{Folder, command};
+use convnext::models::builtin;
+use convnext_core::{
+    cuda::{
+        WORKSPACE, detect,
+        executor::ExecuteError,
+        memory,
+        network::Sizes,
+        predictor::Predictor,
+        schedule::Element,
+        session::SLOTS,
+        trainer::{Settings, State, Trainer},
+        training::{self, Options},
+    },
+    dfdx::tensor::Cpu,
+    optim::AdamW,
+};
 use serde_json::Value;
 
 /// How kernels are compiled, and the header before them.
@@ -271,4 +289,95 @@ fn a_device_is_found_and_measured() {
         assert_eq!((&report["device"], &report["dtype"]), (&"cuda:0".into(), &"bf16".into()));
         assert!(report["img_s"].as_f64().unwrap() > 0.0);
     }
+}
+
+/// What a test does in a process of its own, since a process finds its libraries by what it was started with: runs the
+/// test again on the stand-in, and says whether this is that process.
+fn on_the_stand_in(test: &str) -> bool {
+    if env::var_os("CONVNEXT_STAND_IN").is_some() {
+        return true;
+    }
+    let mut again = Command::new(env::current_exe().unwrap());
+    again.args(["--exact", test, "--nocapture"]).env("CONVNEXT_STAND_IN", "1");
+    again.env("LD_LIBRARY_PATH", libraries()).env("XDG_CACHE_HOME", libraries().join("cache"));
+    let Output { status, stdout, stderr } = again.output().unwrap();
+    let [stdout, stderr] = [stdout, stderr].map(|said| String::from_utf8_lossy(&said).into_owned());
+    assert!(status.success() && stdout.contains("1 passed"), "{stdout}{stderr}");
+    false
+}
+
+/// Two threads of a program each make, use and drop a model, over and over: a capture on one is not spoilt by what the
+/// other does meanwhile, and the logits of the step as it is run, captured and replayed are the processor's.
+#[test]
+fn two_models_on_two_threads_leave_each_other_alone() {
+    if !on_the_stand_in("two_models_on_two_threads_leave_each_other_alone") {
+        return;
+    }
+    let entry = builtin().into_iter().find(|entry| entry.plan.name == "micro").unwrap();
+    let (plan, device) = (entry.plan, detect::usable().unwrap());
+    let model = |number: usize| {
+        let mut model = entry.classifier(&Cpu::default()).unwrap();
+        model.set_drop_path(0.0);
+        let weights: Vec<f32> =
+            (0..model.layout().len()).map(|at| ((at * 7 + number) % 13) as f32 / 40.0 - 0.15).collect();
+        model.write(&weights);
+        (model, weights)
+    };
+    let images: Vec<f32> =
+        (0..plan.height * plan.width * plan.channels).map(|at| (at % 17) as f32 / 8.0 - 1.0).collect();
+    let work = |number: usize| {
+        let (model, weights) = model(number);
+        let expected = model.logits(&Cpu::default(), images.clone(), 1).unwrap();
+        for _ in 0..4 {
+            let sizes = Sizes { samples: 1, real: Element::F32 };
+            let mut predictor = Predictor::new(&device, &plan, model.layout(), sizes, false).unwrap();
+            predictor.write(&weights).unwrap();
+            for turn in 0..3 {
+                let found = predictor.logits(&images).unwrap();
+                let close = found.iter().zip(&expected).all(|(found, expected)| (found - expected).abs() < 1e-4);
+                assert!(close, "thread {number}, turn {turn}: {found:?}, and on the processor {expected:?}");
+            }
+        }
+    };
+    thread::scope(|scope| {
+        let threads = [0, 1].map(|number| scope.spawn(move || work(number)));
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+    });
+}
+
+/// What a run allocates beside its schedule - scratch memory of the products, slots for batches on their way - counts
+/// before anything is allocated.
+#[test]
+fn memory_that_is_missing_is_missed_at_once() {
+    if !on_the_stand_in("memory_that_is_missing_is_missed_at_once") {
+        return;
+    }
+    let entry = builtin().into_iter().find(|entry| entry.plan.name == "micro").unwrap();
+    let options =
+        Options { samples: 4096, real: Element::F32, max_norm: 0.0, ema: false, drop_path: false, bytes: false };
+    let step = training::classifier(&entry.plan, &options).unwrap();
+    let placement = memory::place(&step.schedule);
+    let layout = entry.classifier(&Cpu::default()).unwrap().layout();
+    let settings = Settings {
+        adamw: AdamW::default(),
+        rules: Vec::new(),
+        ema: None,
+        accumulation: 1,
+        drop_path: 0.0,
+        table: Vec::new(),
+    };
+    let state = State { parameters: Vec::new(), m: Vec::new(), v: Vec::new(), average: None, updates: 0 };
+    let refused = Trainer::on_device(&detect::usable().unwrap(), step, layout, settings, &state, false).err().unwrap();
+    let needed = placement.bytes() + WORKSPACE + SLOTS * placement.inputs;
+    assert!(matches!(refused, ExecuteError::OutOfMemory { needed: found, .. } if found == needed), "{refused}");
+}
+
+/// The stand-in's libraries are those of CUDA 12.
+#[test]
+fn libraries_newer_than_the_driver_are_refused() {
+    let mut doctor = command();
+    doctor.env("LD_LIBRARY_PATH", libraries()).env("STAND_IN_DRIVER_VERSION", "11080");
+    let report: Value = serde_json::from_slice(&doctor.args(["doctor", "--json"]).output().unwrap().stdout).unwrap();
+    let why = report["cuda"]["why"].as_str().unwrap();
+    assert!(why.contains("libnvrtc.so here is CUDA 12's") && why.contains("CUDA 11.8 at most"), "{why}");
 }

@@ -17,6 +17,7 @@ use convnext_core::{
     cuda::{
         compile::{Compiler, Usage},
         kernel::Module,
+        kernels::bias::add_bias,
         memory,
         network::Sizes,
         schedule::{Element, Lifetime, Schedule, Step},
@@ -117,19 +118,29 @@ fn chosen(list: &str, all: &[&'static str]) -> Vec<&'static str> {
     list.split_whitespace().map(known).collect()
 }
 
+fn launched(schedule: &Schedule) -> impl Iterator<Item = Module> {
+    schedule.steps().iter().filter_map(|step| match step {
+        Step::Launch(launch) => Some(launch.module.clone()),
+        Step::Product(_) | Step::Zero(_) => None,
+    })
+}
+
 /// The modules of these variants, each once.
 fn modules(models: &[&str]) -> Vec<Module> {
     let mut seen = HashSet::new();
     for entry in builtin().into_iter().filter(|entry| models.contains(&entry.plan.name)) {
         for real in [Element::Bf16, Element::F32] {
             for (_, schedule) in schedules(&entry.plan, 256, real) {
-                for step in schedule.steps() {
-                    if let Step::Launch(launch) = step {
-                        seen.insert(launch.module.clone());
-                    }
-                }
+                seen.extend(launched(&schedule));
             }
         }
+    }
+    // An executor adds these where cuBLASLt adds no bias.
+    for real in [Element::Bf16, Element::F32] {
+        let mut schedule = Schedule::new();
+        let [x, bias] = [8, 4].map(|length| schedule.temporary("matrix", real, length));
+        add_bias(&mut schedule, x, bias).unwrap();
+        seen.extend(launched(&schedule));
     }
     let mut modules: Vec<_> = seen.into_iter().collect();
     modules.sort_by_key(|module| (module.source.name, module.defines()));
@@ -193,7 +204,7 @@ fn spilled(usage: &Usage) -> usize {
 /// `CUDA_ARCHITECTURES` takes some of the architectures; with `CUDA_MODELS` every module of those variants, or of `all`,
 /// counts.
 #[test]
-#[ignore = "needs NVRTC: see ARCHITECTURE.md, CUDA"]
+#[ignore = "needs NVRTC: see docs/gpu.md"]
 fn every_kernel_compiles_and_none_spills() {
     let compiler = Compiler::load().unwrap();
     let names: Vec<_> = builtin().into_iter().map(|entry| entry.plan.name).collect();

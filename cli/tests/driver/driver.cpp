@@ -7,6 +7,7 @@
 //
 // What a driver would refuse is refused, and what it would corrupt ends the program with a message: copies outside of an
 // allocation, calls that a capture does not allow, memory that is freed under work that is still to be done, or twice.
+// A stream is its thread's: what another thread has still to do keeps nobody from freeing memory.
 
 #include <cstdint>
 #include <cstdio>
@@ -19,6 +20,7 @@
 #include <mutex>
 #include <sstream>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <dlfcn.h>
@@ -29,7 +31,7 @@
 
 namespace {
 
-enum : int { OK = 0, INVALID = 1, OUT_OF_MEMORY = 2, NOT_FOUND = 500, CAPTURE_UNSUPPORTED = 900 };
+enum : int { OK = 0, INVALID = 1, OUT_OF_MEMORY = 2, NOT_FOUND = 500, CAPTURE_UNSUPPORTED = 900, CAPTURE_INVALIDATED = 901 };
 
 // Calls come from any thread.
 std::recursive_mutex lock;
@@ -68,7 +70,8 @@ struct Work {
 
 struct Stream {
     std::deque<Work> queue;
-    bool capturing = false;
+    const std::thread::id owner = std::this_thread::get_id();
+    bool capturing = false, capturing_for_all = false, spoilt = false;
     std::vector<std::function<void()>> captured;
 };
 
@@ -91,10 +94,16 @@ void until(Event *event, uint64_t count) {
     }
 }
 
+// Whether this thread is kept from what a capture does not allow: by one of its own, or by one that is for all threads.
 bool capturing() {
     for (Stream *stream : streams)
-        if (stream->capturing) return true;
+        if (stream->capturing && (stream->capturing_for_all || stream->owner == std::this_thread::get_id())) return true;
     return false;
+}
+
+int spoil(Stream *stream) {
+    stream->spoilt = stream->capturing;
+    return CAPTURE_UNSUPPORTED;
 }
 
 int put(Stream *stream, std::function<void()> run) {
@@ -105,7 +114,7 @@ int put(Stream *stream, std::function<void()> run) {
 
 bool idle() {
     for (Stream *stream : streams)
-        if (!stream->queue.empty()) return false;
+        if (stream->owner == std::this_thread::get_id() && !stream->queue.empty()) return false;
     return true;
 }
 
@@ -129,6 +138,10 @@ struct Function {
 // ---- the driver: devices, contexts, memory ------------------------------------------------------------------------------
 
 API int cuInit(unsigned) { return OK; }
+API int cuDriverGetVersion(int *version) {
+    const char *asked = getenv("STAND_IN_DRIVER_VERSION");
+    return *version = asked ? atoi(asked) : 13000, OK;
+}
 API int cuDeviceGetCount(int *count) { return *count = 1, OK; }
 API int cuDeviceGet(int *device, int ordinal) { return ordinal == 0 ? (*device = 0, OK) : 101; }
 API int cuDeviceGetName(char *name, int length, int) { return snprintf(name, length, "stand-in"), OK; }
@@ -215,14 +228,15 @@ API int cuStreamDestroy_v2(Stream *stream) {
 }
 API int cuStreamSynchronize(Stream *stream) {
     LOCKED;
-    if (stream->capturing) return CAPTURE_UNSUPPORTED;
+    if (stream->capturing) return spoil(stream);
     while (!stream->queue.empty()) advance(stream);
     return OK;
 }
+// Refused even if no other thread captures now: whoever calls it cannot know.
 API int cuCtxSynchronize() {
     LOCKED;
-    for (Stream *stream : streams) cuStreamSynchronize(stream);
-    return OK;
+    for (Stream *stream : streams) spoil(stream);
+    return CAPTURE_UNSUPPORTED;
 }
 API int cuStreamWaitEvent(Stream *stream, Event *event, unsigned) {
     LOCKED;
@@ -247,15 +261,20 @@ API int cuEventSynchronize(Event *event) {
     LOCKED;
     return until(event, event->recorded), OK;
 }
-API int cuStreamBeginCapture_v2(Stream *stream, int) {
-    LOCKED;
-    if (stream->capturing) return INVALID;
-    return stream->capturing = true, stream->captured.clear(), OK;
+API int cuStreamBeginCapture_v2(Stream *stream, int mode) {
+    {
+        LOCKED;
+        if (stream->capturing) return INVALID;
+        stream->capturing = true, stream->capturing_for_all = mode == 0, stream->spoilt = false;
+        stream->captured.clear();
+    }
+    return usleep(2000), OK; // time for other threads to come in between
 }
 API int cuStreamEndCapture(Stream *stream, std::vector<std::function<void()>> **graph) {
     LOCKED;
     if (!stream->capturing) return INVALID;
     stream->capturing = false;
+    if (stream->spoilt) return CAPTURE_INVALIDATED;
     return *graph = new auto(std::move(stream->captured)), OK;
 }
 API int cuGraphInstantiateWithFlags(void **instance, std::vector<std::function<void()>> *graph, unsigned long long) {
@@ -368,6 +387,8 @@ extern "C" __attribute__((visibility("default"))) int host_launch(const char *na
 } // namespace
 
 API int nvrtcVersion(int *major, int *minor) { return *major = 12, *minor = 0, OK; }
+API int nvrtcGetNumSupportedArchs(int *count) { return *count = 1, OK; }
+API int nvrtcGetSupportedArchs(int *known) { return *known = 90, OK; }
 API const char *nvrtcGetErrorString(int) { return "the stand-in compiler failed"; }
 API int nvrtcCreateProgram(Program **program, const char *text, const char *, int, const char **, const char **) {
     return *program = new Program{text, "", ""}, OK;
@@ -451,6 +472,7 @@ size_t bytes_of(const Layout &layout) {
 
 } // namespace
 
+API size_t cublasLtGetVersion() { return 120000; }
 API int cublasLtCreate(void **handle) { return *handle = &streams, OK; }
 API int cublasLtDestroy(void *) { return OK; }
 API int cublasLtMatmulDescCreate(Description **description, int, int) { return *description = new Description, OK; }
@@ -488,6 +510,8 @@ API int cublasLtMatmulAlgoGetHeuristic(void *, const Description *description, c
     const bool fits = inner == (tb ? b->columns : b->rows) && d->rows == rows && d->columns == (tb ? b->rows : b->columns);
     if (!fits || c->rows != d->rows || c->columns != d->columns || a->type != b->type || wanted < 1) return INVALID_VALUE;
     if (description->epilogue != 1 && description->epilogue != 4) return NOT_SUPPORTED;
+    // A bias where a size is 1: some versions of the library have no algorithm, and one may do without it anywhere.
+    if (description->epilogue == 4 && (rows == 1 || inner == 1 || d->columns == 1)) return NOT_SUPPORTED;
     memset(results, 0, sizeof *results);
     return *found = 1, OK;
 }

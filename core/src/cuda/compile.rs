@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use super::{
-    detect::{NoCuda, compiler_present},
+    detect::{Device, NoCuda, compiler_present},
     kernel::Module,
 };
 
@@ -34,7 +34,7 @@ pub struct Compiler {
 /// A module for one architecture.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Compiled {
-    /// What the driver loads.
+    /// What the driver loads: code of the architecture, or for a virtual one PTX that ends with its NUL.
     pub cubin: Vec<u8>,
     /// What the compiler said.
     pub log: String,
@@ -72,7 +72,34 @@ impl Compiler {
         self.version
     }
 
-    /// Compiles for one architecture, e.g. `sm_90`.
+    /// What is compiled for a device: its architecture, e.g. `sm_90`, or if it is newer than NVRTC the newest virtual one
+    /// that there is, e.g. `compute_90`, which the driver compiles for the device when it is loaded.
+    ///
+    /// # Errors
+    /// [`NoCuda`] if NVRTC knows nothing that the device can run.
+    pub fn architecture(self, device: &Device) -> Result<String, NoCuda> {
+        let failed = |error| NoCuda::because(format!("NVRTC does not say what it compiles for: {error}"));
+        let known = architectures().map_err(failed)?;
+        let why = || {
+            let (major, minor) = self.version;
+            let name = &device.name;
+            NoCuda::because(format!("NVRTC {major}.{minor} compiles for nothing that {name} runs; install a newer one"))
+        };
+        target(device, &known).ok_or_else(why)
+    }
+
+    /// What [`Compiler::compile`] makes, from the cache if there is one.
+    ///
+    /// # Errors
+    /// [`CompileError`] with options and log.
+    pub fn cached(self, module: &Module, architecture: &str, cache: Option<&Cache>) -> Result<Vec<u8>, CompileError> {
+        match cache {
+            Some(cache) => cache.get(self, module, architecture),
+            None => Ok(self.compile(module, architecture)?.cubin),
+        }
+    }
+
+    /// Compiles for one architecture, e.g. `sm_90`, or a virtual one, e.g. `compute_90`.
     ///
     /// # Errors
     /// [`CompileError`] with options and log.
@@ -89,9 +116,35 @@ impl Compiler {
         let compiled = program.compile(&options);
         let log = program.log();
         compiled.map_err(|error| failed(&error, log.clone()))?;
-        let cubin = program.cubin().map_err(|error| failed(&error, log.clone()))?;
+        let image = if architecture.starts_with(VIRTUAL) { program.ptx() } else { program.cubin() };
+        let cubin = image.map_err(|error| failed(&error, log.clone()))?;
         Ok(Compiled { cubin, log })
     }
+}
+
+/// What the names of virtual architectures begin with.
+const VIRTUAL: &str = "compute_";
+
+/// Of the architectures that a compiler knows, as ten times the major number and the minor one: the device's own, or the
+/// newest before it as a virtual one.
+fn target(device: &Device, known: &[i32]) -> Option<String> {
+    let (major, minor) = device.capability;
+    let own = (10 * major + minor) as i32;
+    if known.contains(&own) {
+        return Some(device.architecture());
+    }
+    known.iter().filter(|&&number| number < own).max().map(|number| format!("{VIRTUAL}{number}"))
+}
+
+#[allow(unsafe_code)]
+fn architectures() -> Result<Vec<i32>, result::NvrtcError> {
+    let mut count = 0;
+    // SAFETY: the pointer is to a live integer, which the call only writes.
+    unsafe { sys::nvrtcGetNumSupportedArchs(&mut count) }.result()?;
+    let mut known = vec![0; count.max(0) as usize];
+    // SAFETY: there is room for as many integers as the call before said that this one writes.
+    unsafe { sys::nvrtcGetSupportedArchs(known.as_mut_ptr()) }.result()?;
+    Ok(known)
 }
 
 fn options(module: &Module, architecture: &str) -> Vec<String> {
@@ -100,7 +153,7 @@ fn options(module: &Module, architecture: &str) -> Vec<String> {
 }
 
 #[allow(unsafe_code)]
-fn version() -> Result<(i32, i32), result::NvrtcError> {
+pub(super) fn version() -> Result<(i32, i32), result::NvrtcError> {
     let (mut major, mut minor) = (0, 0);
     // SAFETY: both pointers are to live integers, which the call only writes.
     unsafe { sys::nvrtcVersion(&mut major, &mut minor) }.result()?;
@@ -140,6 +193,12 @@ impl<'a> Program<'a> {
         // SAFETY: `cubin` has the length that the program asked for, and u8 and c_char have the same layout.
         unsafe { sys::nvrtcGetCUBIN(self.program, cubin.as_mut_ptr().cast::<c_char>()) }.result()?;
         Ok(cubin)
+    }
+
+    fn ptx(&self) -> Result<Vec<u8>, result::NvrtcError> {
+        // SAFETY: `program` is alive.
+        let ptx = unsafe { result::get_ptx(self.program) }?;
+        Ok(ptx.into_iter().map(|c| c as u8).collect())
     }
 }
 
@@ -299,6 +358,28 @@ ptxas info    : Used 32 registers, used 0 barriers
         for (at, key) in keys.iter().enumerate() {
             assert!(!keys[..at].contains(key), "{keys:?}");
         }
+    }
+
+    #[test]
+    fn a_device_newer_than_the_compiler_gets_the_newest_virtual_architecture() {
+        let target = |capability, known: &[i32]| {
+            target(&Device { index: 0, name: "a device".into(), capability, memory: 0 }, known)
+        };
+        assert_eq!(target((9, 0), &[80, 90, 120]).as_deref(), Some("sm_90"));
+        assert_eq!(target((10, 3), &[80, 90, 100]).as_deref(), Some("compute_100"));
+        assert_eq!(target((13, 0), &[80, 120, 90]).as_deref(), Some("compute_120"));
+        assert_eq!(target((8, 0), &[90]), None);
+    }
+
+    /// What the driver compiles is text, and ends with a NUL.
+    #[test]
+    #[ignore = "needs NVRTC: see docs/gpu.md"]
+    fn a_virtual_architecture_gives_ptx() {
+        let module = Module::new(&PARTIAL, Element::F32).with("THREADS", 256);
+        let newest = *architectures().unwrap().iter().max().unwrap();
+        let image = Compiler::load().unwrap().compile(&module, &format!("{VIRTUAL}{newest}")).unwrap().cubin;
+        let text = std::ffi::CStr::from_bytes_with_nul(&image).unwrap().to_str().unwrap();
+        assert!(text.contains(&format!(".target sm_{newest}")) && text.contains("sum_rows"), "{text}");
     }
 
     #[test]

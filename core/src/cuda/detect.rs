@@ -3,6 +3,8 @@
 use cudarc::driver::{result, sys};
 use thiserror::Error;
 
+use super::compile;
+
 /// Why there is no CUDA here.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("no CUDA: {why}")]
@@ -98,6 +100,51 @@ fn properties(device: sys::CUdevice) -> Result<(usize, i32, i32), result::Driver
     }
 }
 
+/// The newest CUDA that the driver knows, `(major, minor)`.
+#[allow(unsafe_code)]
+fn driver_version() -> Result<(i32, i32), NoCuda> {
+    let mut version = 0;
+    // SAFETY: the pointer is to a live integer, which the call only writes.
+    unsafe { sys::cuDriverGetVersion(&mut version) }
+        .result()
+        .map_err(|error| driver("it does not say its version", error))?;
+    Ok((version / 1000, version % 1000 / 10))
+}
+
+/// That the driver knows a version of CUDA, which `what` needs.
+pub(super) fn driver_at_least(needed: (i32, i32), what: &str) -> Result<(), NoCuda> {
+    let found = driver_version()?;
+    if found >= needed {
+        return Ok(());
+    }
+    let why =
+        format!("{what} needs a driver of CUDA {}.{}; this one is of {}.{}", needed.0, needed.1, found.0, found.1);
+    Err(NoCuda::because(why))
+}
+
+/// cuBLASLt's major version.
+#[allow(unsafe_code)]
+fn products_major() -> i32 {
+    // SAFETY: the call has no preconditions; the library is there, as the caller has seen.
+    let version = unsafe { cudarc::cublaslt::sys::cublasLtGetVersion() };
+    // 120805 is 12.8.5.
+    (version / 10000) as i32
+}
+
+/// That the driver is not of an older major version than a library: it would not load what the library makes. A library
+/// of a newer minor version is fine.
+fn fits(library: &str, major: i32, driver: (i32, i32)) -> Result<(), NoCuda> {
+    if major <= driver.0 {
+        return Ok(());
+    }
+    Err(NoCuda::because(format!(
+        "{library} here is CUDA {major}'s, and the driver knows CUDA {}.{} at most; update the driver, or install CUDA {}'s \
+         libraries and put a folder first into LD_LIBRARY_PATH that has their {library} under this name, without a number \
+         (a link will do): that name is taken before one with a number, and .{major} before .{}",
+        driver.0, driver.1, driver.0, driver.0
+    )))
+}
+
 /// Whether the driver's library can be loaded; asked first, since cudarc panics without it.
 #[allow(unsafe_code)]
 fn driver_present() -> bool {
@@ -130,7 +177,7 @@ pub fn usable() -> Result<Device, NoCuda> {
 /// The device of this number, or without one the first that will do.
 ///
 /// # Errors
-/// [`NoCuda`] with what is missing: driver, device, NVRTC or cuBLASLt.
+/// [`NoCuda`] with what is missing: driver, device, NVRTC or cuBLASLt, or a driver that is as new as they are.
 pub fn choose(index: Option<usize>) -> Result<Device, NoCuda> {
     let device = pick(devices()?, index)?;
     for (there, library) in [(compiler_present(), "libnvrtc.so"), (products_present(), "libcublasLt.so")] {
@@ -141,6 +188,10 @@ pub fn choose(index: Option<usize>) -> Result<Device, NoCuda> {
             )));
         }
     }
+    let driver = driver_version()?;
+    let compiler = compile::version().map_err(|error| NoCuda::because(format!("NVRTC does not answer: {error}")))?;
+    fits("libnvrtc.so", compiler.0, driver)?;
+    fits("libcublasLt.so", products_major(), driver)?;
     Ok(device)
 }
 
@@ -176,6 +227,15 @@ mod tests {
         assert!(index(pick(two(), Some(0))).unwrap_err().contains("7.5"));
         assert!(index(pick(two(), Some(2))).unwrap_err().contains("no device 2; the driver finds 2"));
         assert!(index(pick(vec![device(0, (7, 5))], None)).unwrap_err().contains("7.5"));
+    }
+
+    #[test]
+    fn libraries_of_a_newer_major_version_than_the_driver_s_are_refused() {
+        for (major, driver) in [(12, (12, 0)), (12, (13, 0)), (13, (13, 0))] {
+            assert_eq!(fits("libnvrtc.so", major, driver), Ok(()));
+        }
+        let why = fits("libnvrtc.so", 13, (12, 8)).unwrap_err().why;
+        assert!(why.contains("libnvrtc.so here is CUDA 13's") && why.contains("CUDA 12.8 at most"), "{why}");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Runs a schedule on a device. Written against the driver's documentation; it has not yet run on one.
+//! Runs a schedule on a device.
 //!
 //! All buffers lie in one allocation, where the placement says. Modules are loaded and products prepared once; after
 //! that a run is a list of launches on one stream, which can be captured in a CUDA graph and replayed, whole or in parts.
@@ -22,11 +22,12 @@ use thiserror::Error;
 
 use super::{
     compile::{Cache, CompileError, Compiler},
-    detect::{Device, NoCuda},
+    detect::{self, Device, NoCuda},
     kernel::Module,
+    kernels::bias::add_bias,
     memory::{self, MemoryError, Placement},
-    products::{Prepared, ProductError, Products},
-    schedule::{Argument, Launch, Schedule, Step, View},
+    products::{Prepared, ProductError, Products, WORKSPACE},
+    schedule::{Argument, Launch, Product, Schedule, ScheduleError, Step, View},
 };
 
 /// Why a schedule does not run.
@@ -41,6 +42,9 @@ pub enum ExecuteError {
     /// A product cannot be computed.
     #[error(transparent)]
     Product(#[from] ProductError),
+    /// A step that had to be added is too large.
+    #[error(transparent)]
+    Schedule(#[from] ScheduleError),
     /// The schedule reads what is not there: a mistake in this program.
     #[error(transparent)]
     Memory(#[from] MemoryError),
@@ -69,8 +73,12 @@ pub(super) fn driver(what: &'static str) -> impl Fn(DriverError) -> ExecuteError
 /// A step with everything looked up.
 enum Ready {
     Launch(ReadyLaunch),
-    Product(Box<Prepared>),
-    Zero { start: CUdeviceptr, bytes: usize },
+    /// With what adds the bias, if the library does not.
+    Product(Box<Prepared>, Option<ReadyLaunch>),
+    Zero {
+        start: CUdeviceptr,
+        bytes: usize,
+    },
 }
 
 /// A launch whose arguments are words that the driver copies: addresses, or the low half for numbers.
@@ -90,10 +98,7 @@ pub(super) struct Memory {
 #[allow(unsafe_code)]
 impl Memory {
     pub(super) fn new(context: &CudaContext, bytes: usize) -> Result<Self, ExecuteError> {
-        let (free, _) = context.mem_get_info().map_err(driver("say how much memory is free"))?;
-        if bytes > free {
-            return Err(ExecuteError::OutOfMemory { needed: bytes, free });
-        }
+        context.bind_to_thread().map_err(driver("use the context"))?;
         // SAFETY: the context is current on this thread; the memory is freed in `drop` and nowhere else.
         let start = unsafe { result::malloc_sync(bytes.max(1)) }.map_err(driver("allocate memory"))?;
         Ok(Self { start, bytes })
@@ -125,6 +130,12 @@ fn context(device: usize) -> Result<Arc<CudaContext>, ExecuteError> {
     Ok(context)
 }
 
+/// That as many bytes are free as everything together will need: said before anything is allocated or compiled.
+fn room(context: &CudaContext, needed: usize) -> Result<(), ExecuteError> {
+    let (free, _) = context.mem_get_info().map_err(driver("say how much memory is free"))?;
+    if needed > free { Err(ExecuteError::OutOfMemory { needed, free }) } else { Ok(()) }
+}
+
 /// Steps that are replayed together.
 struct Part {
     steps: Range<usize>,
@@ -154,19 +165,36 @@ impl Executor {
     /// # Errors
     /// [`ExecuteError`].
     pub fn new(device: &Device, schedule: &Schedule, cache: Option<&Cache>, tf32: bool) -> Result<Self, ExecuteError> {
+        Self::with_slots(device, schedule, cache, tf32, 0)
+    }
+
+    /// The same, if beside it there is room for `slots` copies of the schedule's inputs, which the caller allocates.
+    pub(super) fn with_slots(
+        device: &Device,
+        schedule: &Schedule,
+        cache: Option<&Cache>,
+        tf32: bool,
+        slots: usize,
+    ) -> Result<Self, ExecuteError> {
         device.supported()?;
         let placement = memory::place(schedule);
         memory::check(schedule, &placement)?;
         let context = context(device.index)?;
+        room(&context, placement.bytes() + WORKSPACE + slots * placement.inputs)?;
         let stream = context.new_stream().map_err(driver("make a stream"))?;
         let memory = Memory::new(&context, placement.bytes())?;
         let products = Products::new(tf32)?;
-        let modules = Modules::load(schedule, &context, &device.architecture(), cache)?;
+        let mut modules = Modules::new(&context, device, cache)?;
+        modules.load(schedule.steps())?;
         let address = |view: &View| memory.start + placement.range(view).start as u64;
         let ready = |step: &Step| -> Result<Ready, ExecuteError> {
             Ok(match step {
-                Step::Launch(launch) => Ready::Launch(ready_launch(launch, &modules, address)?),
-                Step::Product(product) => Ready::Product(Box::new(products.prepare(product, address)?)),
+                Step::Launch(launch) => Ready::Launch(modules.ready(launch, address)?),
+                Step::Product(product) => {
+                    let prepared = products.prepare(product, address)?;
+                    let bias = if prepared.bias_is_left { ready_bias(product, &mut modules, address)? } else { None };
+                    Ready::Product(Box::new(prepared), bias)
+                }
                 Step::Zero(view) => Ready::Zero { start: address(view), bytes: placement.range(view).len() },
             })
         };
@@ -303,10 +331,13 @@ impl Executor {
         let stream = self.stream.cu_stream();
         match step {
             Ready::Launch(launch) => launch.run(&self.stream).map_err(driver("launch a kernel")),
-            Ready::Product(product) => self.products.run(product, stream).map_err(|error| {
-                let error = format!("{:?}", error.0);
-                ExecuteError::Driver { what: "multiply matrices", error }
-            }),
+            Ready::Product(product, bias) => {
+                self.products.run(product, stream).map_err(|error| {
+                    let error = format!("{:?}", error.0);
+                    ExecuteError::Driver { what: "multiply matrices", error }
+                })?;
+                bias.iter().try_for_each(|bias| bias.run(&self.stream)).map_err(driver("add a bias"))
+            }
             Ready::Zero { start, bytes } => {
                 // SAFETY: the range was worked out from the placement, and lies inside of our allocation.
                 unsafe { result::memset_d8_async(*start, 0, *bytes, stream) }.map_err(driver("set memory to zero"))
@@ -318,8 +349,9 @@ impl Executor {
     /// [`Executor::steps`] leaves them out.
     ///
     /// # Errors
-    /// [`ExecuteError::Driver`].
+    /// [`ExecuteError::Driver`]; [`ExecuteError::NoCuda`] if the driver is older than 12.8.
     pub fn profile(&self, rounds: usize) -> Result<Vec<f32>, ExecuteError> {
+        detect::driver_at_least(TIMING_DRIVER, "profile")?;
         self.context.bind_to_thread().map_err(driver("use the context"))?;
         let timed = Some(CUevent_flags::CU_EVENT_DEFAULT);
         let mut least = vec![f32::INFINITY; self.ready.len()];
@@ -368,6 +400,9 @@ impl Executor {
     }
 }
 
+/// The first driver with `cuEventElapsedTime_v2`.
+const TIMING_DRIVER: (i32, i32) = (12, 8);
+
 /// Whether a step has anything to do.
 fn is_run(step: &Step) -> bool {
     !matches!(step, Step::Product(product) if product.is_empty())
@@ -381,47 +416,65 @@ impl Drop for Executor {
     }
 }
 
-/// The modules of a schedule, loaded.
-struct Modules<'a>(HashMap<&'a Module, Arc<CudaModule>>);
+/// Modules that are loaded.
+struct Modules<'a> {
+    context: &'a Arc<CudaContext>,
+    compiler: Compiler,
+    architecture: String,
+    cache: Option<&'a Cache>,
+    loaded: HashMap<Module, Arc<CudaModule>>,
+}
 
 impl<'a> Modules<'a> {
-    /// Compiles what is not in the cache, on all cores; loads everything.
-    fn load(
-        schedule: &'a Schedule,
-        context: &Arc<CudaContext>,
-        architecture: &str,
-        cache: Option<&Cache>,
-    ) -> Result<Self, ExecuteError> {
+    fn new(context: &'a Arc<CudaContext>, device: &Device, cache: Option<&'a Cache>) -> Result<Self, ExecuteError> {
         let compiler = Compiler::load()?;
-        let launched = schedule.steps().iter().filter_map(|step| match step {
+        let architecture = compiler.architecture(device)?;
+        Ok(Self { context, compiler, architecture, cache, loaded: HashMap::new() })
+    }
+
+    /// Compiles what is neither loaded nor in the cache, on all cores; loads it.
+    fn load(&mut self, steps: &[Step]) -> Result<(), ExecuteError> {
+        let launched = steps.iter().filter_map(|step| match step {
             Step::Launch(launch) => Some(&launch.module),
             Step::Product(_) | Step::Zero(_) => None,
         });
-        let modules: HashSet<&Module> = launched.collect();
-        let cubin = |module: &'a Module| match cache {
-            Some(cache) => Ok((module, cache.get(compiler, module, architecture)?)),
-            None => Ok((module, compiler.compile(module, architecture)?.cubin)),
+        let missing: HashSet<&Module> = launched.filter(|module| !self.loaded.contains_key(module)).collect();
+        let compile = |module| Ok((module, self.compiler.cached(module, &self.architecture, self.cache)?));
+        let images: Vec<_> = missing.into_par_iter().map(compile).collect::<Result<_, CompileError>>()?;
+        for (module, image) in images {
+            let loaded = self.context.load_module(Ptx::from_binary(image)).map_err(driver("load a module"))?;
+            self.loaded.insert(module.clone(), loaded);
+        }
+        Ok(())
+    }
+
+    fn ready(&self, launch: &Launch, address: impl Fn(&View) -> u64) -> Result<ReadyLaunch, ExecuteError> {
+        let function = self.loaded[&launch.module].load_function(launch.kernel).map_err(driver("find a kernel"))?;
+        let word = |argument: &Argument| match argument {
+            Argument::Read(view) | Argument::Write(view) | Argument::Update(view) => address(view),
+            Argument::Null => 0,
+            Argument::Int(value) => u64::from(*value as u32),
+            Argument::Float(value) => u64::from(value.to_bits()),
         };
-        let cubins: Vec<_> = modules.into_par_iter().map(cubin).collect::<Result<_, CompileError>>()?;
-        let load = |(module, cubin)| Ok((module, context.load_module(Ptx::from_binary(cubin))?));
-        cubins.into_iter().map(load).collect::<Result<_, _>>().map(Self).map_err(driver("load a module"))
+        let (grid, arguments) = (launch.grid.into(), launch.arguments.iter().map(word).collect());
+        Ok(ReadyLaunch { function, grid, threads: launch.threads, arguments })
     }
 }
 
-fn ready_launch(
-    launch: &Launch,
-    modules: &Modules,
+/// What adds a product's bias, if it has one.
+fn ready_bias(
+    product: &Product,
+    modules: &mut Modules,
     address: impl Fn(&View) -> u64,
-) -> Result<ReadyLaunch, ExecuteError> {
-    let function = modules.0[&launch.module].load_function(launch.kernel).map_err(driver("find a kernel"))?;
-    let word = |argument: &Argument| match argument {
-        Argument::Read(view) | Argument::Write(view) | Argument::Update(view) => address(view),
-        Argument::Null => 0,
-        Argument::Int(value) => u64::from(*value as u32),
-        Argument::Float(value) => u64::from(value.to_bits()),
-    };
-    let (grid, arguments) = (launch.grid.into(), launch.arguments.iter().map(word).collect());
-    Ok(ReadyLaunch { function, grid, threads: launch.threads, arguments })
+) -> Result<Option<ReadyLaunch>, ExecuteError> {
+    let mut more = Schedule::new();
+    if let Some(bias) = product.bias {
+        add_bias(&mut more, product.out, bias)?;
+    }
+    modules.load(more.steps())?;
+    let launches =
+        more.steps().iter().filter_map(|step| if let Step::Launch(launch) = step { Some(launch) } else { None });
+    launches.map(|launch| modules.ready(launch, &address)).next().transpose()
 }
 
 impl ReadyLaunch {

@@ -1,4 +1,4 @@
-//! A classifier's forward pass on a device. Written against the driver's documentation; it has not yet run on one.
+//! A classifier's forward pass on a device.
 
 use bytemuck::cast_slice;
 use half::bf16;

@@ -45,6 +45,8 @@ pub(super) struct Prepared {
     algorithm: sys::cublasLtMatmulAlgo_t,
     pointers: Pointers,
     accumulate: bool,
+    /// Whether the product's bias is still to be added, since the library has no algorithm that adds it.
+    pub(super) bias_is_left: bool,
 }
 
 /// A product in the library's words.
@@ -251,7 +253,8 @@ impl Products {
         }
     }
 
-    /// Chooses an algorithm for a product whose views lie where `address` says. None of its sizes is 0.
+    /// Chooses an algorithm for a product whose views lie where `address` says, if need be without its bias. None of its
+    /// sizes is 0.
     pub(super) fn prepare(&self, product: &Product, address: impl Fn(&View) -> u64) -> Result<Prepared, ProductError> {
         let failed = |what: &'static str| {
             move |error: result::CublasError| ProductError {
@@ -262,18 +265,32 @@ impl Products {
         };
         let pointers =
             Pointers { right: address(&product.right), left: address(&product.left), out: address(&product.out) };
-        let (request, bias) = (Request::new(product), product.bias.as_ref().map(&address));
-        let describe = failed("describe a product");
-        let described = Described::new(&request, bias, self.tf32).map_err(&describe)?;
-        let preference = Preference::new(&pointers).map_err(&describe)?;
-        let Described { description, right, left, out } = &described;
+        let preference = Preference::new(&pointers).map_err(failed("describe a product"))?;
+        let with_bias = |bias: Option<u64>| {
+            let described = Described::new(&Request::new(product), bias, self.tf32);
+            let described = described.map_err(failed("describe a product"))?;
+            let algorithm = self.algorithm(&described, &preference).map_err(failed("find an algorithm"))?;
+            let (accumulate, bias_is_left) = (product.accumulate, product.bias.is_some() && bias.is_none());
+            Ok(Prepared { described, algorithm, pointers, accumulate, bias_is_left })
+        };
+        let bias = product.bias.as_ref().map(&address);
+        // Where a size is 1 the library may know products, and none that add a bias.
+        with_bias(bias).or_else(|refused| if bias.is_some() { with_bias(None) } else { Err(refused) })
+    }
+
+    /// The library's first choice.
+    fn algorithm(
+        &self,
+        described: &Described,
+        preference: &Preference,
+    ) -> Result<sys::cublasLtMatmulAlgo_t, result::CublasError> {
+        let Described { description, right, left, out } = described;
         // SAFETY: handle, descriptions and preference are alive, and describe matrices as long as their views: the
         // schedule checked the lengths.
         let found = unsafe {
             result::get_matmul_algo_heuristic(self.handle, description.0, right.0, left.0, out.0, out.0, preference.0)
         };
-        let algorithm = found.map_err(failed("find an algorithm"))?.algo;
-        Ok(Prepared { described, algorithm, pointers, accumulate: product.accumulate })
+        Ok(found?.algo)
     }
 
     /// Puts a product onto a stream.
@@ -419,7 +436,7 @@ mod tests {
 
     /// The library takes every description: attributes have the sizes that it wants, which it checks without a device.
     #[test]
-    #[ignore = "needs cuBLASLt: see ARCHITECTURE.md, CUDA"]
+    #[ignore = "needs cuBLASLt: see docs/gpu.md"]
     fn the_library_takes_what_it_is_told() {
         for product in products() {
             let request = Request::new(&product);

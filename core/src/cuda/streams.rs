@@ -1,10 +1,8 @@
 //! A session's work on a device: the executor's stream, a second one for copies, and memory that copies need.
-//!
-//! Written against the driver's documentation; it has not yet run on a device.
 
 use std::{slice, sync::Arc};
 
-use cudarc::driver::{CudaContext, CudaEvent, CudaStream, result};
+use cudarc::driver::{CudaContext, CudaEvent, CudaStream, result, sys::CUevent_flags};
 
 use super::{
     executor::{ExecuteError, Executor, Memory, driver},
@@ -85,12 +83,15 @@ impl Streams {
     /// [`ExecuteError`] if there is too little memory.
     pub(super) fn new(executor: Executor, step: TrainingStep) -> Result<Self, ExecuteError> {
         let (context, inputs) = (executor.context().clone(), executor.placement().inputs);
-        let event = || context.new_event(None).map_err(driver("make an event"));
+        let event = |flags| context.new_event(flags).map_err(driver("make an event"));
+        // What the host waits for blocks its thread: one that spins for most of a step is one less for loading images.
+        // cudarc takes a single flag, so these events keep their timing, which nobody reads.
+        let awaited = || event(Some(CUevent_flags::CU_EVENT_BLOCKING_SYNC));
         let slot = || {
             let (staging, arrival) = (Pinned::new(&context, inputs)?, Memory::new(&context, inputs)?);
-            Ok::<_, ExecuteError>(Slot { staging, arrival, uploaded: event()?, taken: event()? })
+            Ok::<_, ExecuteError>(Slot { staging, arrival, uploaded: awaited()?, taken: event(None)? })
         };
-        let entry = || Ok::<_, ExecuteError>(Entry { status: Pinned::new(&context, STATUS)?, reported: event()? });
+        let entry = || Ok::<_, ExecuteError>(Entry { status: Pinned::new(&context, STATUS)?, reported: awaited()? });
         let copy = context.new_stream().map_err(driver("make a stream"))?;
         Ok(Self { slots: [slot()?, slot()?], entries: [entry()?, entry()?, entry()?, entry()?], executor, step, copy })
     }

@@ -12,7 +12,7 @@ use super::{
     geometry::TableValues,
     memory::Placement,
     schedule::View,
-    session::{Backend, Report, Session},
+    session::{Backend, Report, SLOTS, Session},
     streams::Streams,
     training::{ParameterLayout, TrainingStep},
 };
@@ -122,7 +122,8 @@ impl Trainer<Streams> {
         state: &State,
         tf32: bool,
     ) -> Result<Self, ExecuteError> {
-        let executor = Executor::new(device, &step.schedule, Cache::of_user().as_ref(), tf32)?;
+        let cache = Cache::of_user();
+        let executor = Executor::with_slots(device, &step.schedule, cache.as_ref(), tf32, SLOTS)?;
         let streams = Streams::new(executor, step.clone())?;
         Self::new(streams, step, layout, settings, state)
     }

@@ -3,7 +3,8 @@
 //! All buffers lie in one block of memory, where [`memory::place`] puts them, so that a schedule whose buffers overlap
 //! gives wrong results. What a launch is to write holds NaNs before.
 //!
-//! With `CONVNEXT_CUDA_TESTS=device` in the environment schedules run on a device in its place.
+//! With `CONVNEXT_CUDA_TESTS=device` in the environment schedules run on a device in its place. With the name of an
+//! architecture, `sm_90` say, they run here, and NVRTC's cache is filled with what a device of it will need.
 
 use std::{
     collections::HashMap,
@@ -16,7 +17,7 @@ use std::{
 };
 
 use convnext_core::cuda::{
-    compile::Cache,
+    compile::{Cache, Compiler},
     detect::{Device, usable},
     executor::Executor,
     kernel::Module,
@@ -88,6 +89,9 @@ impl Memory {
     pub(crate) fn new(schedule: &Schedule) -> Self {
         let placement = memory::place(schedule);
         memory::check(schedule, &placement).unwrap();
+        if let Some(Place::Architecture(architecture)) = place() {
+            fill_cache(schedule, architecture);
+        }
         Self { bytes: vec![0xff; placement.bytes()], placement }
     }
 
@@ -244,15 +248,36 @@ impl Memory {
     }
 }
 
-/// The device that schedules run on, if that is asked for.
-fn device() -> Option<&'static Device> {
-    static DEVICE: OnceLock<Option<Device>> = OnceLock::new();
+/// What the environment asks for beside, or in place of, runs on the host.
+enum Place {
+    Device(Device),
+    Architecture(String),
+}
+
+fn place() -> Option<&'static Place> {
+    static PLACE: OnceLock<Option<Place>> = OnceLock::new();
     let asked = || match env::var("CONVNEXT_CUDA_TESTS").as_deref() {
         Err(_) => None,
-        Ok("device") => Some(usable().unwrap()),
-        Ok(other) => panic!("CONVNEXT_CUDA_TESTS is {other}, and can be device"),
+        Ok("device") => Some(Place::Device(usable().unwrap())),
+        Ok(name) if name.starts_with("sm_") => Some(Place::Architecture(name.into())),
+        Ok(other) => panic!("CONVNEXT_CUDA_TESTS is {other}, and can be device or an architecture"),
     };
-    DEVICE.get_or_init(asked).as_ref()
+    PLACE.get_or_init(asked).as_ref()
+}
+
+/// The device that schedules run on, if that is asked for.
+fn device() -> Option<&'static Device> {
+    place().and_then(|place| if let Place::Device(device) = place { Some(device) } else { None })
+}
+
+/// Compiles what an executor of this schedule will look for.
+fn fill_cache(schedule: &Schedule, architecture: &str) {
+    let (compiler, cache) = (Compiler::load().unwrap(), Cache::of_user().expect("a home for the cache"));
+    for step in schedule.steps() {
+        if let Step::Launch(launch) = step {
+            cache.get(compiler, &launch.module, architecture).unwrap();
+        }
+    }
 }
 
 /// The views of a launch, each once: one that is both read and written is updated.

@@ -410,18 +410,7 @@ fn close(tolerance: f64, what: &str, found: &[f32], expected: &[f32]) {
     assert!(error <= tolerance, "{what} is wrong by {error:.1e} of its norm");
 }
 
-#[test]
-fn a_pretraining_run_equals_the_cpu_s_at_every_pace() {
-    Job::new(true, 1).check(&[(Pace::Lazy, 2), (Pace::Irregular, 1)]);
-}
-
-#[test]
-fn accumulated_batches_make_the_cpu_s_steps() {
-    Job::new(true, 2).check(&[]);
-    Job::new(false, 3).check(&[(Pace::Irregular, 2)]);
-}
-
-/// The same on a device: the first step is run, the second captured, the third replayed. On a machine that has one:
+/// A run on a device: the first step is run, the second captured, the third replayed. On a machine that has one:
 /// `cargo test --release -p convnext-core --test cuda -- --ignored`.
 #[test]
 #[ignore = "needs a GPU"]
@@ -437,107 +426,130 @@ fn a_run_on_a_device_equals_the_cpu_s() {
     }
 }
 
-/// The second of three updates is not made, and the third is the second that counts.
-#[test]
-fn an_update_that_is_not_finite_is_left_out() {
-    Job { spoilt: Some((1, f32::INFINITY)), ..Job::new(false, 1) }.check(&[]);
-}
+/// Runs whose device is the CPU wherever the tests run: what needs a C++ compiler even on a machine with a GPU.
+mod on_the_host {
+    use super::*;
 
-/// The mean of two batches' gradients is the gradient of both as one batch: one step of each is the same.
-#[test]
-fn two_batches_of_one_step_equal_one_batch_of_both() {
-    let two = Job::new(true, 2);
-    let (mut apart, entry) = (two.trainer(Pace::Eager), Small::entry());
-    two.submit(&mut apart, 0);
-    two.submit(&mut apart, 1);
-    let [a, b] = [two.data(0), two.data(1)];
-    let plan = entry.plan;
-    let options =
-        Options { samples: 2 * SAMPLES, real: Element::F32, max_norm: 0.5, ema: true, drop_path: false, bytes: false };
-    let step = accumulating_autoencoder(&plan, &plan.fcmae.unwrap(), &options, 1).unwrap();
-    let (layout, start) = two.start();
-    let settings = Settings {
-        adamw: AdamW::default(),
-        rules: two.rules(&layout),
-        ema: Some(EMA),
-        accumulation: 1,
-        drop_path: 0.0,
-        table: Vec::new(),
-    };
-    let Ok(mut together) = Trainer::new(Host::new(step.clone(), Pace::Eager), step, layout, settings, &start);
-    let mask = |data: &Data| -> Vec<u8> {
-        let removed = |sample: usize, patch: usize| data.visible.slot(sample, patch / 3, patch % 3).is_none();
-        (0..SAMPLES).flat_map(|sample| (0..6).map(move |patch| u8::from(removed(sample, patch)))).collect()
-    };
-    let visible = Visibility::from_mask(&[mask(&a), mask(&b)].concat(), 2, 3, 3).unwrap();
-    let images = [&a.images[..], &b.images].concat();
-    let batch = Batch { images: Images::Values(&images), aim: Aim::Masked(&visible) };
-    let Ok(()) = together.submit(&batch, Job::lr(0));
-    let (Ok(apart), Ok(together)) = (apart.state(), together.state());
-    close(1e-5, "parameters", &apart.parameters, &together.parameters);
-    close(1e-5, "first moments", &apart.m, &together.m);
-}
-
-/// A state that was read, and put into a new trainer, goes on to the same bits.
-#[test]
-fn a_restored_run_goes_on_to_the_same_bits() {
-    let job = Job::new(false, 1);
-    let (whole, _) = job.run(job.trainer(Pace::Eager), 0);
-    let mut first = job.trainer(Pace::Irregular);
-    job.submit(&mut first, 0);
-    let Ok(state) = first.state();
-    // What is under way when a state is put back is forgotten.
-    job.submit(&mut first, 2);
-    let Ok(()) = first.restore(&state);
-    let mut second = job.trainer(Pace::Eager);
-    let Ok(()) = second.restore(&state);
-    for mut trainer in [first, second] {
-        for number in 1..UPDATES {
-            job.submit(&mut trainer, number);
-        }
-        let Ok(state) = trainer.state();
-        assert!(state == whole);
+    #[test]
+    fn a_pretraining_run_equals_the_cpu_s_at_every_pace() {
+        Job::new(true, 1).check(&[(Pace::Lazy, 2), (Pace::Irregular, 1)]);
     }
-}
 
-/// Bytes become what the CPU's table makes of them; mirrored by the step as well.
-#[test]
-fn bytes_are_the_images_that_they_stand_for() {
-    let (entry, job) = (Small::entry(), Job::new(true, 1));
-    let plan = entry.plan;
-    let pixels: Vec<u8> =
-        (0..SAMPLES * plan.height * plan.width * plan.channels).map(|at| (at * 89 % 251) as u8).collect();
-    let table: Vec<f32> = (0..plan.channels * 256).map(|at| (at % 256) as f32 / 100.0 - at as f32 / 700.0).collect();
-    let (line, channels) = (plan.width * plan.channels, plan.channels);
-    let values: Vec<f32> = (0..pixels.len())
-        .map(|at| {
-            let (row, x, channel) = (at / line, at % line / channels, at % channels);
-            let mirrored = at >= pixels.len() / SAMPLES;
-            let x = if mirrored { plan.width - 1 - x } else { x };
-            table[channel * 256 + usize::from(pixels[row * line + x * channels + channel])]
-        })
-        .collect();
-    let (layout, start) = job.start();
-    let run = |bytes: bool, images: Images<'_>| {
-        let options =
-            Options { samples: SAMPLES, real: Element::F32, max_norm: 0.0, ema: true, drop_path: false, bytes };
+    #[test]
+    fn accumulated_batches_make_the_cpu_s_steps() {
+        Job::new(true, 2).check(&[]);
+        Job::new(false, 3).check(&[(Pace::Irregular, 2)]);
+    }
+
+    /// The second of three updates is not made, and the third is the second that counts.
+    #[test]
+    fn an_update_that_is_not_finite_is_left_out() {
+        Job { spoilt: Some((1, f32::INFINITY)), ..Job::new(false, 1) }.check(&[]);
+    }
+
+    /// The mean of two batches' gradients is the gradient of both as one batch: one step of each is the same.
+    #[test]
+    fn two_batches_of_one_step_equal_one_batch_of_both() {
+        let two = Job::new(true, 2);
+        let (mut apart, entry) = (two.trainer(Pace::Eager), Small::entry());
+        two.submit(&mut apart, 0);
+        two.submit(&mut apart, 1);
+        let [a, b] = [two.data(0), two.data(1)];
+        let plan = entry.plan;
+        let options = Options {
+            samples: 2 * SAMPLES,
+            real: Element::F32,
+            max_norm: 0.5,
+            ema: true,
+            drop_path: false,
+            bytes: false,
+        };
         let step = accumulating_autoencoder(&plan, &plan.fcmae.unwrap(), &options, 1).unwrap();
+        let (layout, start) = two.start();
         let settings = Settings {
             adamw: AdamW::default(),
-            rules: job.rules(&layout),
+            rules: two.rules(&layout),
             ema: Some(EMA),
             accumulation: 1,
             drop_path: 0.0,
-            table: table.clone(),
+            table: Vec::new(),
         };
-        let host = Host::new(step.clone(), Pace::Lazy);
-        let Ok(mut trainer) = Trainer::new(host, step, layout.clone(), settings, &start);
-        let visible = job.data(0).visible;
-        let Ok(()) = trainer.submit(&Batch { images, aim: Aim::Masked(&visible) }, 1e-2);
-        let Ok(state) = trainer.state();
-        state
-    };
-    let from_bytes = run(true, Images::Bytes { pixels: &pixels, flips: &[0, 1], mix: mix(1.0, [0; 4]) });
-    assert!(from_bytes == run(false, Images::Values(&values)));
-    assert!(from_bytes.parameters != start.parameters);
+        let Ok(mut together) = Trainer::new(Host::new(step.clone(), Pace::Eager), step, layout, settings, &start);
+        let mask = |data: &Data| -> Vec<u8> {
+            let removed = |sample: usize, patch: usize| data.visible.slot(sample, patch / 3, patch % 3).is_none();
+            (0..SAMPLES).flat_map(|sample| (0..6).map(move |patch| u8::from(removed(sample, patch)))).collect()
+        };
+        let visible = Visibility::from_mask(&[mask(&a), mask(&b)].concat(), 2, 3, 3).unwrap();
+        let images = [&a.images[..], &b.images].concat();
+        let batch = Batch { images: Images::Values(&images), aim: Aim::Masked(&visible) };
+        let Ok(()) = together.submit(&batch, Job::lr(0));
+        let (Ok(apart), Ok(together)) = (apart.state(), together.state());
+        close(1e-5, "parameters", &apart.parameters, &together.parameters);
+        close(1e-5, "first moments", &apart.m, &together.m);
+    }
+
+    /// A state that was read, and put into a new trainer, goes on to the same bits.
+    #[test]
+    fn a_restored_run_goes_on_to_the_same_bits() {
+        let job = Job::new(false, 1);
+        let (whole, _) = job.run(job.trainer(Pace::Eager), 0);
+        let mut first = job.trainer(Pace::Irregular);
+        job.submit(&mut first, 0);
+        let Ok(state) = first.state();
+        // What is under way when a state is put back is forgotten.
+        job.submit(&mut first, 2);
+        let Ok(()) = first.restore(&state);
+        let mut second = job.trainer(Pace::Eager);
+        let Ok(()) = second.restore(&state);
+        for mut trainer in [first, second] {
+            for number in 1..UPDATES {
+                job.submit(&mut trainer, number);
+            }
+            let Ok(state) = trainer.state();
+            assert!(state == whole);
+        }
+    }
+
+    /// Bytes become what the CPU's table makes of them; mirrored by the step as well.
+    #[test]
+    fn bytes_are_the_images_that_they_stand_for() {
+        let (entry, job) = (Small::entry(), Job::new(true, 1));
+        let plan = entry.plan;
+        let pixels: Vec<u8> =
+            (0..SAMPLES * plan.height * plan.width * plan.channels).map(|at| (at * 89 % 251) as u8).collect();
+        let table: Vec<f32> =
+            (0..plan.channels * 256).map(|at| (at % 256) as f32 / 100.0 - at as f32 / 700.0).collect();
+        let (line, channels) = (plan.width * plan.channels, plan.channels);
+        let values: Vec<f32> = (0..pixels.len())
+            .map(|at| {
+                let (row, x, channel) = (at / line, at % line / channels, at % channels);
+                let mirrored = at >= pixels.len() / SAMPLES;
+                let x = if mirrored { plan.width - 1 - x } else { x };
+                table[channel * 256 + usize::from(pixels[row * line + x * channels + channel])]
+            })
+            .collect();
+        let (layout, start) = job.start();
+        let run = |bytes: bool, images: Images<'_>| {
+            let options =
+                Options { samples: SAMPLES, real: Element::F32, max_norm: 0.0, ema: true, drop_path: false, bytes };
+            let step = accumulating_autoencoder(&plan, &plan.fcmae.unwrap(), &options, 1).unwrap();
+            let settings = Settings {
+                adamw: AdamW::default(),
+                rules: job.rules(&layout),
+                ema: Some(EMA),
+                accumulation: 1,
+                drop_path: 0.0,
+                table: table.clone(),
+            };
+            let host = Host::new(step.clone(), Pace::Lazy);
+            let Ok(mut trainer) = Trainer::new(host, step, layout.clone(), settings, &start);
+            let visible = job.data(0).visible;
+            let Ok(()) = trainer.submit(&Batch { images, aim: Aim::Masked(&visible) }, 1e-2);
+            let Ok(state) = trainer.state();
+            state
+        };
+        let from_bytes = run(true, Images::Bytes { pixels: &pixels, flips: &[0, 1], mix: mix(1.0, [0; 4]) });
+        assert!(from_bytes == run(false, Images::Values(&values)));
+        assert!(from_bytes.parameters != start.parameters);
+    }
 }

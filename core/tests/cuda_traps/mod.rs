@@ -4,6 +4,7 @@ use convnext_core::{
     cuda::{
         geometry::{Geometry, TableValues, Tables},
         kernels::{
+            bias::add_bias,
             images::{self, Bytes},
             layer_norm::{LayerNorm, Statistics},
             reduce,
@@ -17,6 +18,8 @@ use convnext_core::{
     optim::{self, AdamW, Ema, Optimizer, Rule, clip_scale, global_norm},
     visibility::Visibility,
 };
+
+use half::bf16;
 
 use crate::{
     cuda_host::Memory,
@@ -352,6 +355,23 @@ fn images_are_normalised_flipped_and_mixed() {
             let (own, other) = (normal(n, y, x, c), normal(4 - n, y, x, c));
             let expected = if boxed { other } else { share * own + (1.0 - share) * other };
             assert!((found - expected).abs() <= if share == 1.0 { 0.0 } else { 1e-7 }, "{n} {y} {x} {c}");
+        }
+    }
+}
+
+/// Where the library of products adds no bias, a kernel does.
+#[test]
+fn a_bias_is_added_to_every_row() {
+    // A sum is rounded by 2^-24 or 2^-9 of itself at most; what is summed is exact in either type.
+    let exact = |seed, length| random(seed, length).into_iter().map(|value| bf16::from_f64(value).to_f64()).collect();
+    for (real, tolerance) in [(Element::F32, 6e-8), (Element::Bf16, 2e-3)] {
+        for (rows, columns) in [(1, 10), (7, 1), (300, 33)] {
+            let mut inputs = Inputs::default();
+            let (values, more): (Vec<f64>, Vec<f64>) = (exact(1, rows * columns), exact(2, columns));
+            let (x, bias) = (inputs.add("x", real, values.clone()), inputs.add("bias", real, more.clone()));
+            add_bias(&mut inputs.schedule, x, bias).unwrap();
+            let expected: Vec<f64> = values.iter().enumerate().map(|(at, value)| value + more[at % columns]).collect();
+            assert!(distance(&inputs.run().get(&x), &expected, &[]) < tolerance, "{real:?} {rows} {columns}");
         }
     }
 }
