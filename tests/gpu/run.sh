@@ -1,21 +1,21 @@
 #!/usr/bin/env bash
 # The proof on a GPU: kernels, whole steps and short trainings against the CPU and PyTorch, NVIDIA's sanitizer, and
-# speed beside PyTorch. It has not yet run on a device.
+# speed beside PyTorch.
 #
 #   tests/gpu/run.sh build                 with Rust: two programs into target/gpu, for any x86-64 Linux with a driver
-#   tests/gpu/run.sh                       there, without Rust: every part
+#   tests/gpu/run.sh --compile-only sm_90  there or here, without a GPU: what NVRTC will be asked for, into its cache
+#   tests/gpu/run.sh --right               on a GPU, without Rust: whether it is right, in five minutes
+#   tests/gpu/run.sh --fast --models tiny:128 --jobs pretrain      how fast one model and job are, in five minutes
+#   tests/gpu/run.sh                       both, in ten
 #   tests/gpu/run.sh --kernels --passes    some parts; a number after a flag is the part's budget in seconds
-#   tests/gpu/run.sh --speed 540 --models atto:256 --jobs pretrain
 #   tests/gpu/run.sh --rehearse            without a GPU: every line of Python on tiny sizes, for no figures
 #
-# Whatever part fails, the others run; the exit status is 0 if what ran was right. A part stops at its budget, none of
-# which is more than ten minutes; --speed needs one run for each model, or less.
-#
-# There it needs a Python with torch, timm, numpy and safetensors, and NVRTC and cuBLASLt: those of its nvidia-* wheels,
-# or CUDA's.
+# Whatever part fails, the others run; the exit status is 0 if what ran was right. A part stops at its budget.
+# docs/gpu.md says what each proves, and what the machine has to have.
 #
 # CONVNEXT_GPU_PROGRAMS  where the two programs are; target/gpu if not set
 # CONVNEXT_GPU_PYTHON    the Python; python3 if not set
+# XDG_CACHE_HOME         where what NVRTC compiled is kept; beside the programs if not set, so that it is carried with them
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$here/../..
@@ -39,16 +39,26 @@ build() {
     fi
 }
 
-# The folders of NVRTC and cuBLASLt that belong to the Python's PyTorch, else those of CUDA.
+# The folders of NVRTC and cuBLASLt: those of the Python's PyTorch, else those of CUDA. The first is a folder of links
+# without numbers in their names, since such a name is taken first wherever it is: CUDA's folder has it, wheels do not.
 libraries() {
-    "$python" - <<'END'
+    "$python" - "$1" <<'END'
 import sys
 from pathlib import Path
 
+links = Path(sys.argv[1])
 folders = [folder for entry in sys.path for folder in sorted(Path(entry or ".").glob("nvidia/*/lib"))]
 folders += [Path("/usr/local/cuda/lib64")]
-wanted = ["libnvrtc.so*", "libcublasLt.so*"]
-print(":".join(str(folder) for folder in folders if any(any(folder.glob(name)) for name in wanted)))
+used = [links]
+links.mkdir(parents=True, exist_ok=True)
+for name in ["libnvrtc.so", "libcublasLt.so"]:
+    (links / name).unlink(missing_ok=True)
+    for folder in folders:
+        if there := sorted(folder.glob(f"{name}*")):
+            (links / name).symlink_to(there[0])
+            used += [] if folder in used else [folder]
+            break
+print(":".join(map(str, used)))
 END
 }
 
@@ -64,7 +74,8 @@ for program in gpu kernels; do
     fi
 done
 CONVNEXT_GPU_PROGRAMS=$(cd "$programs" && pwd)
-CONVNEXT_GPU_LIBRARIES=$(libraries)
+CONVNEXT_GPU_LIBRARIES=$(libraries "${TMPDIR:-/tmp}/convnext-gpu/libraries")
+export XDG_CACHE_HOME=${XDG_CACHE_HOME:-$CONVNEXT_GPU_PROGRAMS/cache}
 # What torch.compile makes, and Triton's kernels, are kept for the next run.
 export TORCHINDUCTOR_CACHE_DIR=${TORCHINDUCTOR_CACHE_DIR:-${TMPDIR:-/tmp}/convnext-gpu/inductor}
 export TRITON_CACHE_DIR=${TRITON_CACHE_DIR:-${TMPDIR:-/tmp}/convnext-gpu/triton}

@@ -2,18 +2,22 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
     time::Instant,
 };
 
 use convnext_core::{
     cuda::{
         WORKSPACE,
+        compile::{Cache, Compiler},
         executor::Executor,
         geometry::TableValues,
+        kernel::Module,
         memory,
         network::Sizes,
-        schedule::{Element, Schedule, Step},
-        training::{self, Options, TrainingStep},
+        schedule::{Schedule, Step},
+        training::{self, Inference, Options, TrainingStep},
     },
     plan::{Flavour, Plan},
 };
@@ -67,13 +71,70 @@ fn on_cpu(order: &Order) -> Outcome<Value> {
     Ok(json!({ "ms": times, "peak_mb": 0.0 }))
 }
 
-/// The order's schedule on a device, with something in every buffer.
-fn prepare(order: &Order) -> Outcome<(Schedule, Executor)> {
+fn plan(order: &Order) -> Outcome<Plan> {
     let mut plan = find(&order.model)?.plan;
     if order.v1 {
         plan.flavour = Flavour::V1;
     }
-    if order.job == Job::Infer { inference(&plan, order) } else { training(&plan, order) }
+    Ok(plan)
+}
+
+fn training(plan: &Plan, order: &Order) -> Outcome<TrainingStep> {
+    let (samples, real) = (order.batch, order.dtype.into());
+    let pretrain = order.job == Job::Pretrain;
+    let options = Options { samples, real, max_norm: 0.0, ema: !pretrain, drop_path: true, bytes: false };
+    Ok(if pretrain {
+        training::autoencoder(plan, &fcmae(plan)?, &options)?
+    } else {
+        training::classifier(plan, &options)?
+    })
+}
+
+fn inference(plan: &Plan, order: &Order) -> Outcome<Inference> {
+    Ok(training::inference(plan, Sizes { samples: order.batch, real: order.dtype.into() })?)
+}
+
+/// The order's schedule on a device, with something in every buffer.
+fn prepare(order: &Order) -> Outcome<(Schedule, Executor)> {
+    let plan = plan(order)?;
+    if order.job != Job::Infer {
+        let step = training(&plan, order)?;
+        let mut executor = executor(&step.schedule)?;
+        fill(&mut executor, &step, &plan, order.batch)?;
+        return Ok((step.schedule, executor));
+    }
+    let inference = inference(&plan, order)?;
+    let mut executor = executor(&inference.schedule)?;
+    for view in [Some(inference.parameters), inference.mirror].iter().flatten() {
+        write_noise(&mut executor, view, 0.02)?;
+    }
+    write_noise(&mut executor, &inference.images, 1.0)?;
+    Ok((inference.schedule, executor))
+}
+
+/// Compiles what an order needs into the user's cache, for an architecture: needs NVRTC and no device.
+pub(crate) fn compile(order: &Order, architecture: &str) -> Outcome<Value> {
+    let plan = plan(order)?;
+    let infer = order.job == Job::Infer;
+    let schedule = if infer { inference(&plan, order)?.schedule } else { training(&plan, order)?.schedule };
+    let launched = schedule.steps().iter().filter_map(|step| match step {
+        Step::Launch(launch) => Some(&launch.module),
+        Step::Product(_) | Step::Zero(_) => None,
+    });
+    let modules: Vec<&Module> = launched.collect::<HashSet<_>>().into_iter().collect();
+    let (compiler, cache) = (Compiler::load()?, Cache::of_user().ok_or("there is no HOME to keep a cache in")?);
+    let next = AtomicUsize::new(0);
+    let compile = || {
+        let taken = || modules.get(next.fetch_add(1, Ordering::Relaxed));
+        std::iter::from_fn(taken).try_for_each(|module| cache.get(compiler, module, architecture).map(drop))
+    };
+    thread::scope(|scope| {
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(compile)).collect();
+        threads.into_iter().try_for_each(|thread| thread.join().expect("no panic in a compiler's thread"))
+    })?;
+    let (major, minor) = compiler.version();
+    Ok(json!({ "modules": modules.len(), "nvrtc": format!("{major}.{minor}") }))
 }
 
 fn on_device(order: &Order) -> Outcome<Value> {
@@ -124,19 +185,6 @@ fn measure(order: &Order, mut step: impl FnMut() -> Outcome<()>) -> Outcome<Vec<
     Ok(times.split_off(order.warmup))
 }
 
-fn training(plan: &Plan, order: &Order) -> Outcome<(Schedule, Executor)> {
-    let (samples, real) = (order.batch, order.dtype.into());
-    let pretrain = order.job == Job::Pretrain;
-    let options = Options { samples, real, max_norm: 0.0, ema: !pretrain, drop_path: true, bytes: false };
-    let step = match order.job {
-        Job::Pretrain => training::autoencoder(plan, &fcmae(plan)?, &options)?,
-        Job::Finetune | Job::Infer => training::classifier(plan, &options)?,
-    };
-    let mut executor = executor(&step.schedule)?;
-    fill(&mut executor, &step, plan, samples)?;
-    Ok((step.schedule, executor))
-}
-
 fn fill(executor: &mut Executor, step: &TrainingStep, plan: &Plan, samples: usize) -> Outcome<()> {
     let state = step.state;
     for view in [Some(state.parameters), state.mirror, state.average].into_iter().flatten() {
@@ -163,15 +211,4 @@ fn fill(executor: &mut Executor, step: &TrainingStep, plan: &Plan, samples: usiz
         write_tables(executor, tables, &TableValues::from(&masks))?;
     }
     Ok(())
-}
-
-fn inference(plan: &Plan, order: &Order) -> Outcome<(Schedule, Executor)> {
-    let sizes = Sizes { samples: order.batch, real: Element::from(order.dtype) };
-    let inference = training::inference(plan, sizes)?;
-    let mut executor = executor(&inference.schedule)?;
-    for view in [Some(inference.parameters), inference.mirror].iter().flatten() {
-        write_noise(&mut executor, view, 0.02)?;
-    }
-    write_noise(&mut executor, &inference.images, 1.0)?;
-    Ok((inference.schedule, executor))
 }

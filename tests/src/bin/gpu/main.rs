@@ -49,6 +49,8 @@ enum Order {
     Train { on: On, job: Job, model: String, dtype: Dtype, batch: usize, steps: u64 },
     /// Milliseconds of whole steps.
     Bench(bench::Order),
+    /// Compiles what a `bench` of the same order needs, for an architecture; needs no device.
+    Compile { architecture: String, order: bench::Order },
     /// Milliseconds of a step by kernel.
     Profile(bench::Order),
     /// Milliseconds of some of a block's kernels.
@@ -125,6 +127,7 @@ fn obey() -> Outcome<Value> {
             Ok(json!({ "losses": losses }))
         }
         Order::Bench(order) => bench::run(&order),
+        Order::Compile { architecture, order } => bench::compile(&order, &architecture),
         Order::Profile(order) => bench::profile(&order),
         Order::Operation(order) => operation::run(&order),
     }
