@@ -50,6 +50,12 @@ impl Blocks {
         Ok((x, saved))
     }
 
+    fn infer(&self, schedule: &mut Schedule, x: View) -> Result<View, ScheduleError> {
+        let mut blocks = self.0.iter();
+        blocks
+            .try_fold(x, |x, Block { shape, parameters, .. }| block::cuda::infer(schedule, shape, parameters, None, x))
+    }
+
     fn backward(
         &self,
         schedule: &mut Schedule,
@@ -150,6 +156,21 @@ impl Encoder {
             stages.push((kept, saved));
         }
         Ok((x, EncoderSaved { images, stem, stages }))
+    }
+
+    /// The same of a dense encoder, with nothing for a backward pass, and without drop path.
+    ///
+    /// # Errors
+    /// [`ScheduleError`] if the batch is too large.
+    pub fn infer(&self, schedule: &mut Schedule, images: View) -> Result<View, ScheduleError> {
+        let (mut x, _) = stem::cuda::forward(schedule, &self.stem.0, &self.stem.1, None, images)?;
+        for (before, blocks) in &self.stages {
+            if let Some((shape, parameters)) = before {
+                (x, _) = downsample::cuda::forward(schedule, shape, parameters, x)?;
+            }
+            x = blocks.infer(schedule, x)?;
+        }
+        Ok(x)
     }
 
     /// Adds the gradients of all parameters. `grad`, that of the output, is used up.

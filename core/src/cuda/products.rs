@@ -106,6 +106,8 @@ impl Request {
 struct Pointers {
     right: u64,
     left: u64,
+    /// What it is added to, if it is.
+    add: u64,
     out: u64,
 }
 
@@ -209,7 +211,7 @@ impl Preference {
         for (attribute, pointer) in [
             (Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, pointers.right),
             (Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, pointers.left),
-            (Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, pointers.out),
+            (Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, pointers.add),
             (Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, pointers.out),
         ] {
             this.set(attribute, &alignment(pointer))?;
@@ -263,8 +265,8 @@ impl Products {
                 product: format!("{product:?}"),
             }
         };
-        let pointers =
-            Pointers { right: address(&product.right), left: address(&product.left), out: address(&product.out) };
+        let [right, left, out] = [&product.right, &product.left, &product.out].map(&address);
+        let pointers = Pointers { right, left, add: product.add.as_ref().map_or(out, &address), out };
         let preference = Preference::new(&pointers).map_err(failed("describe a product"))?;
         let with_bias = |bias: Option<u64>| {
             let described = Described::new(&Request::new(product), bias, self.tf32);
@@ -297,7 +299,7 @@ impl Products {
     pub(super) fn run(&self, prepared: &Prepared, stream: driver::sys::CUstream) -> Result<(), result::CublasError> {
         let (one, beta) = (1.0f32, if prepared.accumulate { 1.0f32 } else { 0.0 });
         let [alpha, beta]: [*const f32; 2] = [&one, &beta];
-        let Pointers { right, left, out } = prepared.pointers;
+        let Pointers { right, left, add, out } = prepared.pointers;
         let described = &prepared.described;
         // SAFETY: the addresses are those of the executor's memory, which outlives what it has prepared; the descriptions
         // are alive and of matrices that lie inside; alpha and beta are floats on the host, as the scale type says, read
@@ -312,7 +314,7 @@ impl Products {
                 described.right.0,
                 left as *const c_void,
                 described.left.0,
-                out as *const c_void,
+                add as *const c_void,
                 described.out.0,
                 out as *mut c_void,
                 described.out.0,
@@ -356,9 +358,10 @@ mod tests {
         let mut buffer = |element, length| schedule.buffer("matrix", element, length, Lifetime::Persistent);
         let [left, right] = [ROWS * INNER, INNER * COLUMNS].map(|length| buffer(Element::Bf16, length));
         let (out, sum) = (buffer(Element::Bf16, ROWS * COLUMNS), buffer(Element::F32, ROWS * COLUMNS));
-        let bias = buffer(Element::Bf16, COLUMNS);
+        let (bias, add) = (buffer(Element::Bf16, COLUMNS), buffer(Element::Bf16, ROWS * COLUMNS));
         schedule.multiply(ROWS, left, right, None, out);
         schedule.multiply(ROWS, left, right, Some(bias), out);
+        schedule.multiply_and_add(ROWS, (left, right), bias, add, out);
         schedule.multiply_transposed(ROWS, left, right, out);
         schedule.weight_gradient(INNER, left, right, sum, true);
         let product = |step: &Step| match step {
@@ -448,7 +451,7 @@ mod tests {
                 let kinds = [transposed[0], transposed[1], epilogue];
                 assert_eq!(recalled(&described), ([rows, columns, leading as u64], kinds), "{product:?}");
             }
-            Preference::new(&Pointers { right: 256, left: 512, out: 16 }).unwrap();
+            Preference::new(&Pointers { right: 256, left: 512, add: 16, out: 16 }).unwrap();
         }
     }
 }

@@ -138,7 +138,7 @@ pub struct Launch {
     pub arguments: Vec<Argument>,
 }
 
-/// A matrix product of row-major matrices: `out (+)= left * right (+ bias)`, sums in f32.
+/// A matrix product of row-major matrices: `out (+)= left * right (+ bias) (+ add)`, sums in f32.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Product {
     /// `[rows, inner]`, or `[inner, rows]` if transposed.
@@ -159,8 +159,10 @@ pub struct Product {
     pub columns: usize,
     /// Added to every row, `[columns]`, in the type of `out`.
     pub bias: Option<View>,
-    /// Whether the product is added to what `out` holds.
+    /// Whether the product is added to what `out` holds, or to `add`.
     pub accumulate: bool,
+    /// What it is added to in the place of `out`: a matrix like it.
+    pub add: Option<View>,
 }
 
 impl Product {
@@ -203,8 +205,8 @@ impl Step {
         match self {
             Self::Launch(launch) => launch.arguments.iter().filter_map(access).collect(),
             Self::Product(product) => {
-                let out = if product.accumulate { Access::Update } else { Access::Write };
-                let reads = [Some(product.left), Some(product.right), product.bias].into_iter().flatten();
+                let out = if product.accumulate && product.add.is_none() { Access::Update } else { Access::Write };
+                let reads = [Some(product.left), Some(product.right), product.bias, product.add].into_iter().flatten();
                 reads.map(|view| (view, Access::Read)).chain([(product.out, out)]).collect()
             }
             Self::Zero(view) => vec![(*view, Access::Write)],
@@ -336,6 +338,16 @@ impl Schedule {
         self.product(sizes, (left, false), (right, false), out, bias, false);
     }
 
+    /// Adds `out [rows, columns] = add + left [rows, inner] * right [inner, columns] + bias`; `add` is like `out`, and not
+    /// the same.
+    pub fn multiply_and_add(&mut self, rows: usize, (left, right): (View, View), bias: View, add: View, out: View) {
+        self.multiply(rows, left, right, Some(bias), out);
+        assert_eq!((add.length, add.element), (out.length, out.element), "what a product is added to");
+        if let Some(Step::Product(product)) = self.steps.last_mut() {
+            (product.accumulate, product.add) = (true, Some(add));
+        }
+    }
+
     /// Adds `out [rows, columns] = left [rows, inner] * right^T`, `right [columns, inner]`: the gradient of an input.
     pub fn multiply_transposed(&mut self, rows: usize, left: View, right: View, out: View) {
         let (inner, columns) = (left.length / rows.max(1), out.length / rows.max(1));
@@ -361,9 +373,19 @@ impl Schedule {
         assert_eq!((left.length, right.length), (rows * inner, inner * columns), "lengths of the factors");
         assert_eq!(out.length, rows * columns, "length of the product");
         assert!(bias.is_none_or(|bias| bias.length == columns), "length of the bias");
-        let product =
-            Product { left, left_transposed, right, right_transposed, out, rows, inner, columns, bias, accumulate };
-        self.push(Step::Product(product));
+        self.push(Step::Product(Product {
+            left,
+            left_transposed,
+            right,
+            right_transposed,
+            out,
+            rows,
+            inner,
+            columns,
+            bias,
+            accumulate,
+            add: None,
+        }));
     }
 }
 

@@ -395,7 +395,7 @@ pub fn inference(plan: &Plan, sizes: Sizes) -> Result<Inference, ScheduleError> 
     let flat = Flat::new(&mut schedule, sizes.real, Temporary, |get| drop(build(get)));
     let (encoder, head) = build(&mut flat.get());
     let images = schedule.input("images", Element::F32, pixels(plan, sizes.samples));
-    let (x, _) = encoder.forward(&mut schedule, None, images)?;
+    let x = encoder.infer(&mut schedule, images)?;
     let (logits, _) = head.forward(&mut schedule, x)?;
     schedule.keep(logits);
     let Flat { layout, values, mirror, .. } = flat;

@@ -252,7 +252,9 @@ impl Operation for Block {
         let split = block::Gradients::split(&mut gradients, &shape);
         block::reference::backward(&shape, &weights, drop.as_deref(), &x, &grad, &mut grad_x, split);
         let names = names(|get| block::cuda::Parameters::named(&self.shape(bench.real), get));
-        with_gradients(tensors([("output", out), ("gradient of the input", grad_x)]), &gradients, &names)
+        let inferred = block::reference::forward(&shape, &weights, None, &x);
+        let tensors = tensors([("output", out), ("inferred", inferred), ("gradient of the input", grad_x)]);
+        with_gradients(tensors, &gradients, &names)
     }
 
     fn schedule(&self, bench: &mut Bench) -> Vec<(&'static str, View)> {
@@ -265,8 +267,10 @@ impl Operation for Block {
         let (s, tables) = (&mut bench.schedule, tables.as_ref());
         let (out, saved) = block::cuda::forward(s, &shape, &parameters, tables, drop, x).unwrap();
         block::cuda::backward(s, &shape, &parameters, tables, drop, &saved, grad).unwrap();
+        let inferred = block::cuda::infer(s, &shape, &parameters, tables, x).unwrap();
         s.keep(out);
-        vec![("output", out), ("gradient of the input", grad)]
+        s.keep(inferred);
+        vec![("output", out), ("inferred", inferred), ("gradient of the input", grad)]
     }
 }
 

@@ -181,7 +181,8 @@ impl Memory {
         let Product { rows, inner, columns, .. } = *product;
         let (left, right) = (self.get(&product.left), self.get(&product.right));
         let bias = product.bias.map(|bias| self.get(&bias));
-        let mut out = if product.accumulate { self.get(&product.out) } else { vec![0.0; rows * columns] };
+        let before = product.add.unwrap_or(product.out);
+        let mut out = if product.accumulate { self.get(&before) } else { vec![0.0; rows * columns] };
         for row in 0..rows {
             for column in 0..columns {
                 let mut sum = bias.as_ref().map_or(0.0, |bias| bias[column]);

@@ -268,7 +268,7 @@ __device__ __forceinline__ float minimum_or_nan(float x, float limit) {
 #endif
 }
 
-// With a = |x|, Phi(-a) = 2^p(a), where p is all but a parabola: of degree 4 it is enough for bf16, and takes a fifth of
+// With a = |x|, Phi(-a) = 2^p(a), where p is all but a parabola: of degree 4 it is enough for bf16, and takes a third of
 // erff's instructions. Then gelu(x) = max(x, 0) - a Phi(-a), and slope(-a) = Phi(-a) - a phi(a) = 1 - slope(a).
 //
 // The coefficients are a minimax fit on [0, 5.5] of a |2^p(a) - Phi(-a)|, weighed by 1 / sqrt(a Phi(-a)) where that is

@@ -4,8 +4,8 @@
 // 2x2 cells lie side by side as one row of 4 * CHANNELS. A patch of a sparse activation is such a grid, and so is the
 // whole batch: its lines follow each other.
 //
-// CHANNELS, VECTOR, TEAM lanes a row (power of two up to a warp), TILE rows at a time in the backward pass, LANES x
-// GROUPS threads at work there, THREADS.
+// CHANNELS, VECTOR, LANES x GROUPS threads at work, THREADS; TEAM lanes a row (power of two up to a warp) forwards, and
+// BACKWARD_TEAM of BACKWARD_THREADS (powers of two) backwards.
 
 constexpr int VECTORS = CHANNELS / VECTOR;
 constexpr int STEPS = (VECTORS + TEAM - 1) / TEAM;
@@ -71,106 +71,162 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     }
 }
 
+// A vector of a row and the row's statistics.
+struct Part {
+    Pack<REAL, VECTOR> x;
+    float mean, rate;
+};
+
 // The same with the statistics given. z may be x if LINE is 0.
 extern "C" __global__ void __launch_bounds__(THREADS)
     layer_norm_apply(const REAL *x, const float *__restrict__ mean, const float *__restrict__ rate,
                      const float *__restrict__ weight, const float *__restrict__ bias, REAL *z, int rows) {
-    const size_t stride = (size_t)gridDim.x * THREADS, end = (size_t)rows * VECTORS;
-    for (size_t at = (size_t)blockIdx.x * THREADS + threadIdx.x; at < end; at += stride) {
-        const int row = (int)(at / VECTORS), column = (int)(at % VECTORS) * VECTOR;
-        float values[VECTOR], factor[VECTOR], shift[VECTOR];
-        load<VECTOR>(x + (size_t)row * CHANNELS + column, values);
-        load_floats<VECTOR>(weight + column, factor);
-        load_floats<VECTOR>(bias + column, shift);
-        const float average = mean[row], scale = rate[row];
+    const Place<CHANNELS, LANES, GROUPS, VECTOR> place((int)blockIdx.y);
+    if (!place.active) return;
+    float factor[VECTOR], shift[VECTOR];
+    load_floats<VECTOR>(weight + place.column, factor);
+    load_floats<VECTOR>(bias + place.column, shift);
+    const REAL *const from = x + place.column;
+    REAL *const to = z + place.column;
+    const auto get = [&](int row) {
+        return Part{fetch<VECTOR>(from + (size_t)row * CHANNELS), mean[row], rate[row]};
+    };
+    const int first = (int)blockIdx.x * GROUPS + place.group, stride = (int)gridDim.x * GROUPS;
+    walk<4>(first, rows, stride, get, [&](int row, const Part &part) {
+        float values[VECTOR];
+        part.x.widen_to(values);
 #pragma unroll
-        for (int v = 0; v < VECTOR; v++) values[v] = (values[v] - average) * scale * factor[v] + shift[v];
-        store<VECTOR>(z + gathered(row) + column, values);
-    }
+        for (int v = 0; v < VECTOR; v++) values[v] = (values[v] - part.mean) * part.rate * factor[v] + shift[v];
+        store<VECTOR>(to + gathered(row), values);
+    });
 }
+
+// How the backward pass is laid out: a team has the same vectors of every row that it takes, DEEP of them at a time, so
+// that a row is read once, and sums over rows are in registers.
+constexpr int TEAMS = BACKWARD_THREADS / BACKWARD_TEAM;
+constexpr int BACKWARD_STEPS = (VECTORS + BACKWARD_TEAM - 1) / BACKWARD_TEAM;
+constexpr int DEEP = BACKWARD_STEPS == 1 ? 2 : 1;
+using BackwardPlace = Place<CHANNELS, BACKWARD_TEAM, TEAMS, VECTOR>;
+
+// Adds up two values of DEEP rows over their teams. Those of more than a warp meet in shared memory; the caller takes
+// turns with two of these. Every thread of the block must call it.
+struct Exchange {
+    static constexpr int WARPS = BACKWARD_TEAM > WARP ? BACKWARD_TEAM / WARP : 1;
+    float parts[DEEP][2][TEAMS][WARPS];
+
+    __device__ __forceinline__ void sum(float (&values)[DEEP][2]) {
+        constexpr int Lanes = BACKWARD_TEAM < WARP ? BACKWARD_TEAM : WARP;
+        const int team = (int)threadIdx.x / BACKWARD_TEAM, warp = (int)threadIdx.x % BACKWARD_TEAM / WARP;
+#pragma unroll
+        for (int row = 0; row < DEEP; row++) {
+#pragma unroll
+            for (int kind = 0; kind < 2; kind++) {
+                values[row][kind] = team_sum<Lanes>(values[row][kind]);
+                if (WARPS > 1 && threadIdx.x % WARP == 0) parts[row][kind][team][warp] = values[row][kind];
+            }
+        }
+        if (WARPS == 1) return;
+        __syncthreads();
+#pragma unroll
+        for (int row = 0; row < DEEP; row++) {
+#pragma unroll
+            for (int kind = 0; kind < 2; kind++) {
+                values[row][kind] = 0.0f;
+#pragma unroll
+                for (int other = 0; other < WARPS; other++) values[row][kind] += parts[row][kind][team][other];
+            }
+        }
+    }
+};
 
 // grad_x = rate (d - mean(d) - n mean(d n)), d = grad_z weight, n = (x - mean) rate. partial [gridDim.x, 3, CHANNELS]:
 // the block's sums over rows of grad_z n, grad_z, and grad_x, for weight, bias, and the bias of whatever made x.
-// grad_x may be grad_z if LINE is 0. Each block walks over tiles of TILE rows.
-extern "C" __global__ void __launch_bounds__(THREADS)
+// grad_x may be grad_z if LINE is 0.
+extern "C" __global__ void __launch_bounds__(BACKWARD_THREADS)
     layer_norm_backward(const REAL *grad_z, const REAL *__restrict__ x, const float *__restrict__ mean,
                         const float *__restrict__ rate, const float *__restrict__ weight, REAL *grad_x,
                         float *__restrict__ partial, int rows) {
-    constexpr int CHUNKS = (VECTORS + LANES - 1) / LANES;
-    __shared__ float shared[GROUPS][LANES * VECTOR];
-    __shared__ float means[TILE], slopes[TILE];
-    float sums[3][CHUNKS][VECTOR];
+    __shared__ float shared[TEAMS][BACKWARD_TEAM * VECTOR];
+    __shared__ Exchange exchange[2];
+    float sums[3][BACKWARD_STEPS][VECTOR], factor[BACKWARD_STEPS][VECTOR];
 #pragma unroll
-    for (int kind = 0; kind < 3; kind++) {
+    for (int step = 0; step < BACKWARD_STEPS; step++) {
+        const BackwardPlace place(step);
 #pragma unroll
-        for (int chunk = 0; chunk < CHUNKS; chunk++) {
-#pragma unroll
-            for (int v = 0; v < VECTOR; v++) sums[kind][chunk][v] = 0.0f;
-        }
+        for (int v = 0; v < VECTOR; v++) sums[0][step][v] = sums[1][step][v] = sums[2][step][v] = factor[step][v] = 0.0f;
+        if (place.active) load_floats<VECTOR>(weight + place.column, factor[step]);
     }
-    const int tiles = (rows + TILE - 1) / TILE;
-    for (int tile = (int)blockIdx.x; tile < tiles; tile += (int)gridDim.x) {
-        const int first = tile * TILE, count = min(TILE, rows - first);
-        // The two means of each row: a team a row. The rounds are the same for all threads: they shuffle.
-        for (int round = 0; round < TILE; round += THREADS / TEAM) {
-            const int at = round + (int)threadIdx.x / TEAM, row = first + at;
-            float sum = 0.0f, slope = 0.0f;
-            if (at < count) {
-                const float average = mean[row], scale = rate[row];
-                for (int column = (int)threadIdx.x % TEAM * VECTOR; column < CHANNELS; column += TEAM * VECTOR) {
-                    float grad[VECTOR], values[VECTOR], factor[VECTOR];
-                    load<VECTOR>(grad_z + gathered(row) + column, grad);
-                    load<VECTOR>(x + (size_t)row * CHANNELS + column, values);
-                    load_floats<VECTOR>(weight + column, factor);
+    const int team = (int)threadIdx.x / BACKWARD_TEAM;
+    int turn = 0;
+    for (int first = (int)blockIdx.x * TEAMS * DEEP; first < rows; first += (int)gridDim.x * TEAMS * DEEP) {
+        Pack<REAL, VECTOR> grads[DEEP][BACKWARD_STEPS], inputs[DEEP][BACKWARD_STEPS];
+        float average[DEEP], scale[DEEP], means[DEEP][2];
 #pragma unroll
-                    for (int v = 0; v < VECTOR; v++) {
-                        sum += grad[v] * factor[v];
-                        slope += grad[v] * factor[v] * ((values[v] - average) * scale);
-                    }
-                }
+        for (int ahead = 0; ahead < DEEP; ahead++) {
+            const int row = min(first + ahead * TEAMS + team, rows - 1); // what lies beyond is read, and not used
+#pragma unroll
+            for (int step = 0; step < BACKWARD_STEPS; step++) {
+                const BackwardPlace place(step);
+                grads[ahead][step] = inputs[ahead][step] = Pack<REAL, VECTOR>{};
+                if (!place.active) continue;
+                grads[ahead][step] = fetch<VECTOR>(grad_z + gathered(row) + place.column);
+                inputs[ahead][step] = fetch<VECTOR>(x + (size_t)row * CHANNELS + place.column);
             }
-            sum = team_sum<TEAM>(sum);
-            slope = team_sum<TEAM>(slope);
-            if (at < count && threadIdx.x % TEAM == 0) {
-                means[at] = sum / CHANNELS;
-                slopes[at] = slope / CHANNELS;
-            }
+            average[ahead] = mean[row];
+            scale[ahead] = rate[row];
         }
-        __syncthreads();
 #pragma unroll
-        for (int chunk = 0; chunk < CHUNKS; chunk++) {
-            const Place<CHANNELS, LANES, GROUPS, VECTOR> place(chunk);
-            if (!place.active) continue;
-            float factor[VECTOR];
-            load_floats<VECTOR>(weight + place.column, factor);
-            for (int at = place.group; at < count; at += GROUPS) {
-                const int row = first + at;
-                const float average = mean[row], scale = rate[row];
-                float grad[VECTOR], values[VECTOR];
-                load<VECTOR>(grad_z + gathered(row) + place.column, grad);
-                load<VECTOR>(x + (size_t)row * CHANNELS + place.column, values);
+        for (int ahead = 0; ahead < DEEP; ahead++) {
+            means[ahead][0] = means[ahead][1] = 0.0f;
+#pragma unroll
+            for (int step = 0; step < BACKWARD_STEPS; step++) {
+                float grad[VECTOR], normal[VECTOR];
+                grads[ahead][step].widen_to(grad);
+                inputs[ahead][step].widen_to(normal);
 #pragma unroll
                 for (int v = 0; v < VECTOR; v++) {
-                    const float normal = (values[v] - average) * scale;
-                    sums[0][chunk][v] += grad[v] * normal;
-                    sums[1][chunk][v] += grad[v];
-                    grad[v] = scale * (grad[v] * factor[v] - means[at] - normal * slopes[at]);
-                    sums[2][chunk][v] += grad[v];
+                    const float d = grad[v] * factor[step][v];
+                    means[ahead][0] += d;
+                    means[ahead][1] += d * (normal[v] - average[ahead]);
+                }
+            }
+        }
+        exchange[turn].sum(means);
+        turn = 1 - turn;
+#pragma unroll
+        for (int ahead = 0; ahead < DEEP; ahead++) {
+            const int row = first + ahead * TEAMS + team;
+            if (row >= rows) continue;
+            const float common = means[ahead][0] * (1.0f / CHANNELS);
+            const float slope = means[ahead][1] * scale[ahead] * (1.0f / CHANNELS);
+#pragma unroll
+            for (int step = 0; step < BACKWARD_STEPS; step++) {
+                const BackwardPlace place(step);
+                if (!place.active) continue;
+                float grad[VECTOR], normal[VECTOR];
+                grads[ahead][step].widen_to(grad);
+                inputs[ahead][step].widen_to(normal);
+#pragma unroll
+                for (int v = 0; v < VECTOR; v++) {
+                    normal[v] = (normal[v] - average[ahead]) * scale[ahead];
+                    sums[0][step][v] += grad[v] * normal[v];
+                    sums[1][step][v] += grad[v];
+                    grad[v] = scale[ahead] * (grad[v] * factor[step][v] - common - normal[v] * slope);
+                    sums[2][step][v] += grad[v];
                 }
                 store<VECTOR>(grad_x + (size_t)row * CHANNELS + place.column, grad);
             }
         }
-        __syncthreads(); // the means have been read
     }
 #pragma unroll
     for (int kind = 0; kind < 3; kind++) {
 #pragma unroll
-        for (int chunk = 0; chunk < CHUNKS; chunk++) {
-            const Place<CHANNELS, LANES, GROUPS, VECTOR> place(chunk);
-            place.sum_groups(shared, sums[kind][chunk]);
+        for (int step = 0; step < BACKWARD_STEPS; step++) {
+            const BackwardPlace place(step);
+            place.sum_groups(shared, sums[kind][step]);
             if (place.active && place.group == 0) {
                 store_floats<VECTOR>(partial + ((size_t)blockIdx.x * 3 + kind) * CHANNELS + place.column,
-                                     sums[kind][chunk]);
+                                     sums[kind][step]);
             }
         }
     }

@@ -4,7 +4,7 @@ use super::reduce::sum_rows;
 use crate::cuda::{
     kernel::{Module, Source},
     schedule::{Argument::*, Element, Parameter, Schedule, ScheduleError, View, count},
-    tile::{Columns, reducing_blocks},
+    tile::{Columns, THREADS, reducing_blocks},
 };
 
 /// The kernels.
@@ -56,9 +56,17 @@ impl LayerNorm {
         (self.channels / self.tile().vector).next_power_of_two().min(32)
     }
 
-    /// Rows that a block of the backward pass takes at a time: some 8192 values.
-    fn tile_rows(&self) -> usize {
-        (8192 / self.channels.max(1)).clamp(8, 128).next_power_of_two().min(128)
+    /// Lanes that share a row backwards: a warp, or as many as have two vectors each or fewer; 256 at most.
+    fn backward_team(&self) -> usize {
+        let vectors = self.channels / self.tile().vector;
+        (self.team()..THREADS).find(|team| team.is_power_of_two() && vectors <= 2 * team).unwrap_or(THREADS)
+    }
+
+    /// Blocks of the backward pass: whole waves on 132 multiprocessors, be it two or three to one of them; each has two
+    /// rounds or more.
+    fn backward_blocks(&self) -> usize {
+        let rounds = self.rows.div_ceil(2 * THREADS / self.backward_team());
+        reducing_blocks(rounds.div_ceil(2).min(6 * 132), 1, 3 * self.channels)
     }
 
     /// The file with this normalisation's constants.
@@ -67,7 +75,8 @@ impl LayerNorm {
             .with("CHANNELS", self.channels)
             .with("LINE", self.line)
             .with("TEAM", self.team())
-            .with("TILE", self.tile_rows());
+            .with("BACKWARD_TEAM", self.backward_team())
+            .with("BACKWARD_THREADS", THREADS);
         self.tile().define(module)
     }
 
@@ -104,11 +113,11 @@ impl LayerNorm {
         z: View,
     ) -> Result<(), ScheduleError> {
         let tile = self.tile();
-        let blocks = (self.rows * self.channels / tile.vector).div_ceil(2 * tile.threads()).min(1 << 20);
         let Statistics { mean, rate } = statistics;
         let arguments =
             [Read(x), Read(mean), Read(rate), Read(weight), Read(bias), Write(z), Int(count("rows", self.rows)?)];
-        schedule.launch(&self.module(), "layer_norm_apply", [blocks, 1, 1], tile.threads(), arguments)
+        let grid = [tile.blocks(self.rows), tile.chunks, 1];
+        schedule.launch(&self.module(), "layer_norm_apply", grid, tile.threads(), arguments)
     }
 
     /// `grad_x` from `grad_z`, which may be the same view if nothing is gathered. Adds the gradients of weight and bias,
@@ -125,8 +134,7 @@ impl LayerNorm {
         (weight, bias): (&Parameter, &Parameter),
         before: Option<&Parameter>,
     ) -> Result<(), ScheduleError> {
-        let (tile, channels) = (self.tile(), self.channels);
-        let blocks = reducing_blocks(self.rows.div_ceil(self.tile_rows()), 1, 3 * channels);
+        let (channels, blocks) = (self.channels, self.backward_blocks());
         let partial = schedule.temporary("norm sums", Element::F32, blocks * 3 * channels);
         let (from, to) =
             if grad_z == grad_x { (Update(grad_z), Update(grad_x)) } else { (Read(grad_z), Write(grad_x)) };
@@ -141,7 +149,7 @@ impl LayerNorm {
             Write(partial),
             Int(count("rows", self.rows)?),
         ];
-        schedule.launch(&self.module(), "layer_norm_backward", [blocks, 1, 1], tile.threads(), arguments)?;
+        schedule.launch(&self.module(), "layer_norm_backward", [blocks, 1, 1], THREADS, arguments)?;
         for (kind, parameter) in [Some(weight), Some(bias), before].into_iter().enumerate() {
             if let Some(parameter) = parameter {
                 let place = (blocks, 3 * channels, kind * channels);
@@ -157,15 +165,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn teams_and_tiles_of_extreme_sizes() {
+    fn teams_of_extreme_sizes() {
         let sizes = |channels, real| {
             let norm = LayerNorm { rows: 1, channels, line: 0, real };
-            (norm.team(), norm.tile_rows())
+            (norm.team(), norm.backward_team())
         };
-        assert_eq!(sizes(1, Element::F32), (1, 128));
-        assert_eq!(sizes(40, Element::Bf16), (8, 128));
-        assert_eq!(sizes(96, Element::F32), (32, 128));
-        assert_eq!(sizes(2816, Element::Bf16), (32, 8));
+        assert_eq!(sizes(1, Element::F32), (1, 1));
+        assert_eq!(sizes(40, Element::Bf16), (8, 8));
+        assert_eq!(sizes(96, Element::F32), (32, 32));
+        assert_eq!(sizes(2816, Element::Bf16), (32, 256));
+        assert_eq!(sizes(1021, Element::F32), (32, 256));
     }
 
     #[test]

@@ -289,16 +289,27 @@ pub fn forward(
     x: View,
 ) -> Result<(View, Saved), ScheduleError> {
     let call = Call { shape, parameters, tables, drop };
-    let (y, statistics) = call.depthwise(schedule, x)?;
-    let z = call.normalised(schedule, y, statistics)?;
-    let h = schedule.temporary("block.h", shape.real, shape.rows() * shape.hidden);
-    schedule.multiply(shape.rows(), z, parameters.expand.mirror, None, h);
-    let grn = if shape.v2() { Some(call.grn_statistics(schedule, h)?) } else { None };
-    let u = call.hidden(schedule, h, grn)?;
-    let branch = schedule.temporary("block.branch", shape.real, x.length);
-    schedule.multiply(shape.rows(), u, parameters.project.mirror, None, branch);
-    let out = call.residual(schedule, x, branch)?;
-    Ok((out, Saved { x, y, statistics, h, grn }))
+    let saved = call.features(schedule, x)?;
+    let u = schedule.temporary("block.u", shape.real, saved.h.length);
+    call.hidden(schedule, saved.h, saved.grn, u)?;
+    Ok((call.project(schedule, x, u)?, saved))
+}
+
+/// `x [N, R, C]` to the output, with nothing for a backward pass: the hidden features are changed where they lie.
+///
+/// # Errors
+/// [`ScheduleError::TooLarge`] if the batch has more rows than a kernel can count.
+pub fn infer(
+    schedule: &mut Schedule,
+    shape: &Shape,
+    parameters: &Parameters,
+    tables: Option<&Tables>,
+    x: View,
+) -> Result<View, ScheduleError> {
+    let call = Call { shape, parameters, tables, drop: None };
+    let Saved { h, grn, .. } = call.features(schedule, x)?;
+    call.hidden(schedule, h, grn, h)?;
+    call.project(schedule, x, h)
 }
 
 /// Turns `grad`, the gradient of the output, into that of the input; adds the gradients of the parameters.
@@ -326,6 +337,17 @@ pub fn backward(
 }
 
 impl Call<'_> {
+    /// As far as the hidden features without their bias, and GRN's statistics of them.
+    fn features(&self, schedule: &mut Schedule, x: View) -> Result<Saved, ScheduleError> {
+        let shape = self.shape;
+        let (y, statistics) = self.depthwise(schedule, x)?;
+        let z = self.normalised(schedule, y, statistics)?;
+        let h = schedule.temporary("block.h", shape.real, shape.rows() * shape.hidden);
+        schedule.multiply(shape.rows(), z, self.parameters.expand.mirror, None, h);
+        let grn = if shape.v2() { Some(self.grn_statistics(schedule, h)?) } else { None };
+        Ok(Saved { x, y, statistics, h, grn })
+    }
+
     fn depthwise(&self, schedule: &mut Schedule, x: View) -> Result<(View, Statistics), ScheduleError> {
         let (shape, tile) = (self.shape, self.shape.depthwise());
         let y = schedule.temporary("block.y", shape.real, x.length);
@@ -381,14 +403,26 @@ impl Call<'_> {
         (grn.map_or(Null, |grn| Read(grn.factor)), beta)
     }
 
-    fn hidden(&self, schedule: &mut Schedule, h: View, grn: Option<Grn>) -> Result<View, ScheduleError> {
+    /// `u`, which may take the place of `h`.
+    fn hidden(&self, schedule: &mut Schedule, h: View, grn: Option<Grn>, u: View) -> Result<(), ScheduleError> {
         let (shape, tile) = (self.shape, self.shape.hidden_tile());
-        let u = schedule.temporary("block.u", shape.real, h.length);
         let (factor, beta) = self.grn_arguments(grn);
-        let arguments = [Read(h), Read(self.parameters.expand_bias.value), factor, beta, Write(u)];
+        let (from, to) = if h == u { (Update(h), Update(u)) } else { (Read(h), Write(u)) };
+        let arguments = [from, Read(self.parameters.expand_bias.value), factor, beta, to];
         let (grid, threads) = (tile.grid(shape.samples), tile.columns.threads());
-        schedule.launch(&shape.hidden_module(), "hidden_apply", grid, threads, arguments)?;
-        Ok(u)
+        schedule.launch(&shape.hidden_module(), "hidden_apply", grid, threads, arguments)
+    }
+
+    /// The output. Where the branch is added as it is, the product does that.
+    fn project(&self, schedule: &mut Schedule, x: View, u: View) -> Result<View, ScheduleError> {
+        let (shape, Parameters { project, project_bias, .. }) = (self.shape, self.parameters);
+        let out = schedule.temporary("block.out", shape.real, x.length);
+        if shape.v2() && self.drop.is_none() {
+            schedule.multiply_and_add(shape.rows(), (u, project.mirror), project_bias.mirror, x, out);
+            return Ok(out);
+        }
+        schedule.multiply(shape.rows(), u, project.mirror, None, out);
+        self.residual(schedule, x, out)
     }
 
     fn residual(&self, schedule: &mut Schedule, x: View, branch: View) -> Result<View, ScheduleError> {

@@ -4,6 +4,28 @@
 // a LayerScale [CHANNELS]. With DROP there are ROWS a sample, with SCALE FEATURES hidden ones.
 
 using Columns = Place<CHANNELS, LANES, GROUPS, VECTOR>;
+using Values = Pack<REAL, VECTOR>;
+
+// What the branch of a row is multiplied with.
+__device__ __forceinline__ float drop_of(const float *drop, int row) {
+#if DROP
+    return drop[row / ROWS];
+#else
+    return 1.0f;
+#endif
+}
+
+// A vector of x and of the branch.
+struct Both {
+    Values x, branch;
+    float drop;
+};
+
+// A vector of a gradient.
+struct Gradient {
+    Values values;
+    float drop;
+};
 
 // out = x + drop * scale * (branch + bias). out may be branch.
 extern "C" __global__ void __launch_bounds__(THREADS)
@@ -17,11 +39,15 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     float factor[VECTOR];
     load_floats<VECTOR>(scale + place.column, factor);
 #endif
-    for (int row = (int)blockIdx.x * GROUPS + place.group; row < rows; row += (int)gridDim.x * GROUPS) {
+    const auto get = [&](int row) {
         const size_t at = (size_t)row * CHANNELS + place.column;
+        return Both{fetch<VECTOR>(x + at), fetch<VECTOR>(branch + at), drop_of(drop, row)};
+    };
+    const int first = (int)blockIdx.x * GROUPS + place.group, stride = (int)gridDim.x * GROUPS;
+    walk<2>(first, rows, stride, get, [&](int row, const Both &both) {
         float values[VECTOR], before[VECTOR];
-        load<VECTOR>(branch + at, values);
-        load<VECTOR>(x + at, before);
+        both.branch.widen_to(values);
+        both.x.widen_to(before);
 #pragma unroll
         for (int v = 0; v < VECTOR; v++) {
             values[v] += add[v];
@@ -29,12 +55,12 @@ extern "C" __global__ void __launch_bounds__(THREADS)
             values[v] *= factor[v];
 #endif
 #if DROP
-            values[v] *= drop[row / ROWS];
+            values[v] *= both.drop;
 #endif
             values[v] += before[v];
         }
-        store<VECTOR>(out + at, values);
-    }
+        store<VECTOR>(out + (size_t)row * CHANNELS + place.column, values);
+    });
 }
 
 // grad = drop * grad_out, if there is a drop; partial [gridDim.x, CHANNELS] = its sums over the block's rows.
@@ -46,21 +72,24 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     float sums[VECTOR];
 #pragma unroll
     for (int v = 0; v < VECTOR; v++) sums[v] = 0.0f;
-    for (int row = (int)blockIdx.x * GROUPS + place.group; place.active && row < rows; row += (int)gridDim.x * GROUPS) {
-        const size_t at = (size_t)row * CHANNELS + place.column;
+    const auto get = [&](int row) {
+        return Gradient{fetch<VECTOR>(grad_out + (size_t)row * CHANNELS + place.column), drop_of(drop, row)};
+    };
+    const int first = (int)blockIdx.x * GROUPS + place.group, stride = (int)gridDim.x * GROUPS;
+    walk<4>(first, place.active ? rows : 0, stride, get, [&](int row, const Gradient &gradient) {
         float values[VECTOR];
-        load<VECTOR>(grad_out + at, values);
+        gradient.values.widen_to(values);
 #pragma unroll
         for (int v = 0; v < VECTOR; v++) {
 #if DROP
-            values[v] *= drop[row / ROWS];
+            values[v] *= gradient.drop;
 #endif
             sums[v] += values[v];
         }
 #if DROP
-        store<VECTOR>(grad + at, values);
+        store<VECTOR>(grad + (size_t)row * CHANNELS + place.column, values);
 #endif
-    }
+    });
     place.sum_groups(shared, sums);
     if (place.active && place.group == 0) {
         store_floats<VECTOR>(partial + (size_t)blockIdx.x * CHANNELS + place.column, sums);
