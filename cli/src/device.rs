@@ -56,6 +56,11 @@ impl FromStr for Choice {
 }
 
 impl Args {
+    /// Whether the processor was asked for.
+    pub(crate) fn is_cpu(&self) -> bool {
+        self.device == Choice::Cpu
+    }
+
     /// The device. Says on standard error which GPU it is, if it is one.
     ///
     /// # Errors

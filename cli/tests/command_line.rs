@@ -105,6 +105,33 @@ fn a_gpu_that_is_not_there_is_refused() {
     line("bench --job infer --model micro --dtype fp16").failed(2, &["sum of squares", "bf16"]);
 }
 
+/// What a step costs at least on a GPU is said on a machine that has none.
+#[test]
+fn the_model_of_cost_needs_no_gpu() {
+    for (job, kernel) in [("pretrain", "depthwise_weight_gradient"), ("finetune", "adamw"), ("infer", "pool")] {
+        let command = format!("bench --job {job} --model micro --batch 4 --dtype bf16 --model-of-cost");
+        let report = line(&format!("{command} --device cuda --json")).json();
+        let kernels = report["kernels"].as_array().unwrap();
+        let of = |name: &str| kernels.iter().find(|line| line["kernel"] == name).unwrap();
+        assert!(of(kernel)["bytes"].as_u64().unwrap() > 0, "{report}");
+        let sum = |lines: &[serde_json::Value], what: &str| -> f64 {
+            lines.iter().map(|line| line[what].as_f64().unwrap()).sum()
+        };
+        let ms = report["ms"].as_f64().unwrap();
+        assert!((sum(kernels, "ms") / ms - 1.0).abs() < 1e-9, "{report}");
+        assert!((report["img_s"].as_f64().unwrap() * ms / 4e3 - 1.0).abs() < 1e-9, "{report}");
+        let products = report["products"].as_array().unwrap();
+        assert_eq!(sum(products, "multiply_adds"), of("(product)")["multiply_adds"].as_f64().unwrap());
+        let text = line(&command).out;
+        let last = text.lines().last().unwrap();
+        assert!(text.starts_with(&format!("{job} micro, batch 4, bf16: ")) && text.contains("img/s"), "{text}");
+        assert!(last.starts_with("the whole") && last.ends_with(&format!("{ms:.3}")), "{text}");
+    }
+    line("bench --job infer --model micro --model-of-cost --device cpu").failed(2, &["--model-of-cost"]);
+    line("bench --job load --data none --model micro --model-of-cost").failed(2, &["--model-of-cost"]);
+    line("bench --job infer --model atto --batch 1048576 --model-of-cost").failed(1, &["--batch 1048576", "smaller"]);
+}
+
 #[test]
 fn the_doctor_says_what_is_missing_and_why() {
     let report = line("doctor --json --threads 1").json();

@@ -367,15 +367,23 @@ def profile(options: argparse.Namespace, clock: Clock) -> str | None:
     for model, batch in options.models:
         for job in options.jobs:
             order = {"do": "profile", "on": "cuda", "job": job, "model": model, "batch": batch, "dtype": "bf16"}
-            kernels = program.obey(order | {"warmup": 0, "steps": 5}, clock.left())
-            whole = sum(kernel["ms"] for kernel in kernels)
-            print(f"\n**{model}, {batch}, {job}**: {whole:.3f} ms\n")
-            print("| kernel | launches | ms | share | GB/s | TFLOP/s |\n|---|---|---|---|---|---|")
-            for kernel in sorted(kernels, key=lambda kernel: -kernel["ms"]):
-                name, count, ms = kernel["kernel"], kernel["count"], kernel["ms"]
-                rates = [kernel["bytes"] / ms / 1e6, 2 * kernel["multiply_adds"] / ms / 1e9]
-                print(row(name, f"{count:.0f}", f"{ms:.3f}", f"{ms / whole:.1%}", *(f"{rate:,.0f}" for rate in rates)))
-            sys.stdout.flush()
+            found = program.obey(order | {"warmup": 0, "steps": 5}, clock.left())
+            whole = sum(kernel["ms"] for kernel in found["kernels"])
+            least = sum(kernel["model_ms"] for kernel in found["kernels"])
+            print(f"\n**{model}, {batch}, {job}**: {whole:.3f} ms; by the model of an {found['model']} at least {least:.3f} ms")
+            profile_table("kernel", found["kernels"], whole)
+            profile_table("product", [line for line in found["products"] if line["ms"] >= 0.005 * whole], whole)
+
+
+def profile_table(heading: str, lines: list[dict], whole: float) -> None:
+    print(f"\n| {heading} | launches | ms | share | GB/s | TFLOP/s | bound by | model, ms | measured / model |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for line in sorted(lines, key=lambda line: -line["ms"]):
+        ms, model = line["ms"], line["model_ms"]
+        rates = [f"{line['bytes'] / ms / 1e6:,.0f}", f"{2 * line['multiply_adds'] / ms / 1e9:,.0f}"]
+        measured = [line["kernel"], line["count"], f"{ms:.3f}", f"{ms / whole:.1%}", *rates]
+        print(row(*map(str, measured), line["bound"], f"{model:.3f}", f"{ms / model:.2f}"))
+    sys.stdout.flush()
 
 
 def speed(options: argparse.Namespace, clock: Clock) -> None:

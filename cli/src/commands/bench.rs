@@ -3,6 +3,7 @@
 mod breakdown;
 mod cuda;
 mod jobs;
+mod model;
 
 use std::sync::Arc;
 
@@ -28,6 +29,7 @@ use breakdown::Breakdown;
 #[command(after_help = "\
 Example:
   convnext bench --job pretrain --model atto --batch 16 --threads 2
+  convnext bench --job pretrain --model tiny --batch 128 --dtype bf16 --device cuda --model-of-cost
   convnext bench --job load --model atto --batch 64 --threads 2 --data 'data/train-*.tar' --json
 
 A training step is the loss, its gradients, their norm and the update of AdamW (and of the average of the weights, in
@@ -66,6 +68,10 @@ pub struct Args {
     /// Also says how long each operation and each kernel took.
     #[arg(long)]
     breakdown: bool,
+    /// Measures nothing: says what a step costs at least on a GPU, by a model of bytes, products and instructions. Needs
+    /// no GPU.
+    #[arg(long, conflicts_with_all = ["breakdown", "steps", "warmup", "level"])]
+    model_of_cost: bool,
     /// Writes one line of JSON.
     #[arg(long)]
     json: bool,
@@ -83,6 +89,13 @@ enum Job {
     Infer,
     /// Reading, decoding and augmenting; no model.
     Load,
+}
+
+impl Job {
+    /// As the command line calls it.
+    fn word(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
 }
 
 /// The arguments, resolved.
@@ -147,6 +160,9 @@ struct Report {
 
 /// Runs the command.
 pub fn run(args: &Args, context: &Context<'_>) -> Outcome {
+    if args.model_of_cost {
+        return model::run(args, context);
+    }
     if let Some(level) = args.level {
         level.force().map_err(|error| Failure::because("--level", error))?;
     }
@@ -208,7 +224,7 @@ fn median(ascending: &[f64]) -> f64 {
 }
 
 fn text(report: &Report) -> String {
-    let job = Job::to_possible_value(&report.job).map_or_else(String::new, |value| value.get_name().to_owned());
+    let job = report.job.word();
     let breakdown = report.breakdown.as_ref().map_or_else(String::new, Breakdown::text);
     let memory = report.peak_rss_mb.map_or_else(String::new, |mb| format!(", at most {mb:.0} MiB in use"));
     format!(

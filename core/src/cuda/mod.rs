@@ -9,6 +9,7 @@
 //! buffers, so that a schedule can be captured in a CUDA graph once.
 
 pub mod compile;
+pub mod cost;
 pub mod detect;
 pub mod executor;
 pub mod geometry;

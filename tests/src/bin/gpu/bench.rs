@@ -11,6 +11,7 @@ use convnext_core::{
     cuda::{
         WORKSPACE,
         compile::{Cache, Compiler},
+        cost::{self, Cost, H200, Work},
         executor::Executor,
         geometry::TableValues,
         kernel::Module,
@@ -151,27 +152,32 @@ fn on_device(order: &Order) -> Outcome<Value> {
     Ok(json!({ "ms": times, "peak_mb": bytes as f64 / f64::from(1 << 20) }))
 }
 
-/// Where the time of a step goes: kernels in the order of their names, with what their launches take together.
-///
-/// Bytes are those of the views that a launch touches, each once: what it has to move at least.
+/// Where the time of a step goes: kernels, and products by their sizes, in the order of their names; of each how long
+/// its launches take together, and how long the model of cost says that they take at least.
 pub(crate) fn profile(order: &Order) -> Outcome<Value> {
     let (schedule, mut executor) = prepare(order)?;
     executor.run()?;
     let times = executor.profile(order.steps)?;
-    let mut kernels: BTreeMap<&str, [f64; 4]> = BTreeMap::new();
+    let [mut kernels, mut products] = [0; 2].map(|_| BTreeMap::<String, (Cost, f64)>::new());
     for (step, time) in Executor::steps(&schedule).zip(times) {
-        let (name, work) = match step {
-            Step::Launch(launch) => (launch.kernel, 0.0),
-            Step::Product(product) => ("(product)", product.multiply_adds() as f64),
-            Step::Zero(_) => ("(zero)", 0.0),
-        };
-        let views: HashSet<_> = step.accesses().into_iter().map(|(view, _)| view).collect();
-        let bytes: usize = views.iter().map(|view| view.length * view.element.bytes()).sum();
-        let sums = kernels.entry(name).or_default();
-        sums.iter_mut().zip([1.0, f64::from(time), bytes as f64, work]).for_each(|(sum, value)| *sum += value);
+        let sizes = cost::sizes(step).map(|[rows, inner, columns]| format!("{rows} x {inner} x {columns}"));
+        let lines = [Some(kernels.entry(cost::name(step).into())), sizes.map(|sizes| products.entry(sizes))];
+        for line in lines.into_iter().flatten() {
+            let (cost, ms) = line.or_default();
+            *cost += Cost::of(step, &H200);
+            *ms += f64::from(time);
+        }
     }
-    let row = |(kernel, [count, ms, bytes, multiply_adds]): (&str, [f64; 4])| json!({ "kernel": kernel, "count": count, "ms": ms, "bytes": bytes, "multiply_adds": multiply_adds });
-    Ok(kernels.into_iter().map(row).collect())
+    Ok(json!({ "model": H200.name, "kernels": lines(kernels), "products": lines(products) }))
+}
+
+fn lines(costs: BTreeMap<String, (Cost, f64)>) -> Vec<Value> {
+    let line = |(kernel, (cost, ms)): (String, (Cost, f64))| {
+        let Work { bytes, multiply_adds, .. } = cost.work;
+        let (bound, model_ms) = (cost.bound().name(), 1e3 * cost.seconds());
+        json!({ "kernel": kernel, "count": cost.steps, "ms": ms, "bytes": bytes, "multiply_adds": multiply_adds, "bound": bound, "model_ms": model_ms })
+    };
+    costs.into_iter().map(line).collect()
 }
 
 /// Milliseconds of every step after the warm-up.

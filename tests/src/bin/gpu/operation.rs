@@ -1,11 +1,12 @@
 //! How long some of a block's kernels take by themselves, and the bytes that they move.
 
-use std::{collections::HashMap, time::Instant};
+use std::time::Instant;
 
 use convnext_core::{
     cuda::{
+        cost::Work,
         geometry::Geometry,
-        schedule::{Access, Element, Lifetime, Parameter, Schedule, Step, View},
+        schedule::{Element, Lifetime, Parameter, Schedule, Step, View},
     },
     ops::block::{Flavour, cuda as block},
 };
@@ -91,7 +92,8 @@ pub(crate) fn run(order: &Order) -> Outcome<Value> {
         executor.finish()?;
         times.push(start.elapsed().as_secs_f64() * 1e3 / order.repeats as f64);
     }
-    Ok(json!({ "ms": times.split_off(1), "bytes": bytes(steps) }))
+    let bytes: u64 = steps.iter().map(|step| Work::of(step).bytes).sum();
+    Ok(json!({ "ms": times.split_off(1), "bytes": bytes }))
 }
 
 /// A block, forwards and backwards, over a dense grid.
@@ -131,17 +133,4 @@ fn only(schedule: &Schedule, steps: &[Step], repeats: usize) -> Schedule {
         steps.iter().for_each(|step| only.push(step.clone()));
     }
     only
-}
-
-/// Bytes that the steps read and write, those of each view once a step and way.
-fn bytes(steps: &[Step]) -> usize {
-    let step = |step: &Step| {
-        let mut ways = HashMap::new();
-        for (view, access) in step.accesses() {
-            let both = if access == Access::Update { 2 } else { 1 };
-            ways.insert(view, both);
-        }
-        ways.into_iter().map(|(view, ways)| ways * view.length * view.element.bytes()).sum::<usize>()
-    };
-    steps.iter().map(step).sum()
 }
