@@ -1,6 +1,8 @@
 //! CUDA for the variants that come with the program, without a device: every step's memory is checked by walking through
 //! it, and every kernel is compiled for every architecture by the compiler that a device's machine has.
 
+mod disassembly;
+
 use std::{
     collections::{BTreeMap, HashSet},
     env,
