@@ -197,7 +197,7 @@ fn expected(kernel: &str, patch: usize) -> f64 {
 
 /// Of Tiny in bf16, by the compiler for the H100 and the H200.
 #[test]
-#[ignore = "needs NVRTC and nvdisasm: see ARCHITECTURE.md, CUDA"]
+#[ignore = "needs NVRTC and nvdisasm: see docs/gpu.md"]
 fn every_kernel_that_takes_long_is_compiled_well() {
     let compiler = Compiler::load().unwrap();
     let tiny = builtin().into_iter().find(|entry| entry.plan.name == "tiny").unwrap().plan;
