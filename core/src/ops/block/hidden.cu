@@ -202,8 +202,9 @@ extern "C" __global__ void __launch_bounds__(FINISH)
     if (threadIdx.x == 0) mean[sample] = average;
 }
 
-// partial [N * SEGMENTS, 2, FEATURES]: sums of grad_u * a, and of grad_u, over the block's rows.
-extern "C" __global__ void __launch_bounds__(THREADS)
+// partial [N * SEGMENTS, 2, FEATURES]: sums of grad_u * a, and of grad_u, over the block's rows. Left alone, the compiler
+// spills for a fifth block.
+extern "C" __global__ void __launch_bounds__(THREADS, 4)
     grn_backward_statistics(const REAL *__restrict__ h, const float *__restrict__ bias,
                             const REAL *__restrict__ grad_u, float *__restrict__ partial) {
     __shared__ float shared[GROUPS][LANES * VECTOR];
