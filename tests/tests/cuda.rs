@@ -45,7 +45,7 @@ fn schedules(plan: &Plan, samples: usize, real: Element) -> Vec<(&'static str, S
 }
 
 /// No read before a write, no overlap of what is needed together, and no more memory than the fullest moment needs, but
-/// for an eighth (training steps meet it; inference, whose blocks overlap by one buffer, does not).
+/// for a hundredth.
 #[test]
 fn every_step_fits_its_memory() {
     println!("{:8} {:9} {:5} {:>10} {:>10} {:>10}  MiB", "model", "job", "type", "kept", "shared", "floor");
@@ -58,7 +58,7 @@ fn every_step_fits_its_memory() {
                 let [kept, shared, floor] = [placement.persistent, placement.temporary, placement.floor]
                     .map(|bytes| bytes as f64 / f64::from(1 << 20));
                 println!("{name:8} {job:9} {:5} {kept:10.1} {shared:10.1} {floor:10.1}", real.c_type());
-                assert!(shared <= 1.125 * floor, "{name} {job}: {shared} MiB where {floor} would do");
+                assert!(shared <= 1.01 * floor, "{name} {job}: {shared} MiB where {floor} would do");
             }
         }
     }
