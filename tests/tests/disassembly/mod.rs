@@ -1,5 +1,6 @@
 //! What the compiler makes of the kernels in which a step spends its time: whole vectors are moved by one instruction,
-//! nothing lies in local memory, and a value takes as many instructions as the model of cost counts with.
+//! nothing lies in local memory that is not known to, and a value takes as many instructions as the model of cost counts
+//! with.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -18,7 +19,7 @@ use convnext_core::cuda::{
     schedule::{Argument, Element, Schedule, Step},
 };
 
-use super::schedules;
+use super::{may_spill, schedules};
 
 /// What a kernel's main loop does for one value.
 #[derive(Debug, Clone, Copy)]
@@ -117,6 +118,11 @@ impl Code {
         if loops.is_empty() { vec![&self.instructions] } else { loops }
     }
 
+    /// Whether something lies in local memory: what registers did not hold, or an array.
+    fn is_local(&self) -> bool {
+        self.instructions.iter().any(|line| ["LDL", "STL"].contains(&opcode(line).split('.').next().unwrap_or("")))
+    }
+
     /// The innermost loop of which there is most of what a value takes.
     fn counted(&self, kind: Loop) -> Counted {
         let wide =
@@ -137,8 +143,6 @@ impl Code {
             let few = (wide(body) as f64) < loads as f64 * values(body);
             problems.extend(few.then_some("loads are split"));
         }
-        let local = |line: &String| ["LDL", "STL"].iter().any(|kind| opcode(line).starts_with(kind));
-        problems.extend(self.instructions.iter().any(local).then_some("local memory is used"));
         Counted { instructions: body.len(), values: values(body), problems }
     }
 }
@@ -212,11 +216,15 @@ fn every_kernel_that_takes_long_is_compiled_well() {
     let mut problems = Vec::new();
     for ((kernel, patch), module) in &modules {
         let kind = KERNELS.iter().find(|(known, _)| known == kernel).unwrap().1;
-        let counted = parse(&texts[module])[kernel].counted(kind);
+        let parsed = parse(&texts[module]);
+        let code = &parsed[kernel];
+        let counted = code.counted(kind);
         let (found, model) = (counted.a_value(), expected(kernel, *patch));
         let Counted { instructions, values, problems: mut wrong } = counted;
         let agree = (found / model - 1.0).abs() <= TOLERANCE;
         wrong.extend((!agree).then_some("the model of cost counts otherwise"));
+        let local = code.is_local() && may_spill(kernel, "sm_90") == 0;
+        wrong.extend(local.then_some("local memory is used"));
         let wrong = wrong.join(", ");
         let line = format!("{kernel:26} {patch:5} {instructions:12} {values:6.2} {found:7.1} {model:6.1}  {wrong}");
         println!("{}", line.trim_end());
@@ -261,7 +269,7 @@ fn a_listing_is_read() {
     let counted = parse(&split)["one"].counted(kind);
     assert_eq!(counted, Counted { instructions: 7, values: 8.0, problems: vec!["stores are split"] });
     assert_eq!(parse(&split)["one"].counted(Loop::Moves { loads: 4, stores: 2 }).problems.len(), 2);
-    assert_eq!(parse(&whole)["two"].counted(Loop::Taps).problems, ["local memory is used"]);
+    assert_eq!(["one", "two"].map(|name| parse(&whole)[name].is_local()), [false, true]);
     assert_eq!([loaded("LDG.E R1"), loaded("LDG.E.U16 R1"), loaded("LDS.128 R1")], [Some(4), Some(2), None]);
     assert_eq!([stored("@P1 STG.E.64 R1"), stored("STS R1"), stored("ST.E.128 R1")], [Some(8), None, Some(16)]);
 }
