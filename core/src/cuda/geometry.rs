@@ -76,6 +76,14 @@ impl Geometry {
         }
     }
 
+    /// Such lines that lie one below the other on the grid and in memory.
+    pub fn lines(self) -> usize {
+        match self {
+            Self::Dense { height, .. } => height,
+            Self::Sparse { side, .. } => side,
+        }
+    }
+
     /// The same samples on a grid of half the height and width.
     ///
     /// # Errors

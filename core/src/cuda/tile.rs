@@ -37,25 +37,25 @@ pub struct Columns {
 impl Columns {
     /// For rows of `columns` values, of `element` in memory.
     pub fn new(columns: usize, element: Element) -> Self {
-        Self::with_vector(columns, vector(columns, element))
-    }
-
-    /// For vectors of this many values, which divide `columns`.
-    pub fn with_vector(columns: usize, vector: usize) -> Self {
-        Self::within(columns, vector, THREADS)
+        Self::within(columns, vector(columns, element), THREADS, THREADS)
     }
 
     /// For rows of `columns` values, of `element` in memory, with 64 threads over columns at most: more of them share a
     /// column, and their sums are added up inside of the block.
     pub fn narrow(columns: usize, element: Element) -> Self {
-        Self::within(columns, vector(columns, element), 64)
+        Self::within(columns, vector(columns, element), 64, THREADS)
     }
 
-    fn within(columns: usize, vector: usize, lanes: usize) -> Self {
+    /// For vectors of this many values, which divide `columns`, and blocks of so many threads at most.
+    pub fn of_threads(columns: usize, vector: usize, threads: usize) -> Self {
+        Self::within(columns, vector, threads, threads)
+    }
+
+    fn within(columns: usize, vector: usize, lanes: usize, threads: usize) -> Self {
         let vectors = (columns / vector).max(1);
         let chunks = vectors.div_ceil(lanes);
         let lanes = vectors.div_ceil(chunks);
-        Self { vector, lanes, groups: (THREADS / lanes).max(1), chunks }
+        Self { vector, lanes, groups: (threads / lanes).max(1), chunks }
     }
 
     /// Threads of a block: whole warps.
@@ -96,11 +96,6 @@ pub fn segments(rows: usize, groups: usize, others: usize) -> (usize, usize) {
     let wanted = MANY.div_ceil(others.max(1)).min(rows.div_ceil(groups * 4)).max(1);
     let segment = rows.div_ceil(wanted).max(1);
     (segment, rows.div_ceil(segment).max(1))
-}
-
-/// A line of cells cut into runs of eight or fewer that are as equal as can be: cells of a run.
-pub fn run(line: usize) -> usize {
-    line.div_ceil(line.div_ceil(8).max(1))
 }
 
 /// Blocks of [`THREADS`] for one thread a value; each walks on by the whole grid.
@@ -170,11 +165,5 @@ mod tests {
         assert_eq!(reducing_blocks(1 << 24, 6, 49 * 2816), 30);
         assert_eq!(reducing_blocks(1 << 24, 1, 1 << 40), 1);
         assert_eq!(reducing_blocks(0, 1, 0), 1);
-    }
-
-    #[test]
-    fn runs_are_even() {
-        let runs = [1, 2, 4, 7, 8, 9, 14, 16, 28, 56, 57].map(run);
-        assert_eq!(runs, [1, 2, 4, 7, 8, 5, 7, 8, 7, 8, 8]);
     }
 }

@@ -270,7 +270,8 @@ fn begin(schedule: &mut Schedule, flat: &Flat, options: &Options) -> (optim::cud
 
 /// The end of a batch: its loss is added to those before it.
 fn end_batch(schedule: &mut Schedule, state: &optim::cuda::State, loss: View) -> Result<usize, ScheduleError> {
-    reduce::sum_rows(schedule, loss, (1, 1, 0), state.losses, true)?;
+    let sum = reduce::Sum { partial: loss, rows: 1, stride: 1, first: 0, out: state.losses };
+    reduce::sum_rows(schedule, &[sum], true)?;
     Ok(schedule.steps().len())
 }
 

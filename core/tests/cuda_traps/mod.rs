@@ -270,19 +270,40 @@ fn squares_of_large_gradients_do_not_overflow() {
     assert!(distance(&found[0], &expected[0], &[]) < 1e-6);
 }
 
+/// Sums of other lengths in one launch, and more of them than one launch takes.
 #[test]
 fn many_partial_sums_are_joined() {
-    let (rows, stride, columns) = (700, 41, 37);
+    let sizes = [
+        (700, 41, 37),
+        (3, 64, 64),
+        (1, 1, 1),
+        (40, 33, 33),
+        (0, 5, 5),
+        (9, 8, 2),
+        (1024, 2, 1),
+        (2, 9, 9),
+        (33, 70, 65),
+    ];
     let mut inputs = Inputs::default();
-    let values = random(1, rows * stride);
-    let mut expected = vec![0.5; columns];
-    for row in values.chunks_exact(stride) {
-        expected.iter_mut().zip(&row[3..]).for_each(|(sum, value)| *sum += value);
+    let mut cases = Vec::new();
+    for (seed, (rows, stride, columns)) in sizes.into_iter().enumerate() {
+        let (values, first) = (random(seed as u64, rows * stride), stride - columns);
+        let mut expected = vec![0.5; columns];
+        for row in values.chunks_exact(stride) {
+            expected.iter_mut().zip(&row[first..]).for_each(|(sum, value)| *sum += value);
+        }
+        // A view of no values has no columns to begin after.
+        let first = if rows == 0 { 0 } else { first };
+        let partial = inputs.add("partial", Element::F32, values);
+        let out = inputs.add("out", Element::F32, vec![0.5; columns]);
+        cases.push((reduce::Sum { partial, rows, stride, first, out }, expected));
     }
-    let partial = inputs.add("partial", Element::F32, values);
-    let out = inputs.add("out", Element::F32, vec![0.5; columns]);
-    reduce::sum_rows(&mut inputs.schedule, partial, (rows, stride, 3), out, true).unwrap();
-    assert!(distance(&inputs.run().get(&out), &expected, &[]) < 1e-6);
+    let sums: Vec<_> = cases.iter().map(|(sum, _)| *sum).collect();
+    reduce::sum_rows(&mut inputs.schedule, &sums, true).unwrap();
+    let memory = inputs.run();
+    for (sum, expected) in cases {
+        assert!(distance(&memory.get(&sum.out), &expected, &[]) < 1e-6, "{sum:?}");
+    }
 }
 
 /// More rows than the most blocks take in one round.
@@ -295,7 +316,8 @@ fn blocks_walk_on_by_the_whole_grid() {
     let norm = values.iter().map(|value| value * value).sum::<f64>().sqrt();
     let x = inputs.add("x", Element::F32, values);
     let out = inputs.add("out", Element::F32, vec![0.0]);
-    reduce::add_column_sums(&mut inputs.schedule, x, rows, out).unwrap();
+    let sum = reduce::column_sums(&mut inputs.schedule, x, rows, out).unwrap();
+    reduce::sum_rows(&mut inputs.schedule, &[sum], true).unwrap();
     assert!((inputs.run().get(&out)[0] - expected).abs() < 1e-6 * norm);
 }
 
@@ -321,7 +343,9 @@ fn layer_norm_walks_on_by_the_whole_grid() {
     let statistics = Statistics::new(s, rows);
     let z = s.temporary("z", Element::F32, rows * channels);
     norm.forward(s, x, (weight.value, bias.value), z, statistics).unwrap();
-    norm.backward(s, (grad, grad), x, statistics, (&weight, &bias), None).unwrap();
+    let sums = &mut Vec::new();
+    norm.backward(s, (grad, grad), x, statistics, (&weight, &bias), None, sums).unwrap();
+    reduce::sum_rows(s, sums, true).unwrap();
     assert!(distance(&inputs.run().get(&weight.gradient), &expected, &[]) < 1e-5);
 }
 

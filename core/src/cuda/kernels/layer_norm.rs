@@ -1,6 +1,6 @@
 //! Layer normalisation of rows.
 
-use super::reduce::sum_rows;
+use super::reduce::Sum;
 use crate::cuda::{
     kernel::{Module, Source},
     schedule::{Argument::*, Element, Parameter, Schedule, ScheduleError, View, count},
@@ -120,11 +120,12 @@ impl LayerNorm {
         schedule.launch(&self.module(), "layer_norm_apply", grid, tile.threads(), arguments)
     }
 
-    /// `grad_x` from `grad_z`, which may be the same view if nothing is gathered. Adds the gradients of weight and bias,
-    /// and the sums of `grad_x` to that of the `bias` of whatever made `x`, if given.
+    /// `grad_x` from `grad_z`, which may be the same view if nothing is gathered. What is left to be added up goes to
+    /// `sums`: the gradients of weight and bias, and that of the bias of whatever made `x`, if it is given as `before`.
     ///
     /// # Errors
     /// [`ScheduleError::TooLarge`].
+    #[expect(clippy::too_many_arguments, reason = "the forward pass's arguments and one gradient for each")]
     pub fn backward(
         &self,
         schedule: &mut Schedule,
@@ -133,6 +134,7 @@ impl LayerNorm {
         statistics: Statistics,
         (weight, bias): (&Parameter, &Parameter),
         before: Option<&Parameter>,
+        sums: &mut Vec<Sum>,
     ) -> Result<(), ScheduleError> {
         let (channels, blocks) = (self.channels, self.backward_blocks());
         let partial = schedule.temporary("norm sums", Element::F32, blocks * 3 * channels);
@@ -150,12 +152,11 @@ impl LayerNorm {
             Int(count("rows", self.rows)?),
         ];
         schedule.launch(&self.module(), "layer_norm_backward", [blocks, 1, 1], THREADS, arguments)?;
-        for (kind, parameter) in [Some(weight), Some(bias), before].into_iter().enumerate() {
-            if let Some(parameter) = parameter {
-                let place = (blocks, 3 * channels, kind * channels);
-                sum_rows(schedule, partial, place, parameter.gradient, true)?;
-            }
-        }
+        let parameters = [Some(weight), Some(bias), before].into_iter().enumerate();
+        sums.extend(parameters.filter_map(|(kind, parameter)| {
+            let out = parameter?.gradient;
+            Some(Sum { partial, rows: blocks, stride: 3 * channels, first: kind * channels, out })
+        }));
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 use crate::cuda::{
     kernel::{Module, Source},
     schedule::{Argument::*, Element, Schedule, ScheduleError, View, count},
-    tile::{Columns, THREADS},
+    tile::Columns,
 };
 
 /// Sums of the columns of an activation.
@@ -13,48 +13,52 @@ pub static REDUCE: Source = Source { name: "reduce.cu", text: include_str!("redu
 pub static PARTIAL: Source =
     Source { name: "partial.cu", text: include_str!("partial.cu"), kernels: &["sum_rows", "sum_all"] };
 
-/// Rows of partial sums that one block adds up, if there are more.
-const SEGMENT: usize = 128;
+/// Threads that join partial sums.
+const JOINING_THREADS: usize = 1024;
 
-fn partial_module() -> Module {
-    Module::new(&PARTIAL, Element::F32).with("THREADS", THREADS)
+/// Sums that one launch joins.
+const AT_ONCE: usize = 8;
+
+/// Partial sums `[rows, stride]` that are to be added up over the rows: of the columns from `first` on, as many as `out` has.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sum {
+    /// f32.
+    pub partial: View,
+    /// Rows.
+    pub rows: usize,
+    /// Values of a row.
+    pub stride: usize,
+    /// First column.
+    pub first: usize,
+    /// Where the sums go, f32.
+    pub out: View,
 }
 
-/// `out (+)= sum over rows of partial [rows, stride]`, of the columns from `first` on, as many as `out` has.
+fn partial_module() -> Module {
+    Module::new(&PARTIAL, Element::F32).with("THREADS", JOINING_THREADS)
+}
+
+/// `out (+)=` every sum. A launch takes eight of them: one alone keeps a device busy for less time than its launch takes.
 ///
 /// # Errors
 /// [`ScheduleError::TooLarge`].
-pub fn sum_rows(
-    schedule: &mut Schedule,
-    partial: View,
-    (rows, stride, first): (usize, usize, usize),
-    out: View,
-    accumulate: bool,
-) -> Result<(), ScheduleError> {
-    let mut from = (partial.part(first, partial.length - first), rows, stride);
-    if rows > 2 * SEGMENT {
-        let segments = rows.div_ceil(SEGMENT);
-        let joined = schedule.temporary("joined sums", Element::F32, segments * out.length);
-        launch_sum_rows(schedule, from, joined, out.length, (segments, SEGMENT), false)?;
-        from = (joined, segments, out.length);
-    }
-    launch_sum_rows(schedule, from, out, out.length, (1, from.1), accumulate)
+pub fn sum_rows(schedule: &mut Schedule, sums: &[Sum], accumulate: bool) -> Result<(), ScheduleError> {
+    sums.chunks(AT_ONCE).try_for_each(|sums| join(schedule, sums, accumulate))
 }
 
-fn launch_sum_rows(
-    schedule: &mut Schedule,
-    (partial, rows, stride): (View, usize, usize),
-    out: View,
-    columns: usize,
-    (segments, segment): (usize, usize),
-    accumulate: bool,
-) -> Result<(), ScheduleError> {
-    let to = if accumulate { Update(out) } else { Write(out) };
-    let numbers = [count("partial sums", rows)?, count("partial sums", stride)?, count("partial sums", columns)?];
-    let [rows, stride, columns_int] = numbers.map(Int);
-    let more = [Int(count("partial sums", segment)?), Int(i32::from(accumulate))];
-    let arguments = [Read(partial), to, rows, stride, columns_int, more[0], more[1]];
-    schedule.launch(&partial_module(), "sum_rows", [columns.div_ceil(32), segments, 1], THREADS, arguments)
+fn join(schedule: &mut Schedule, sums: &[Sum], accumulate: bool) -> Result<(), ScheduleError> {
+    let (mut arguments, mut blocks) = (Vec::new(), 0);
+    for Sum { partial, rows, stride, first, out } in sums {
+        let partial = partial.part(*first, partial.length - first);
+        arguments.extend([Read(partial), if accumulate { Update(*out) } else { Write(*out) }]);
+        for number in [*rows, *stride, out.length] {
+            arguments.push(Int(count("partial sums", number)?));
+        }
+        blocks += out.length.div_ceil(32);
+    }
+    arguments.extend([Null, Null, Int(0), Int(0), Int(0)].repeat(AT_ONCE - sums.len()));
+    arguments.push(Int(i32::from(accumulate)));
+    schedule.launch(&partial_module(), "sum_rows", [blocks, 1, 1], JOINING_THREADS, arguments)
 }
 
 /// `out [1] = factor * sum of values`.
@@ -63,14 +67,14 @@ fn launch_sum_rows(
 /// [`ScheduleError::TooLarge`].
 pub fn sum_all(schedule: &mut Schedule, values: View, factor: f32, out: View) -> Result<(), ScheduleError> {
     let arguments = [Read(values), Write(out), Int(count("values", values.length)?), Float(factor)];
-    schedule.launch(&partial_module(), "sum_all", [1, 1, 1], THREADS, arguments)
+    schedule.launch(&partial_module(), "sum_all", [1, 1, 1], JOINING_THREADS, arguments)
 }
 
-/// `out [columns] += sum over rows of x [rows, columns]`: the gradient of a bias.
+/// Sums over the rows of `x [rows, columns]`, for `out [columns]`: what the gradient of a bias gets.
 ///
 /// # Errors
 /// [`ScheduleError::TooLarge`].
-pub fn add_column_sums(schedule: &mut Schedule, x: View, rows: usize, out: View) -> Result<(), ScheduleError> {
+pub fn column_sums(schedule: &mut Schedule, x: View, rows: usize, out: View) -> Result<Sum, ScheduleError> {
     let columns = out.length;
     assert_eq!(x.length, rows * columns, "length of what is summed");
     let tile = Columns::new(columns, x.element);
@@ -79,7 +83,7 @@ pub fn add_column_sums(schedule: &mut Schedule, x: View, rows: usize, out: View)
     let partial = schedule.temporary("column sums", Element::F32, blocks * columns);
     let arguments = [Read(x), Write(partial), Int(count("rows", rows)?)];
     schedule.launch(&module, "column_sums", [blocks, tile.chunks, 1], tile.threads(), arguments)?;
-    sum_rows(schedule, partial, (blocks, columns, 0), out, true)
+    Ok(Sum { partial, rows: blocks, stride: columns, first: 0, out })
 }
 
 #[cfg(test)]
@@ -87,23 +91,18 @@ mod tests {
     use super::*;
     use crate::cuda::schedule::{Lifetime, Step};
 
-    fn launches(rows: usize, columns: usize) -> Vec<[u32; 3]> {
+    #[test]
+    fn a_launch_joins_eight_sums() {
         let mut schedule = Schedule::new();
-        let partial = schedule.buffer("partial", Element::F32, rows * columns, Lifetime::Persistent);
-        let out = schedule.buffer("out", Element::F32, columns, Lifetime::Persistent);
-        sum_rows(&mut schedule, partial, (rows, columns, 0), out, true).unwrap();
-        let grid = |step: &Step| match step {
-            Step::Launch(launch) => launch.grid,
+        let partial = schedule.buffer("partial", Element::F32, 3 * 100, Lifetime::Persistent);
+        let out = schedule.buffer("out", Element::F32, 33, Lifetime::Persistent);
+        let sum = Sum { partial, rows: 3, stride: 100, first: 7, out };
+        sum_rows(&mut schedule, &[sum; 11], true).unwrap();
+        let launch = |step: &Step| match step {
+            Step::Launch(launch) => (launch.grid[0], launch.arguments.len()),
             _ => unreachable!("only launches"),
         };
-        schedule.steps().iter().map(grid).collect()
-    }
-
-    #[test]
-    fn many_rows_are_joined_in_two_steps() {
-        assert_eq!(launches(1, 1), [[1, 1, 1]]);
-        assert_eq!(launches(256, 33), [[2, 1, 1]]);
-        assert_eq!(launches(4096, 11264), [[352, 32, 1], [352, 1, 1]]);
+        assert_eq!(schedule.steps().iter().map(launch).collect::<Vec<_>>(), [(16, 41), (6, 41)]);
     }
 
     #[test]
@@ -111,7 +110,7 @@ mod tests {
         let mut schedule = Schedule::new();
         let x = schedule.buffer("x", Element::Bf16, 5 << 30, Lifetime::Persistent);
         let out = schedule.buffer("out", Element::F32, 1, Lifetime::Persistent);
-        let refused = add_column_sums(&mut schedule, x, 5 << 30, out);
+        let refused = column_sums(&mut schedule, x, 5 << 30, out);
         assert!(matches!(refused, Err(ScheduleError::TooLarge { what: "rows", .. })));
     }
 }

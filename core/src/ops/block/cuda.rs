@@ -9,10 +9,10 @@ use crate::cuda::{
     kernel::{Module, Source},
     kernels::{
         layer_norm::{LayerNorm, Statistics},
-        reduce::sum_rows,
+        reduce::{Sum, sum_rows},
     },
     schedule::{Argument::*, Element, Parameter, Schedule, ScheduleError, View, count},
-    tile::{Columns, reducing_blocks, run, segments, vector},
+    tile::{Columns, reducing_blocks, segments, vector},
 };
 
 /// Depthwise convolution.
@@ -56,6 +56,28 @@ pub static RESIDUAL_V1: Source = Source {
 
 /// Sums that a thread of the depthwise weight gradient keeps in registers, at most.
 const TAP_SUMS: usize = 98;
+
+/// Threads of a block of the depthwise convolution, at most: blocks of many registers had better be small.
+const DEPTHWISE_THREADS: usize = 128;
+
+/// Threads that a multiprocessor holds, each of which then has 168 registers.
+const RESIDENT_THREADS: usize = 384;
+
+/// Registers of those that hold values; the others hold addresses, weights and counts.
+const MOST_REGISTERS: usize = 160;
+
+/// Registers that hold sums of as many lines as the kernel has, a line of input, and the next one as it lies in memory.
+fn depthwise_registers(kernel: usize, run: usize, vector: usize, real: Element) -> usize {
+    let span = run + kernel - 1;
+    (kernel * run + span) * vector + (span * vector * real.bytes()).div_ceil(4)
+}
+
+/// A line of cells cut into runs that are as equal as can be: cells of a run, `most` or fewer. Of runs that leave nothing
+/// over the one nearest to seven, which fills multiprocessors best.
+fn run(line: usize, most: usize) -> usize {
+    let waste = |run: usize| line.div_ceil(run) * run - line;
+    (1..=most).rev().min_by_key(|&run| (waste(run) * 16 / line + 8 / run, run.abs_diff(7))).unwrap_or(1)
+}
 
 /// Sizes of a block, and how its activations are stored.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -154,12 +176,18 @@ impl Shape {
     }
 
     fn depthwise(&self) -> Depthwise {
-        let vector = if self.channels.is_multiple_of(2) { 2 } else { 1 };
-        let run = run(self.geometry.line());
-        let pieces = self.geometry.line().div_ceil(run);
-        let runs = self.samples * (self.geometry.rows() / self.geometry.line().max(1)) * pieces;
-        let tap_rows = (TAP_SUMS / (self.kernel * vector)).clamp(1, self.kernel);
-        Depthwise { columns: Columns::with_vector(self.channels, vector), run, runs, tap_rows }
+        let (kernel, line) = (self.kernel, self.geometry.line().max(1));
+        let divides = |vector: usize| vector * self.real.bytes() <= 16 && self.channels.is_multiple_of(vector);
+        let fits = |run: usize, vector: usize| depthwise_registers(kernel, run, vector, self.real) <= MOST_REGISTERS;
+        let run_of = |vector: usize| run(line, (1..=8).rev().find(|&run| fits(run, vector)).unwrap_or(1));
+        let pair = if divides(2) { 2 } else { 1 };
+        // A strip that is too narrow reads more than it computes: then rather half the channels.
+        let pair = if run_of(pair) >= line.min(4) { pair } else { 1 };
+        let run = run_of(pair);
+        let vector = [8, 4].into_iter().find(|&vector| divides(vector) && fits(run, vector)).unwrap_or(pair);
+        let strips = self.samples * (self.geometry.rows() / line) / self.geometry.lines().max(1) * line.div_ceil(run);
+        let tap_rows = (TAP_SUMS / (kernel * vector)).clamp(1, kernel);
+        Depthwise { columns: Columns::of_threads(self.channels, vector, DEPTHWISE_THREADS), run, strips, tap_rows }
     }
 
     fn depthwise_module(&self) -> Module {
@@ -167,8 +195,8 @@ impl Shape {
         let module = Module::new(&DEPTHWISE, self.real)
             .with("CHANNELS", self.channels)
             .with("KERNEL", self.kernel)
-            .with("LINE", self.geometry.line())
             .with("RUN", run)
+            .with("RESIDENT", (RESIDENT_THREADS / columns.threads()).max(1))
             .with("TAP_ROWS", tap_rows);
         columns.define(self.geometry.define(module))
     }
@@ -231,26 +259,24 @@ impl Shape {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Depthwise {
     columns: Columns,
-    /// Cells of a run.
+    /// Cells that a strip is wide.
     run: usize,
-    /// Runs of the batch.
-    runs: usize,
+    /// Strips of the batch.
+    strips: usize,
     /// Kernel rows that one block of the weight gradient takes.
     tap_rows: usize,
 }
 
 impl Depthwise {
-    fn blocks(&self) -> usize {
-        self.runs.div_ceil(self.columns.groups)
+    fn grid(&self) -> [usize; 3] {
+        [self.strips.div_ceil(self.columns.groups), self.columns.chunks, 1]
     }
 
-    /// Runs of a block of the weight gradient, and number of blocks, for kernels of this side.
-    fn segments(&self, kernel: usize, channels: usize) -> (usize, usize) {
-        let others = self.columns.chunks * kernel.div_ceil(self.tap_rows);
-        let wanted = self.runs.div_ceil(self.columns.groups * 4);
-        let segments = reducing_blocks(wanted, others, kernel * kernel * channels);
-        let segment = self.runs.div_ceil(segments).max(1);
-        (segment, self.runs.div_ceil(segment).max(1))
+    /// Blocks of the weight gradient over the strips, for kernels of this side.
+    fn parts(&self, kernel: usize, channels: usize) -> usize {
+        // Each leaves much to be added up: one wave of blocks.
+        let others = 2 * self.columns.chunks * kernel.div_ceil(self.tap_rows);
+        reducing_blocks(self.strips.div_ceil(self.columns.groups), others, kernel * kernel * channels)
     }
 }
 
@@ -326,34 +352,35 @@ pub fn backward(
     grad: View,
 ) -> Result<(), ScheduleError> {
     let call = Call { shape, parameters, tables, drop };
-    let (branch, project, sums) = call.branch_backward(schedule, grad)?;
+    let sums = &mut Vec::new();
+    let (branch, project, branch_sum) = call.branch_backward(schedule, grad, sums)?;
     let grad_u = schedule.temporary("block.grad_u", shape.real, saved.h.length);
     schedule.multiply_transposed(shape.rows(), branch, project, grad_u);
-    let slope = call.grn_backward(schedule, saved, grad_u)?;
-    let u = call.hidden_backward(schedule, saved, slope, grad_u)?; // grad_u is the gradient of h now
-    call.project_backward(schedule, u, branch, sums)?;
-    let grad_y = call.expand_backward(schedule, saved, grad_u)?;
-    call.depthwise_backward(schedule, saved.x, grad_y, grad)
+    let slope = call.grn_backward(schedule, saved, grad_u, sums)?;
+    let u = call.hidden_backward(schedule, saved, slope, grad_u, sums)?; // grad_u is the gradient of h now
+    call.project_backward(schedule, u, branch, branch_sum)?;
+    let grad_y = call.expand_backward(schedule, saved, grad_u, sums)?;
+    call.depthwise_backward(schedule, saved.x, grad_y, grad, sums)?;
+    sum_rows(schedule, sums, true)
 }
 
 impl Call<'_> {
     /// As far as the hidden features without their bias, and GRN's statistics of them.
     fn features(&self, schedule: &mut Schedule, x: View) -> Result<Saved, ScheduleError> {
         let shape = self.shape;
-        let (y, statistics) = self.depthwise(schedule, x)?;
-        let z = self.normalised(schedule, y, statistics)?;
+        let y = self.depthwise(schedule, x)?;
+        let (z, statistics) = self.normalise(schedule, y)?;
         let h = schedule.temporary("block.h", shape.real, shape.rows() * shape.hidden);
         schedule.multiply(shape.rows(), z, self.parameters.expand.mirror, None, h);
         let grn = if shape.v2() { Some(self.grn_statistics(schedule, h)?) } else { None };
         Ok(Saved { x, y, statistics, h, grn })
     }
 
-    fn depthwise(&self, schedule: &mut Schedule, x: View) -> Result<(View, Statistics), ScheduleError> {
+    fn depthwise(&self, schedule: &mut Schedule, x: View) -> Result<View, ScheduleError> {
         let (shape, tile) = (self.shape, self.shape.depthwise());
         let y = schedule.temporary("block.y", shape.real, x.length);
-        let statistics = Statistics::new(schedule, shape.rows());
         let (slots, visible) = table_arguments(self.tables);
-        count("runs of cells", tile.runs)?;
+        count("strips of cells", tile.strips)?;
         count("rows", shape.rows())?;
         let arguments = [
             Read(x),
@@ -362,16 +389,23 @@ impl Call<'_> {
             slots,
             visible,
             Write(y),
-            Write(statistics.mean),
-            Write(statistics.rate),
             Int(count("samples", shape.samples)?),
         ];
-        let (grid, threads) = ([tile.blocks(), 1, 1], tile.columns.threads());
-        schedule.launch(&shape.depthwise_module(), "depthwise_forward", grid, threads, arguments)?;
-        Ok((y, statistics))
+        let threads = tile.columns.threads();
+        schedule.launch(&shape.depthwise_module(), "depthwise_forward", tile.grid(), threads, arguments)?;
+        Ok(y)
     }
 
-    /// `z = LN(y)`.
+    /// `z = LN(y)` and the statistics.
+    fn normalise(&self, schedule: &mut Schedule, y: View) -> Result<(View, Statistics), ScheduleError> {
+        let z = schedule.temporary("block.z", self.shape.real, y.length);
+        let statistics = Statistics::new(schedule, self.shape.rows());
+        let weights = (self.parameters.norm.value, self.parameters.norm_bias.value);
+        self.shape.norm().forward(schedule, y, weights, z, statistics)?;
+        Ok((z, statistics))
+    }
+
+    /// `z = LN(y)` again.
     fn normalised(&self, schedule: &mut Schedule, y: View, statistics: Statistics) -> Result<View, ScheduleError> {
         let z = schedule.temporary("block.z", self.shape.real, y.length);
         let weights = (self.parameters.norm.value, self.parameters.norm_bias.value);
@@ -447,6 +481,7 @@ impl Call<'_> {
         &self,
         schedule: &mut Schedule,
         grad: View,
+        sums: &mut Vec<Sum>,
     ) -> Result<(View, View, Option<View>), ScheduleError> {
         let (shape, tile) = (self.shape, Columns::new(self.shape.channels, self.shape.real));
         let (rows, channels, project) = (shape.rows(), shape.channels, self.parameters.project);
@@ -462,18 +497,19 @@ impl Call<'_> {
             Int(count("rows", rows)?),
         ];
         schedule.launch(&module, "residual_backward", [blocks, tile.chunks, 1], tile.threads(), arguments)?;
-        let (branch, place) = (branch.unwrap_or(grad), (blocks, channels, 0));
+        let branch = branch.unwrap_or(grad);
+        let sum = |out: View| Sum { partial, rows: blocks, stride: channels, first: 0, out };
         if shape.v2() {
-            sum_rows(schedule, partial, place, self.parameters.project_bias.gradient, true)?;
+            sums.push(sum(self.parameters.project_bias.gradient));
             return Ok((branch, project.mirror, None));
         }
-        let sums = schedule.temporary("branch sum", Element::F32, channels);
-        sum_rows(schedule, partial, place, sums, false)?;
+        let branch_sum = schedule.temporary("branch sum", Element::F32, channels);
+        sum_rows(schedule, &[sum(branch_sum)], false)?;
         let scaled = schedule.temporary("scaled weight", shape.real, project.value.length);
         let arguments = [Read(project.value), Read(self.parameters.gamma.value), Write(scaled)];
         let grid = [shape.hidden.div_ceil(tile.groups), tile.chunks, 1];
         schedule.launch(&module, "scale_weight", grid, tile.threads(), arguments)?;
-        Ok((branch, scaled, Some(sums)))
+        Ok((branch, scaled, Some(branch_sum)))
     }
 
     /// V2: the gradients of gamma and beta, and `ds / s [N, F]`.
@@ -482,6 +518,7 @@ impl Call<'_> {
         schedule: &mut Schedule,
         saved: &Saved,
         grad_u: View,
+        sums: &mut Vec<Sum>,
     ) -> Result<Option<View>, ScheduleError> {
         let (Some(grn), Some(beta)) = (saved.grn, self.parameters.beta) else { return Ok(None) };
         let (shape, tile, module) = (self.shape, self.shape.hidden_tile(), self.shape.hidden_module());
@@ -500,8 +537,10 @@ impl Call<'_> {
             Write(gradients),
         ];
         schedule.launch(&module, "grn_backward_finish", [samples, 1, 1], shape.finish_threads(), arguments)?;
-        sum_rows(schedule, gradients, (samples, 2 * hidden, 0), self.parameters.gamma.gradient, true)?;
-        sum_rows(schedule, gradients, (samples, 2 * hidden, hidden), beta.gradient, true)?;
+        for (first, parameter) in [(0, self.parameters.gamma), (hidden, beta)] {
+            let out = parameter.gradient;
+            sums.push(Sum { partial: gradients, rows: samples, stride: 2 * hidden, first, out });
+        }
         Ok(Some(slope))
     }
 
@@ -512,6 +551,7 @@ impl Call<'_> {
         saved: &Saved,
         slope: Option<View>,
         grad: View,
+        sums: &mut Vec<Sum>,
     ) -> Result<View, ScheduleError> {
         let (shape, tile) = (self.shape, self.shape.hidden_tile());
         let blocks = shape.samples * tile.segments;
@@ -531,7 +571,8 @@ impl Call<'_> {
         ];
         let (grid, threads) = (tile.grid(shape.samples), tile.columns.threads());
         schedule.launch(&shape.hidden_module(), "hidden_backward", grid, threads, arguments)?;
-        sum_rows(schedule, partial, (blocks, shape.hidden, 0), self.parameters.expand_bias.gradient, true)?;
+        let out = self.parameters.expand_bias.gradient;
+        sums.push(Sum { partial, rows: blocks, stride: shape.hidden, first: 0, out });
         Ok(u)
     }
 
@@ -566,7 +607,13 @@ impl Call<'_> {
     }
 
     /// From the gradient of `h` to that of `y`, with the gradients of the first pointwise layer and the normalisation.
-    fn expand_backward(&self, schedule: &mut Schedule, saved: &Saved, grad_h: View) -> Result<View, ScheduleError> {
+    fn expand_backward(
+        &self,
+        schedule: &mut Schedule,
+        saved: &Saved,
+        grad_h: View,
+        sums: &mut Vec<Sum>,
+    ) -> Result<View, ScheduleError> {
         let (rows, parameters) = (self.shape.rows(), self.parameters);
         let z = self.normalised(schedule, saved.y, saved.statistics)?;
         schedule.weight_gradient(rows, z, grad_h, parameters.expand.gradient, true);
@@ -574,7 +621,7 @@ impl Call<'_> {
         schedule.multiply_transposed(rows, grad_h, parameters.expand.mirror, grad);
         let weights = (&parameters.norm, &parameters.norm_bias);
         let (statistics, bias) = (saved.statistics, Some(&parameters.depthwise_bias));
-        self.shape.norm().backward(schedule, (grad, grad), saved.y, statistics, weights, bias)?;
+        self.shape.norm().backward(schedule, (grad, grad), saved.y, statistics, weights, bias, sums)?;
         Ok(grad)
     }
 
@@ -584,21 +631,21 @@ impl Call<'_> {
         x: View,
         grad_y: View,
         grad: View,
+        sums: &mut Vec<Sum>,
     ) -> Result<(), ScheduleError> {
         let (shape, tile, module) = (self.shape, self.shape.depthwise(), self.shape.depthwise_module());
         let (slots, visible) = table_arguments(self.tables);
         let (samples, threads) = (Int(count("samples", shape.samples)?), tile.columns.threads());
         let taps = shape.kernel * shape.kernel * shape.channels;
-        let (segment, blocks) = tile.segments(shape.kernel, shape.channels);
-        let partial = schedule.temporary("depthwise sums", Element::F32, blocks * taps);
-        let segment = Int(count("runs of cells", segment)?);
-        let arguments = [Read(x), Read(grad_y), slots, visible, Write(partial), samples, segment];
-        let grid = [blocks, tile.columns.chunks, shape.kernel.div_ceil(tile.tap_rows)];
+        let parts = tile.parts(shape.kernel, shape.channels);
+        let partial = schedule.temporary("depthwise sums", Element::F32, parts * taps);
+        let arguments = [Read(x), Read(grad_y), slots, visible, Write(partial), samples];
+        let grid = [parts, tile.columns.chunks, shape.kernel.div_ceil(tile.tap_rows)];
         schedule.launch(&module, "depthwise_weight_gradient", grid, threads, arguments)?;
         let weight = self.parameters.depthwise;
-        sum_rows(schedule, partial, (blocks, taps, 0), weight.gradient, true)?;
+        sums.push(Sum { partial, rows: parts, stride: taps, first: 0, out: weight.gradient });
         let arguments = [Read(grad_y), Read(weight.value), slots, visible, Update(grad), Update(grad), samples];
-        schedule.launch(&module, "depthwise_input_gradient", [tile.blocks(), 1, 1], threads, arguments)
+        schedule.launch(&module, "depthwise_input_gradient", tile.grid(), threads, arguments)
     }
 }
 
@@ -628,33 +675,32 @@ mod tests {
     ];
 
     #[test]
-    fn runs_cover_every_row_once() {
-        for (samples, geometry, channels) in EXTREMES {
-            let tile = shape(samples, geometry, channels, 7).depthwise();
-            let pieces = geometry.line().div_ceil(tile.run);
-            assert!(tile.run <= 8 && tile.run * pieces >= geometry.line() && tile.run * (pieces - 1) < geometry.line());
-            assert_eq!(tile.runs, samples * geometry.rows() / geometry.line() * pieces);
-            assert!(tile.blocks() * tile.columns.groups >= tile.runs);
-        }
-    }
-
-    #[test]
-    fn shared_memory_stays_within_forty_eight_kilobytes() {
-        for (samples, geometry, channels) in EXTREMES {
-            let Depthwise { columns, run, .. } = shape(samples, geometry, channels, 7).depthwise();
-            assert!(2 * columns.groups * run * columns.lanes * 4 <= 48 << 10, "{geometry:?} {channels}");
-        }
-    }
-
-    #[test]
-    fn the_weight_gradient_covers_runs_and_taps() {
+    fn strips_cover_every_row_once() {
         for (samples, geometry, channels) in EXTREMES {
             for kernel in [1, 3, 5, 7, 9, 31] {
                 let tile = shape(samples, geometry, channels, kernel).depthwise();
-                let (segment, blocks) = tile.segments(kernel, channels);
-                assert!(segment * blocks >= tile.runs && segment * (blocks - 1) < tile.runs);
+                let across = geometry.line().div_ceil(tile.run);
+                assert!(tile.run <= 8 && tile.run * across >= geometry.line());
+                assert!(tile.run * (across - 1) < geometry.line(), "an empty strip");
+                assert_eq!(tile.strips * geometry.lines(), samples * geometry.rows() / geometry.line() * across);
+                assert!(tile.grid()[0] * tile.columns.groups >= tile.strips);
+            }
+        }
+    }
+
+    #[test]
+    fn runs_of_usual_grids() {
+        assert_eq!([56, 28, 14, 7, 64, 112, 8, 4, 2, 1].map(|line| run(line, 8)), [7, 7, 7, 7, 8, 7, 8, 4, 2, 1]);
+    }
+
+    #[test]
+    fn sums_of_the_weight_gradient_fit_into_registers() {
+        for (samples, geometry, channels) in EXTREMES {
+            for kernel in [1, 3, 5, 7, 9, 31] {
+                let tile = shape(samples, geometry, channels, kernel).depthwise();
                 assert!(tile.tap_rows >= 1 && tile.tap_rows <= kernel);
                 assert!(tile.tap_rows == 1 || tile.tap_rows * kernel * tile.columns.vector <= TAP_SUMS);
+                assert!(tile.parts(kernel, channels) >= 1);
             }
         }
     }
@@ -698,6 +744,6 @@ mod tests {
     #[test]
     fn one_visible_patch_is_enough() {
         let tile = shape(1, sparse(1, 1), 2816, 7).depthwise();
-        assert_eq!((tile.run, tile.runs, tile.blocks()), (1, 1, 1));
+        assert_eq!((tile.run, tile.strips, tile.grid()[0]), (1, 1, 1));
     }
 }

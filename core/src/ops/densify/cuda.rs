@@ -3,7 +3,7 @@
 use crate::cuda::{
     geometry::{Geometry, Tables},
     kernel::{Module, Source},
-    kernels::reduce::{add_column_sums, sum_rows},
+    kernels::reduce::{Sum, column_sums, sum_rows},
     schedule::{Argument::*, Element, Parameter, Schedule, ScheduleError, View, count},
     tile::Columns,
 };
@@ -119,8 +119,9 @@ pub fn backward(
     count("cells", shape.cells())?;
     let arguments = [Read(grad_out), Read(tables.slots), Write(grad_rows), Write(partial), samples];
     schedule.launch(&shape.module(), "densify_backward", [blocks, tile.chunks, 1], tile.threads(), arguments)?;
-    sum_rows(schedule, partial, (blocks, shape.dim, 0), mask_token.gradient, true)?;
-    add_column_sums(schedule, grad_rows, rows, projection_bias.gradient)?;
+    let token = Sum { partial, rows: blocks, stride: shape.dim, first: 0, out: mask_token.gradient };
+    let bias = column_sums(schedule, grad_rows, rows, projection_bias.gradient)?;
+    sum_rows(schedule, &[token, bias], true)?;
     schedule.weight_gradient(rows, x, grad_rows, projection.gradient, true);
     let grad_x = schedule.temporary("densify.grad_x", shape.real, x.length);
     schedule.multiply_transposed(rows, grad_rows, projection.mirror, grad_x);

@@ -5,7 +5,7 @@ use crate::cuda::{
     kernel::Module,
     kernels::{
         layer_norm::{LayerNorm, Statistics},
-        reduce::add_column_sums,
+        reduce::{column_sums, sum_rows},
     },
     schedule::{Element, Parameter, Schedule, ScheduleError, View},
 };
@@ -106,7 +106,7 @@ pub fn backward(
 ) -> Result<View, ScheduleError> {
     let Parameters { norm, norm_bias, conv, conv_bias } = parameters;
     let rows = shape.rows() / 4;
-    add_column_sums(schedule, grad_out, rows, conv_bias.gradient)?;
+    let sums = &mut vec![column_sums(schedule, grad_out, rows, conv_bias.gradient)?];
     let squares = schedule.temporary("downsample.squares", shape.real, saved.x.length);
     shape.norm().apply(schedule, saved.x, saved.statistics, (norm.value, norm_bias.value), squares)?;
     schedule.weight_gradient(rows, squares, grad_out, conv.gradient, true);
@@ -114,6 +114,7 @@ pub fn backward(
     schedule.multiply_transposed(rows, grad_out, conv.mirror, grad_squares);
     let grad_x = schedule.temporary("downsample.grad_x", shape.real, saved.x.length);
     let gradients = (grad_squares, grad_x);
-    shape.norm().backward(schedule, gradients, saved.x, saved.statistics, (norm, norm_bias), None)?;
+    shape.norm().backward(schedule, gradients, saved.x, saved.statistics, (norm, norm_bias), None, sums)?;
+    sum_rows(schedule, sums, true)?;
     Ok(grad_x)
 }

@@ -4,7 +4,7 @@ use crate::cuda::{
     kernel::{Module, Source},
     kernels::{
         layer_norm::{LayerNorm, Statistics},
-        reduce::add_column_sums,
+        reduce::{column_sums, sum_rows},
     },
     schedule::{Argument::*, Element, Parameter, Schedule, ScheduleError, View},
     tile::Columns,
@@ -116,11 +116,12 @@ pub fn backward(
 ) -> Result<View, ScheduleError> {
     let Parameters { norm, norm_bias, linear, linear_bias } = parameters;
     let (samples, tile) = (shape.samples, shape.tile());
-    add_column_sums(schedule, grad_logits, samples, linear_bias.gradient)?;
+    let sums = &mut vec![column_sums(schedule, grad_logits, samples, linear_bias.gradient)?];
     schedule.weight_gradient(samples, saved.z, grad_logits, linear.gradient, true);
     let grad = schedule.temporary("head.grad_pooled", shape.real, saved.z.length);
     schedule.multiply_transposed(samples, grad_logits, linear.mirror, grad);
-    shape.norm().backward(schedule, (grad, grad), saved.pooled, saved.statistics, (norm, norm_bias), None)?;
+    shape.norm().backward(schedule, (grad, grad), saved.pooled, saved.statistics, (norm, norm_bias), None, sums)?;
+    sum_rows(schedule, sums, true)?;
     let grad_x = schedule.temporary("head.grad_x", shape.real, samples * shape.rows * shape.dim);
     let grid = [samples, tile.chunks, 1];
     schedule.launch(&shape.module(), "unpool", grid, tile.threads(), [Read(grad), Write(grad_x)])?;

@@ -4,7 +4,7 @@
 use crate::cuda::{
     geometry::{Geometry, Tables},
     kernel::{Module, Source},
-    kernels::reduce::{add_column_sums, sum_all},
+    kernels::reduce::{column_sums, sum_all, sum_rows},
     schedule::{Argument::*, Element, Parameter, Schedule, ScheduleError, View, count},
     tile::Columns,
 };
@@ -165,7 +165,8 @@ pub fn backward(
         schedule.push(crate::cuda::schedule::Step::Zero(grad_features));
         return Ok(grad_features);
     }
-    add_column_sums(schedule, saved.grad, total, prediction_bias.gradient)?;
+    let sum = column_sums(schedule, saved.grad, total, prediction_bias.gradient)?;
+    sum_rows(schedule, &[sum], true)?;
     schedule.weight_gradient(total, saved.rows, saved.grad, prediction.gradient, true);
     let grad_rows = schedule.temporary("prediction.grad_rows", shape.real, saved.rows.length);
     schedule.multiply_transposed(total, saved.grad, prediction.mirror, grad_rows);

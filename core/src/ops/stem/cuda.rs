@@ -3,7 +3,10 @@
 use crate::cuda::{
     geometry::{Geometry, Tables, table_arguments},
     kernel::{Module, Source},
-    kernels::layer_norm::{LayerNorm, Statistics},
+    kernels::{
+        layer_norm::{LayerNorm, Statistics},
+        reduce::sum_rows,
+    },
     schedule::{Argument::*, Element, Parameter, Schedule, ScheduleError, View, count},
     tile::{THREADS, flat_blocks},
 };
@@ -138,8 +141,9 @@ pub fn backward(
     grad_images: Option<View>,
 ) -> Result<(), ScheduleError> {
     let Parameters { conv, conv_bias, norm, norm_bias } = parameters;
-    let weights = (norm, norm_bias);
-    shape.norm().backward(schedule, (grad, grad), saved.y, saved.statistics, weights, Some(conv_bias))?;
+    let (weights, sums) = ((norm, norm_bias), &mut Vec::new());
+    shape.norm().backward(schedule, (grad, grad), saved.y, saved.statistics, weights, Some(conv_bias), sums)?;
+    sum_rows(schedule, sums, true)?;
     let squares = shape.gather(schedule, tables, images)?;
     schedule.weight_gradient(shape.rows(), squares, grad, conv.gradient, true);
     let Some(grad_images) = grad_images else { return Ok(()) };
