@@ -161,7 +161,8 @@ pub fn side(module: &Module) -> usize {
     constant(module, "SIDE").unwrap_or(0)
 }
 
-fn constant(module: &Module, name: &str) -> Option<usize> {
+/// A constant of a module that is a number.
+pub fn constant(module: &Module, name: &str) -> Option<usize> {
     module.constants.iter().find(|(known, _)| *known == name).and_then(|(_, value)| value.parse().ok())
 }
 

@@ -260,10 +260,13 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
     }
     for (int index = work.index; work.place.active && index < samples * STRIPS; index += (int)gridDim.x * GROUPS) {
         const Strip strip(visible, slots, index, column);
+        // Lines that reach the plane by one of the kernel rows.
+        const int begin = max(-MARGIN, first_tap_row - HALF);
+        const int end = min(PLANE_HEIGHT + MARGIN, PLANE_HEIGHT + first_tap_row + TAP_ROWS - 1 - HALF);
         Line next;
-        bool any = strip.load_line(x, -MARGIN, next);
+        bool any = strip.load_line(x, begin, next);
 #pragma unroll 1
-        for (int line = -MARGIN; line < PLANE_HEIGHT + MARGIN; line++) {
+        for (int line = begin; line < end; line++) {
             float values[SPAN][VECTOR];
             widen_all(next.cell, values);
             const bool now = any;
