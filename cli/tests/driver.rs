@@ -9,6 +9,7 @@
 mod common;
 
 use std::{
+    collections::HashSet,
     env,
     ffi::{OsStr, OsString},
     fs,
@@ -23,8 +24,10 @@ use common::{Folder, command};
 use convnext::models::builtin;
 use convnext_core::{
     cuda::{
-        WORKSPACE, detect,
-        executor::ExecuteError,
+        WORKSPACE,
+        compile::Cache,
+        cost, detect,
+        executor::{ExecuteError, Executor},
         memory,
         network::Sizes,
         predictor::Predictor,
@@ -343,6 +346,36 @@ fn two_models_on_two_threads_leave_each_other_alone() {
         let threads = [0, 1].map(|number| scope.spawn(move || work(number)));
         threads.into_iter().for_each(|thread| thread.join().unwrap());
     });
+}
+
+/// Products whose algorithms are timed are the same products; a size is timed once, and what was chosen is found again.
+#[test]
+fn algorithms_of_products_are_timed_once() {
+    if !on_the_stand_in("algorithms_of_products_are_timed_once") {
+        return;
+    }
+    let micro = builtin().into_iter().find(|entry| entry.plan.name == "micro").unwrap();
+    let inference = training::inference(&micro.plan, Sizes { samples: 1, real: Element::F32 }).unwrap();
+    let folder = Folder::new();
+    let cache = Cache::at(folder.path("kernels"));
+    let run = |choose: bool| {
+        let device = detect::usable().unwrap();
+        let mut executor = Executor::new(&device, &inference.schedule, Some(&cache), false).unwrap();
+        let timed = if choose { executor.time_products(Some(&cache)).unwrap() } else { 0 };
+        for view in [inference.parameters, inference.images] {
+            let values = (0..view.length).flat_map(|at| ((at % 13) as f32 / 40.0 - 0.15).to_le_bytes());
+            executor.write(&view, &values.collect::<Vec<u8>>()).unwrap();
+        }
+        executor.run().unwrap();
+        (timed, executor.read(&inference.logits).unwrap())
+    };
+    let products: Vec<_> = inference.schedule.steps().iter().filter_map(cost::sizes).collect();
+    let sizes: HashSet<_> = products.iter().collect();
+    let (_, first_guess) = run(false);
+    let (timed, found) = run(true);
+    assert!((sizes.len()..products.len()).contains(&timed), "{timed} of {products:?}");
+    assert_eq!(found, first_guess);
+    assert_eq!(run(true), (0, first_guess));
 }
 
 /// What a run allocates beside its schedule - scratch memory of the products, slots for batches on their way - counts

@@ -102,6 +102,8 @@ def parse() -> argparse.Namespace:
     jobs = "some of pretrain, finetune, infer, for the same"
     parser.add_argument("--jobs", type=some_of(JOBS), default="pretrain", help=jobs)
     parser.add_argument("--modes", type=some_of(MODES), default=",".join(MODES[:2]), help="PyTorch's, for --speed")
+    what = "--speed also with the fastest of several algorithms for each product"
+    parser.add_argument("--timed-products", action="store_true", help=what)
     parser.add_argument("--tools", type=some_of(TOOLS), default=",".join(TOOLS), help="for --sanitizer")
     parser.add_argument("--filter", default="", help="names of the tests for --kernels and --sanitizer")
     parser.add_argument("--steps", type=int, default=20, help="steps of each process that are measured")
@@ -428,6 +430,9 @@ def speed_of(options: argparse.Namespace, clock: Clock, summary: dict, batch: in
     if best:
         goal(f"{what}: images/s, ours / PyTorch {best['mode']}", FASTER[job], median(best["ms"]) / ms)
         goal(f"{what}: memory, ours / PyTorch {best['mode']}", MEMORY, ours["peak_mb"] / max(best["peak_mb"], 1), most=True)
+    if options.timed_products:
+        timed = ours_of(options, clock, model, batch, job, timed_products=True)
+        print(speed_row(what, "ours, products timed", batch, timed), flush=True)
     if job != "pretrain":
         former = ours_of(options, clock, model, batch, job, v1=True)
         print(speed_row(what, "ours, blocks of V1", batch, former), flush=True)
@@ -436,8 +441,8 @@ def speed_of(options: argparse.Namespace, clock: Clock, summary: dict, batch: in
         raise late
 
 
-def ours_of(options: argparse.Namespace, clock: Clock, model: str, batch: int, job: str, v1: bool = False) -> dict:
-    order = {"do": "bench", "on": options.device, "job": job, "model": model, "batch": batch, "v1": v1}
+def ours_of(options: argparse.Namespace, clock: Clock, model: str, batch: int, job: str, **more: bool) -> dict:
+    order = {"do": "bench", "on": options.device, "job": job, "model": model, "batch": batch, **more}
     start = time.monotonic()
     found = program.obey(order | {"dtype": "bf16", "warmup": WARMUP, "steps": options.steps}, clock.left())
     return found | {"prepared_s": time.monotonic() - start - sum(found["ms"]) / 1e3}

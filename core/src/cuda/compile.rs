@@ -14,6 +14,7 @@ use thiserror::Error;
 use super::{
     detect::{Device, NoCuda, compiler_present},
     kernel::Module,
+    products::Algorithm,
 };
 
 /// Counted up when what the cache's files hold changes.
@@ -285,6 +286,28 @@ impl Cache {
         let _ = write(&path, &cubin);
         Ok(cubin)
     }
+
+    /// The algorithm that was the fastest for what `key` describes, if one was kept.
+    pub(super) fn algorithm(&self, key: &str) -> Option<Algorithm> {
+        let bytes = read(&self.product(key))?;
+        let (words, []) = bytes.as_chunks::<8>() else { return None };
+        let words: &[[u8; 8]; 8] = words.try_into().ok()?;
+        Some(words.map(u64::from_le_bytes))
+    }
+
+    /// Keeps it.
+    pub(super) fn keep_algorithm(&self, key: &str, algorithm: Algorithm) {
+        // Another run looks for it again; nothing else is lost.
+        let _ = write(&self.product(key), &algorithm.map(u64::to_le_bytes).concat());
+    }
+
+    fn product(&self, key: &str) -> PathBuf {
+        self.folder.join(format!("product-{}.algorithm", hexadecimal(&Sha256::digest(key))))
+    }
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Text, options, architecture, compiler: whatever changes one of them changes the key.
@@ -299,7 +322,7 @@ fn key(compiler: Compiler, module: &Module, architecture: &str) -> String {
         hash.update((option.len() as u64).to_le_bytes());
         hash.update(option);
     }
-    let digest: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest = hexadecimal(&hash.finalize());
     format!("{}-{digest}.cubin", module.source.name.trim_end_matches(".cu"))
 }
 
@@ -380,6 +403,18 @@ ptxas info    : Used 32 registers, used 0 barriers
         let image = Compiler::load().unwrap().compile(&module, &format!("{VIRTUAL}{newest}")).unwrap().cubin;
         let text = std::ffi::CStr::from_bytes_with_nul(&image).unwrap().to_str().unwrap();
         assert!(text.contains(&format!(".target sm_{newest}")) && text.contains("sum_rows"), "{text}");
+    }
+
+    #[test]
+    fn algorithms_are_kept_by_their_keys() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::at(folder.path());
+        let algorithm = [1, 2, 3, 4, 5, 6, 7, u64::MAX];
+        assert_eq!(cache.algorithm("one"), None);
+        cache.keep_algorithm("one", algorithm);
+        assert_eq!((cache.algorithm("one"), cache.algorithm("two")), (Some(algorithm), None));
+        write(&cache.product("two"), &[0; 63]).unwrap();
+        assert_eq!(cache.algorithm("two"), None);
     }
 
     #[test]

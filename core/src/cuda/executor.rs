@@ -136,6 +136,12 @@ fn room(context: &CudaContext, needed: usize) -> Result<(), ExecuteError> {
     if needed > free { Err(ExecuteError::OutOfMemory { needed, free }) } else { Ok(()) }
 }
 
+/// What is tried when a product is put onto a stream.
+const MULTIPLY: &str = "multiply matrices";
+
+/// Times that an algorithm is timed; the first loads it.
+const TIMINGS: usize = 5;
+
 /// Steps that are replayed together.
 struct Part {
     steps: Range<usize>,
@@ -332,10 +338,7 @@ impl Executor {
         match step {
             Ready::Launch(launch) => launch.run(&self.stream).map_err(driver("launch a kernel")),
             Ready::Product(product, bias) => {
-                self.products.run(product, stream).map_err(|error| {
-                    let error = format!("{:?}", error.0);
-                    ExecuteError::Driver { what: "multiply matrices", error }
-                })?;
+                self.multiply(product)?;
                 bias.iter().try_for_each(|bias| bias.run(&self.stream)).map_err(driver("add a bias"))
             }
             Ready::Zero { start, bytes } => {
@@ -367,6 +370,82 @@ impl Executor {
             }
         }
         Ok(least)
+    }
+
+    /// Times several algorithms for every product, where it stands, and keeps the fastest; without this the library's first
+    /// guess is taken. Choices stay in the cache: a product that comes again, in this program or another, is not timed
+    /// again. Returns how many were timed. Products write where they always do: fill the memory after this.
+    ///
+    /// A run that is to be the same to the bit needs the same choices.
+    ///
+    /// # Errors
+    /// [`ExecuteError::Driver`].
+    pub fn time_products(&mut self, cache: Option<&Cache>) -> Result<usize, ExecuteError> {
+        self.context.bind_to_thread().map_err(driver("use the context"))?;
+        let device = self.context.name().map_err(driver("say the device's name"))?;
+        let mut ready = std::mem::take(&mut self.ready);
+        let (mut known, mut timed) = (HashMap::new(), 0);
+        let mut choose = |product: &mut Prepared| {
+            let key = format!("{device} {}", self.products.key(product));
+            if let Some(algorithm) = known.get(&key).copied().or_else(|| cache?.algorithm(&key)) {
+                product.algorithm = algorithm;
+            } else {
+                self.fastest(product)?;
+                timed += 1;
+                cache.inspect(|cache| cache.keep_algorithm(&key, product.algorithm));
+            }
+            known.insert(key, product.algorithm);
+            Ok(())
+        };
+        let products = ready.iter_mut().filter_map(|step| match step {
+            Ready::Product(product, _) => Some(product),
+            Ready::Launch(_) | Ready::Zero { .. } => None,
+        });
+        let chosen = products.into_iter().try_for_each(|product| choose(product));
+        self.ready = ready;
+        chosen.map(|()| timed)
+    }
+
+    /// Gives a product the fastest of its algorithms. One that does not run is passed over: it was a guess.
+    fn fastest(&self, product: &mut Prepared) -> Result<(), ExecuteError> {
+        let candidates = self.products.candidates(product).unwrap_or_default();
+        let first = product.algorithm;
+        let mut best = (f32::INFINITY, first);
+        for algorithm in candidates {
+            product.algorithm = algorithm;
+            let milliseconds = match self.time(product) {
+                Err(ExecuteError::Driver { what: MULTIPLY, .. }) => continue,
+                time => time?,
+            };
+            if milliseconds < best.0 {
+                best = (milliseconds, algorithm);
+            }
+        }
+        product.algorithm = best.1;
+        Ok(())
+    }
+
+    /// Milliseconds of a product, the least of a few.
+    fn time(&self, product: &Prepared) -> Result<f32, ExecuteError> {
+        let timed = Some(CUevent_flags::CU_EVENT_DEFAULT);
+        let record = || self.stream.record_event(timed).map_err(driver("record an event"));
+        let mut least = f32::INFINITY;
+        for _ in 0..TIMINGS {
+            let start = record()?;
+            self.multiply(product)?;
+            let end = record()?;
+            self.finish()?;
+            least = least.min(start.elapsed_ms(&end).map_err(driver("read an event"))?);
+        }
+        Ok(least)
+    }
+
+    fn multiply(&self, product: &Prepared) -> Result<(), ExecuteError> {
+        let failed = |error: cudarc::cublaslt::result::CublasError| ExecuteError::Driver {
+            what: MULTIPLY,
+            error: format!("{:?}", error.0),
+        };
+        self.products.run(product, self.stream.cu_stream()).map_err(failed)
     }
 
     /// The steps of a schedule that are run: all but products of an empty matrix.

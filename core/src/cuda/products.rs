@@ -3,7 +3,7 @@
 //! The library is column-major. A row-major `out = left * right` is its `out^T = right^T * left^T`, in which every matrix
 //! is what lies in memory: so `right` is its first factor, `left` its second, and nothing is moved.
 
-use std::ffi::c_void;
+use std::{ffi::c_void, mem::MaybeUninit};
 
 use cudarc::{
     cublaslt::{result, sys},
@@ -39,10 +39,17 @@ pub(super) struct Products {
     tf32: bool,
 }
 
+/// Algorithms of a product that are timed, at most.
+const CANDIDATES: usize = 8;
+
+/// How the library multiplies, as it writes it down.
+pub(super) type Algorithm = [u64; 8];
+
 /// A product with everything that the library wants to know about it.
 pub(super) struct Prepared {
+    request: Request,
     described: Described,
-    algorithm: sys::cublasLtMatmulAlgo_t,
+    pub(super) algorithm: Algorithm,
     pointers: Pointers,
     accumulate: bool,
     /// Whether the product's bias is still to be added, since the library has no algorithm that adds it.
@@ -268,12 +275,12 @@ impl Products {
         let [right, left, out] = [&product.right, &product.left, &product.out].map(&address);
         let pointers = Pointers { right, left, add: product.add.as_ref().map_or(out, &address), out };
         let preference = Preference::new(&pointers).map_err(failed("describe a product"))?;
+        let request = Request::new(product);
         let with_bias = |bias: Option<u64>| {
-            let described = Described::new(&Request::new(product), bias, self.tf32);
-            let described = described.map_err(failed("describe a product"))?;
+            let described = Described::new(&request, bias, self.tf32).map_err(failed("describe a product"))?;
             let algorithm = self.algorithm(&described, &preference).map_err(failed("find an algorithm"))?;
             let (accumulate, bias_is_left) = (product.accumulate, product.bias.is_some() && bias.is_none());
-            Ok(Prepared { described, algorithm, pointers, accumulate, bias_is_left })
+            Ok(Prepared { request, described, algorithm, pointers, accumulate, bias_is_left })
         };
         let bias = product.bias.as_ref().map(&address);
         // Where a size is 1 the library may know products, and none that add a bias.
@@ -281,18 +288,53 @@ impl Products {
     }
 
     /// The library's first choice.
-    fn algorithm(
-        &self,
-        described: &Described,
-        preference: &Preference,
-    ) -> Result<sys::cublasLtMatmulAlgo_t, result::CublasError> {
+    fn algorithm(&self, described: &Described, preference: &Preference) -> Result<Algorithm, result::CublasError> {
         let Described { description, right, left, out } = described;
         // SAFETY: handle, descriptions and preference are alive, and describe matrices as long as their views: the
         // schedule checked the lengths.
         let found = unsafe {
             result::get_matmul_algo_heuristic(self.handle, description.0, right.0, left.0, out.0, out.0, preference.0)
         };
-        Ok(found?.algo)
+        Ok(found?.algo.data)
+    }
+
+    /// The library's first choices, the best first as it guesses.
+    pub(super) fn candidates(&self, prepared: &Prepared) -> Result<Vec<Algorithm>, result::CublasError> {
+        let Described { description, right, left, out } = &prepared.described;
+        let preference = Preference::new(&prepared.pointers)?;
+        let mut found = [MaybeUninit::<sys::cublasLtMatmulHeuristicResult_t>::uninit(); CANDIDATES];
+        let mut count = 0;
+        // SAFETY: as above; the library writes as many results as it says, at most as many as are asked for and there is
+        // room for.
+        unsafe {
+            sys::cublasLtMatmulAlgoGetHeuristic(
+                self.handle,
+                description.0,
+                right.0,
+                left.0,
+                out.0,
+                out.0,
+                preference.0,
+                CANDIDATES as i32,
+                found.as_mut_ptr().cast(),
+                &mut count,
+            )
+            .result()?;
+            let count = (count.max(0) as usize).min(CANDIDATES);
+            let written = found[..count].iter().map(|result| result.assume_init());
+            let usable = written.filter(|result| result.state == sys::cublasStatus_t::CUBLAS_STATUS_SUCCESS);
+            Ok(usable.map(|result| result.algo.data).collect())
+        }
+    }
+
+    /// What makes one algorithm faster than another, but for the device: the library, sizes, types, alignments.
+    pub(super) fn key(&self, prepared: &Prepared) -> String {
+        // SAFETY: takes nothing and gives a number.
+        let version = unsafe { sys::cublasLtGetVersion() };
+        let Prepared { request, pointers: Pointers { right, left, add, out }, accumulate, bias_is_left, .. } = prepared;
+        let alignments = [right, left, add, out].map(|address| alignment(*address));
+        let tf32 = self.tf32;
+        format!("{version} {request:?} {alignments:?} {accumulate} {bias_is_left} {tf32}")
     }
 
     /// Puts a product onto a stream.
@@ -318,7 +360,7 @@ impl Products {
                 described.out.0,
                 out as *mut c_void,
                 described.out.0,
-                &prepared.algorithm,
+                &sys::cublasLtMatmulAlgo_t { data: prepared.algorithm },
                 self.workspace as *mut c_void,
                 WORKSPACE,
                 stream.cast(),

@@ -45,6 +45,9 @@ pub(crate) struct Order {
     /// Whether the variant gets the blocks of the first ConvNeXt.
     #[serde(default)]
     v1: bool,
+    /// Whether products get the fastest of several algorithms, where the library's first guess is taken otherwise.
+    #[serde(default)]
+    timed_products: bool,
     dtype: Dtype,
     batch: usize,
     warmup: usize,
@@ -95,17 +98,26 @@ fn inference(plan: &Plan, order: &Order) -> Outcome<Inference> {
     Ok(training::inference(plan, Sizes { samples: order.batch, real: order.dtype.into() })?)
 }
 
+/// An executor with its products' algorithms chosen.
+fn chosen(order: &Order, schedule: &Schedule) -> Outcome<Executor> {
+    let mut executor = executor(schedule)?;
+    if order.timed_products {
+        executor.time_products(Cache::of_user().as_ref())?;
+    }
+    Ok(executor)
+}
+
 /// The order's schedule on a device, with something in every buffer.
 fn prepare(order: &Order) -> Outcome<(Schedule, Executor)> {
     let plan = plan(order)?;
     if order.job != Job::Infer {
         let step = training(&plan, order)?;
-        let mut executor = executor(&step.schedule)?;
+        let mut executor = chosen(order, &step.schedule)?;
         fill(&mut executor, &step, &plan, order.batch)?;
         return Ok((step.schedule, executor));
     }
     let inference = inference(&plan, order)?;
-    let mut executor = executor(&inference.schedule)?;
+    let mut executor = chosen(order, &inference.schedule)?;
     for view in [Some(inference.parameters), inference.mirror].iter().flatten() {
         write_noise(&mut executor, view, 0.02)?;
     }
