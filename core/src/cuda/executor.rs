@@ -379,8 +379,9 @@ impl Executor {
     /// A run that is to be the same to the bit needs the same choices.
     ///
     /// # Errors
-    /// [`ExecuteError::Driver`].
+    /// [`ExecuteError::Driver`]; [`ExecuteError::NoCuda`] if the driver is older than 12.8.
     pub fn time_products(&mut self, cache: Option<&Cache>) -> Result<usize, ExecuteError> {
+        detect::driver_at_least(TIMING_DRIVER, "timing products")?;
         self.context.bind_to_thread().map_err(driver("use the context"))?;
         let device = self.context.name().map_err(driver("say the device's name"))?;
         let mut ready = std::mem::take(&mut self.ready);
