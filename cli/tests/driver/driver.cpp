@@ -374,10 +374,10 @@ extern "C" __attribute__((visibility("default"))) int host_launch(const char *na
                                                                   unsigned threads, const uint64_t *words) {
     for (const host::Kernel &kernel : host::kernels) {
         if (kernel.name != name) continue;
-        host::Argument arguments[32];
+        std::vector<host::Argument> arguments(kernel.arguments);
         for (size_t at = 0; at < kernel.arguments; at++) memcpy(&arguments[at], &words[at], sizeof words[at]);
         host::body = kernel.run;
-        host::body_arguments = arguments;
+        host::body_arguments = arguments.data();
         host::run_grid(Index{grid[0], grid[1], grid[2]}, threads, 2);
         return 0;
     }
