@@ -26,7 +26,7 @@ use super::{
     kernel::Module,
     kernels::bias::add_bias,
     memory::{self, MemoryError, Placement},
-    products::{Prepared, ProductError, Products, WORKSPACE},
+    products::{Bias, Prepared, ProductError, Products, WORKSPACE},
     schedule::{Argument, Launch, Product, Schedule, ScheduleError, Step, View},
 };
 
@@ -198,7 +198,8 @@ impl Executor {
                 Step::Launch(launch) => Ready::Launch(modules.ready(launch, address)?),
                 Step::Product(product) => {
                     let prepared = products.prepare(product, address)?;
-                    let bias = if prepared.bias_is_left { ready_bias(product, &mut modules, address)? } else { None };
+                    let bias =
+                        if prepared.bias == Bias::Left { ready_bias(product, &mut modules, address)? } else { None };
                     Ready::Product(Box::new(prepared), bias)
                 }
                 Step::Zero(view) => Ready::Zero { start: address(view), bytes: placement.range(view).len() },

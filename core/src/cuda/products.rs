@@ -52,8 +52,18 @@ pub(super) struct Prepared {
     pub(super) algorithm: Algorithm,
     pointers: Pointers,
     accumulate: bool,
-    /// Whether the product's bias is still to be added, since the library has no algorithm that adds it.
-    pub(super) bias_is_left: bool,
+    pub(super) bias: Bias,
+}
+
+/// What happens to a product's bias.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Bias {
+    /// There is none.
+    None,
+    /// The library adds it.
+    Added,
+    /// The library has no algorithm that adds it, so it is still to be added.
+    Left,
 }
 
 /// A product in the library's words.
@@ -279,8 +289,12 @@ impl Products {
         let with_bias = |bias: Option<u64>| {
             let described = Described::new(&request, bias, self.tf32).map_err(failed("describe a product"))?;
             let algorithm = self.algorithm(&described, &preference).map_err(failed("find an algorithm"))?;
-            let (accumulate, bias_is_left) = (product.accumulate, product.bias.is_some() && bias.is_none());
-            Ok(Prepared { request, described, algorithm, pointers, accumulate, bias_is_left })
+            let bias = match (product.bias, bias) {
+                (None, _) => Bias::None,
+                (Some(_), Some(_)) => Bias::Added,
+                (Some(_), None) => Bias::Left,
+            };
+            Ok(Prepared { request, described, algorithm, pointers, accumulate: product.accumulate, bias })
         };
         let bias = product.bias.as_ref().map(&address);
         // Where a size is 1 the library may know products, and none that add a bias.
@@ -331,10 +345,10 @@ impl Products {
     pub(super) fn key(&self, prepared: &Prepared) -> String {
         // SAFETY: takes nothing and gives a number.
         let version = unsafe { sys::cublasLtGetVersion() };
-        let Prepared { request, pointers: Pointers { right, left, add, out }, accumulate, bias_is_left, .. } = prepared;
+        let Prepared { request, pointers: Pointers { right, left, add, out }, accumulate, bias, .. } = prepared;
         let alignments = [right, left, add, out].map(|address| alignment(*address));
         let tf32 = self.tf32;
-        format!("{version} {request:?} {alignments:?} {accumulate} {bias_is_left} {tf32}")
+        format!("{version} {request:?} {alignments:?} {accumulate} {bias:?} {tf32}")
     }
 
     /// Puts a product onto a stream.

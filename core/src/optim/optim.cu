@@ -47,6 +47,17 @@ struct Coefficients {
     float keep, rate1, beta2, rate2, step, root_scale, eps;
 };
 
+// What an update makes of one element.
+struct Updated {
+    float parameter, m, v;
+};
+
+__device__ __forceinline__ Updated updated(const Coefficients &c, float parameter, float gradient, float m, float v) {
+    const float m1 = m + c.rate1 * (gradient - m);
+    const float v1 = c.beta2 * v + c.rate2 * gradient * gradient;
+    return Updated{parameter * c.keep - c.step * m1 / (sqrtf(v1) * c.root_scale + c.eps), m1, v1};
+}
+
 // The rule of element `at`: the first that ends behind it.
 __device__ int rule_of(const int *__restrict__ ends, int rules, int at) {
     int low = 0, high = rules - 1;
@@ -74,12 +85,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     bool finite = true;
     for (int at = first + (int)threadIdx.x; at < min(length - first, CHUNK) + first; at += THREADS) {
         while (ends[low] <= at) low++;
-        const Coefficients c = coefficients[low];
-        const float g = gradients[at] * scale;
-        const float m1 = m[at] + c.rate1 * (g - m[at]);
-        const float v1 = c.beta2 * v[at] + c.rate2 * g * g;
-        const float p = parameters[at] * c.keep - c.step * m1 / (sqrtf(v1) * c.root_scale + c.eps);
-        finite = finite && p - p == 0.0f && v1 - v1 == 0.0f; // of NaN and infinity it is NaN
+        const Updated to = updated(coefficients[low], parameters[at], gradients[at] * scale, m[at], v[at]);
+        finite = finite && to.parameter - to.parameter == 0.0f && to.v - to.v == 0.0f; // of NaN and infinity it is NaN
     }
     if (!finite) status[2] = 0.0f;
 }
@@ -99,19 +106,15 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     int low = rule_of(ends, rules, first);
     for (int at = first + (int)threadIdx.x; at < min(length - first, CHUNK) + first; at += THREADS) {
         while (ends[low] <= at) low++;
-        const Coefficients c = coefficients[low];
-        const float g = gradients[at] * scale;
-        const float m1 = m[at] + c.rate1 * (g - m[at]);
-        const float v1 = c.beta2 * v[at] + c.rate2 * g * g;
-        const float p = parameters[at] * c.keep - c.step * m1 / (sqrtf(v1) * c.root_scale + c.eps);
-        m[at] = m1;
-        v[at] = v1;
-        parameters[at] = p;
+        const Updated to = updated(coefficients[low], parameters[at], gradients[at] * scale, m[at], v[at]);
+        m[at] = to.m;
+        v[at] = to.v;
+        parameters[at] = to.parameter;
 #if EMA
-        average[at] += *ema_rate * (p - average[at]);
+        average[at] += *ema_rate * (to.parameter - average[at]);
 #endif
 #if MIRROR
-        mirror[at] = narrow<REAL>(p);
+        mirror[at] = narrow<REAL>(to.parameter);
 #endif
     }
 }

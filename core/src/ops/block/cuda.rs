@@ -73,7 +73,7 @@ fn depthwise_registers(kernel: usize, run: usize, vector: usize, real: Element) 
 }
 
 /// A line of cells cut into runs that are as equal as can be: cells of a run, `most` or fewer. Of runs that leave nothing
-/// over the one nearest to seven, which fills multiprocessors best.
+/// over the one nearest to seven: 56 cells are eight of them, whose registers let twelve warps onto a multiprocessor.
 fn run(line: usize, most: usize) -> usize {
     let waste = |run: usize| line.div_ceil(run) * run - line;
     (1..=most).rev().min_by_key(|&run| (waste(run) * 16 / line + 8 / run, run.abs_diff(7))).unwrap_or(1)

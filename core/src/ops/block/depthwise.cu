@@ -4,8 +4,8 @@
 // walks down a strip, VECTOR channels wide. A line of input is read once: it is added to the KERNEL lines of output that it
 // reaches, which are kept in registers until they are done. The line after it is on its way meanwhile.
 //
-// CHANNELS, KERNEL (odd), VECTOR, LANES x GROUPS threads at work, THREADS in a block, RESIDENT blocks that a multiprocessor should
-// hold, RUN; the geometry of common.cuh. The weight gradient also has TAP_ROWS kernel rows a block.
+// CHANNELS, KERNEL (odd), VECTOR, LANES x GROUPS threads at work, THREADS in a block, RESIDENT blocks that a
+// multiprocessor should hold, RUN; the geometry of common.cuh. The weight gradient also has TAP_ROWS kernel rows a block.
 
 constexpr int HALF = KERNEL / 2;
 constexpr int SPAN = RUN + KERNEL - 1;
@@ -25,12 +25,11 @@ constexpr int ACROSS = (PLANE_WIDTH + RUN - 1) / RUN;
 constexpr int STRIPS = PLANES * ACROSS; // of a sample
 
 using Columns = Place<CHANNELS, LANES, GROUPS, VECTOR>;
-
-using Bits = Pack<REAL, VECTOR>;
+using Values = Pack<REAL, VECTOR>;
 
 // What a thread reads of a line.
 struct Line {
-    Bits cell[SPAN];
+    Values cell[SPAN];
 };
 
 // 0, which the compiler does not know: what is loaded from this offset is not kept in registers from one round of a loop
@@ -75,7 +74,7 @@ struct Strip {
     // A line of input under the strip, counted from the plane's first, zeros where there is no cell; false if there is none
     // at all.
     __device__ __forceinline__ bool load_line(const REAL *__restrict__ from, int line, Line &to) const {
-        const Bits none{};
+        const Values none{};
 #pragma unroll
         for (int at = 0; at < SPAN; at++) to.cell[at] = none;
         if ((u32)(y + line) >= (u32)HEIGHT) return false;
@@ -90,7 +89,7 @@ struct Strip {
             const int slot = (u32)other < (u32)PATCHES_WIDE ? patches[other] : -1;
             if (slot < 0) continue;
             const REAL *row = from + base + (size_t)(slot * SIDE * SIDE + inside_y) * CHANNELS;
-            to.cell[at] = *reinterpret_cast<const Bits *>(row + column % SIDE * CHANNELS);
+            to.cell[at] = fetch<VECTOR>(row + column % SIDE * CHANNELS);
             any = true;
         }
         return any;
@@ -98,21 +97,21 @@ struct Strip {
         const REAL *row = from + base + ((ptrdiff_t)line * WIDTH + x - HALF) * CHANNELS;
 #pragma unroll
         for (int at = 0; at < SPAN; at++) {
-            if ((u32)(x + at - HALF) < (u32)WIDTH) to.cell[at] = *reinterpret_cast<const Bits *>(row + at * CHANNELS);
+            if ((u32)(x + at - HALF) < (u32)WIDTH) to.cell[at] = fetch<VECTOR>(row + at * CHANNELS);
         }
         return true;
 #endif
     }
 
     // The cells of a line of the plane.
-    __device__ __forceinline__ void load_cells(const REAL *from, int line, Bits (&to)[RUN]) const {
-        const Bits none{};
+    __device__ __forceinline__ void load_cells(const REAL *from, int line, Values (&to)[RUN]) const {
+        const Values none{};
         const bool there = (u32)line < (u32)PLANE_HEIGHT;
         const REAL *row = from + offset(line);
 #pragma unroll
         for (int cell = 0; cell < RUN; cell++) {
             to[cell] = none;
-            if (there && has(cell)) to[cell] = *reinterpret_cast<const Bits *>(row + cell * CHANNELS);
+            if (there && has(cell)) to[cell] = fetch<VECTOR>(row + cell * CHANNELS);
         }
     }
 
@@ -126,7 +125,7 @@ struct Strip {
     }
 };
 
-template <int Count> __device__ __forceinline__ void widen_all(const Bits (&from)[Count], float (&to)[Count][VECTOR]) {
+template <int Count> __device__ __forceinline__ void widen_all(const Values (&from)[Count], float (&to)[Count][VECTOR]) {
 #pragma unroll
     for (int at = 0; at < Count; at++) {
         from[at].widen_to(to[at]);
@@ -232,7 +231,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
     const int column = work.place.column;
     const Strip strip(visible, slots, work.index, column);
     const auto begin = [&](int line, float(&sums)[RUN][VECTOR]) {
-        Bits before[RUN];
+        Values before[RUN];
         strip.load_cells(residual, line, before);
         widen_all(before, sums);
     };
@@ -276,7 +275,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
             for (int ky = 0; ky < TAP_ROWS; ky++) {
                 const int out = line + HALF - first_tap_row - ky;
                 if ((KERNEL % TAP_ROWS != 0 && first_tap_row + ky >= KERNEL) || (u32)out >= (u32)PLANE_HEIGHT) continue;
-                Bits cells[RUN];
+                Values cells[RUN];
                 float slopes[RUN][VECTOR];
                 strip.load_cells(grad_y, out, cells);
                 widen_all(cells, slopes);
