@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use convnext_core::cuda::detect;
+use convnext_cuda::detect;
 use convnext_pipeline::{device::Device, tell};
 
 use crate::{Failure, Outcome};

@@ -4,13 +4,14 @@
 use std::path::Path;
 
 use clap::ValueEnum;
-use convnext_core::{Entry, checkpoint::Taken};
+use convnext_core::Entry;
 use convnext_data::shard::read_class_names;
 use convnext_pipeline::{
     given::{Given, Known, Manner, SMALLEST_CROP},
     input::View,
     tell,
 };
+use convnext_weights::checkpoint::Taken;
 
 use crate::{Context, Failure, Outcome, which};
 

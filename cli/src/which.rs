@@ -1,7 +1,7 @@
 //! `--checkpoint` and `--values`: which weights of a run are used.
 
 use clap::ValueEnum;
-use convnext_core::checkpoint::{Which, WhichCheckpoint, WhichValues};
+use convnext_weights::checkpoint::{Which, WhichCheckpoint, WhichValues};
 
 /// The arguments, for commands that read weights. They mean nothing where a plain file is given.
 #[derive(Debug, Clone, Copy, Default, clap::Args)]

@@ -22,22 +22,18 @@ use std::{
 
 use common::{Folder, command};
 use convnext::models::builtin;
-use convnext_core::{
-    cuda::{
-        WORKSPACE,
-        compile::Cache,
-        cost, detect,
-        executor::{ExecuteError, Executor},
-        memory,
-        network::Sizes,
-        predictor::Predictor,
-        schedule::Element,
-        session::SLOTS,
-        trainer::{Settings, State, Trainer},
-        training::{self, Options},
-    },
-    dfdx::tensor::Cpu,
-    optim::AdamW,
+use convnext_core::{dfdx::tensor::Cpu, launch::element::Element, optim::AdamW};
+use convnext_cuda::{
+    WORKSPACE,
+    compile::Cache,
+    cost, detect,
+    executor::{ExecuteError, Executor},
+    memory,
+    network::Sizes,
+    predictor::Predictor,
+    session::SLOTS,
+    trainer::{Settings, State, Trainer},
+    training::{self, Options},
 };
 use serde_json::Value;
 
@@ -60,7 +56,7 @@ fn libraries() -> PathBuf {
         fs::create_dir_all(&folder).unwrap();
         let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
         let (header, library) = (folder.join("host.hpp"), folder.join("libcuda.so"));
-        fs::copy(crate_folder.join("../core/tests/cuda_host/host.hpp"), &header).unwrap();
+        fs::copy(crate_folder.join("../cuda/tests/kernels/host.hpp"), &header).unwrap();
         let options = KERNEL_OPTIONS.split(' ').chain(["-x", "c++-header"]).map(OsString::from);
         compile(options.chain([header.clone().into(), "-o".into(), folder.join("host.hpp.gch").into()]));
         let defines =

@@ -6,17 +6,17 @@
 //! ```
 
 #[allow(dead_code, reason = "shared with the tests, which use all of it")]
-#[path = "../tests/ops_cases/mod.rs"]
-mod ops_cases;
+#[path = "../tests/ops/cases.rs"]
+mod cases;
 
 use std::fmt;
 
+use cases::{Block, Case, Densify, Downsample, Grid, Head, Stem, case, narrow, visibility};
 use convnext_core::{
     ops::block::Flavour,
     simd::{Level, Precision},
 };
 use divan::{Bencher, counter::ItemsCount};
-use ops_cases::{Block, Case, Densify, Downsample, Grid, Head, Stem, case, narrow, visibility};
 
 /// Images of a call.
 const SAMPLES: usize = 16;

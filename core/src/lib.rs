@@ -51,12 +51,9 @@
 extern crate self as convnext_core;
 
 mod awake;
-pub mod checkpoint;
-pub mod convert;
-pub mod cuda;
-mod durable;
+pub mod epsilon;
+pub mod launch;
 pub mod nn;
-pub mod onnx;
 pub mod ops;
 pub mod optim;
 pub mod plan;

@@ -2,7 +2,8 @@
 
 use std::{fmt, fs};
 
-use convnext_core::{cuda::detect, simd::Level};
+use convnext_core::simd::Level;
+use convnext_cuda::detect;
 
 /// Where a run computes.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,11 +6,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use convnext_core::{
-    checkpoint::{self, Usage, Which, WhichValues},
-    plan::Plan,
-};
+use convnext_core::plan::Plan;
 use convnext_data::{ClassDifference, ShardSet};
+use convnext_weights::checkpoint::{self, Usage, Which, WhichValues};
 
 use crate::{
     input::{View, view_of},

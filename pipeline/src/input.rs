@@ -2,12 +2,13 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-pub use convnext_core::checkpoint::View;
-use convnext_core::{checkpoint::Usage, plan::Plan};
+use convnext_core::plan::Plan;
 use convnext_data::{
     Augment as Step, AugmentError, Chain, Channels, Decoder, Geometry, Normalise as Table, Order, ShardSet,
     augment::{CentreCrop, Erase, Flip, Pad, RandAugment, RandomResizedCrop},
 };
+use convnext_weights::checkpoint::Usage;
+pub use convnext_weights::checkpoint::View;
 
 use crate::{
     recipe::{Augment, BadPolicy, Data},

@@ -1,6 +1,6 @@
 //! Soft targets, and the two augmentations that mix them.
 
-use convnext_core::cuda::kernels::images::mix;
+use convnext_core::launch::kernels::images::mix;
 use convnext_data::{Purpose, Random};
 use rand_core::RngCore;
 use rand_distr::{Beta, Distribution};

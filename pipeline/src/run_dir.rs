@@ -9,7 +9,7 @@
 //!   events.out.…      the same numbers for TensorBoard
 //!   quarantine.tsv    samples that could not be read
 //!   spent.json        time that the run has taken so far
-//!   checkpoints/      see convnext_core::checkpoint
+//!   checkpoints/      see convnext_weights::checkpoint
 //!   pictures/
 //!   report.html
 //! ```
@@ -26,7 +26,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use convnext_core::checkpoint::{Keep, Store};
+use convnext_weights::checkpoint::{Keep, Store};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 

@@ -27,7 +27,7 @@ build() {
     cd "$root"
     cargo build --release --package convnext-tests --bin gpu "$@"
     local kernels
-    kernels=$(cargo test --release --package convnext-core --test cuda --no-run --message-format json "$@" |
+    kernels=$(cargo test --release --package convnext-cuda --test kernels --no-run --message-format json "$@" |
         sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -n 1)
     mkdir -p "$programs"
     cp "$target/release/gpu" "$programs/gpu"

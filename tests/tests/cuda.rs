@@ -16,16 +16,19 @@ use std::{
 
 use convnext::models::builtin;
 use convnext_core::{
-    cuda::{
-        compile::{Compiler, Usage},
+    launch::{
+        element::Element,
         kernel::Module,
         kernels::bias::add_bias,
-        memory,
-        network::Sizes,
-        schedule::{Element, Lifetime, Schedule, Step},
-        training::{Options, autoencoder, classifier, inference},
+        schedule::{Lifetime, Schedule, Step},
     },
     plan::Plan,
+};
+use convnext_cuda::{
+    compile::{Compiler, Usage},
+    memory,
+    network::Sizes,
+    training::{Options, autoencoder, classifier, inference},
 };
 
 fn options(samples: usize, real: Element) -> Options {
@@ -69,7 +72,7 @@ fn every_step_fits_its_memory() {
 fn every_parameter_has_a_place() {
     for entry in builtin() {
         let plan = entry.plan;
-        let count = |layout: &convnext_core::cuda::training::ParameterLayout| {
+        let count = |layout: &convnext_cuda::training::ParameterLayout| {
             layout.parameters().map(|(_, range)| range.len() as u64).sum::<u64>()
         };
         let step = classifier(&plan, &options(2, Element::Bf16)).unwrap();

@@ -9,12 +9,12 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use convnext_core::{
     Entry,
-    convert::{Dialect, Translation},
     dfdx::tensor::{Cpu, Gradients},
     nn::{Flat, Visibility},
     optim::Layout,
 };
 use convnext_tests::variants::variants;
+use convnext_weights::convert::{Dialect, Translation};
 use safetensors::SafeTensors;
 
 const FORWARD: f64 = 3e-6;

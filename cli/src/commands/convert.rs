@@ -7,11 +7,8 @@ use std::{
 };
 
 use convnext_core::{
-    checkpoint::{self, Usage, Which},
-    convert::{self, AdaptChannels, Dialect, How, Loaded, ParseDialectError, Take},
     dfdx::tensor::Cpu,
     nn::{Entry, Flat},
-    onnx,
     optim::Layout,
 };
 use convnext_pipeline::{
@@ -19,6 +16,11 @@ use convnext_pipeline::{
     input,
     runs::warn_of,
     tell,
+};
+use convnext_weights::{
+    checkpoint::{self, Usage, Which},
+    convert::{self, AdaptChannels, Dialect, How, Loaded, ParseDialectError, Take},
+    onnx,
 };
 use serde::Serialize;
 

@@ -2,10 +2,8 @@
 
 use std::path::PathBuf;
 
-use convnext_core::{
-    cuda::detect::{self, NoCuda},
-    simd::Level,
-};
+use convnext_core::simd::Level;
+use convnext_cuda::detect::{self, NoCuda};
 use convnext_data::DECODER;
 use convnext_pipeline::device;
 use serde::Serialize;

@@ -25,7 +25,10 @@ impl DropPath {
     }
 
     /// The scale of each sample's residual branch, `[N]`: 0 if dropped, else `1 / (1 - rate)`. `None` if none can drop.
-    pub(crate) fn scales(&self, samples: usize, mut draw: impl FnMut() -> u64) -> Option<Vec<f32>> {
+    ///
+    /// # Panics
+    /// If there are keys, and not one for each sample.
+    pub fn scales(&self, samples: usize, mut draw: impl FnMut() -> u64) -> Option<Vec<f32>> {
         if self.rate == 0.0 {
             return None;
         }

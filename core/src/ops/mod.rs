@@ -24,12 +24,3 @@ pub(crate) mod scratch;
 pub mod stem;
 
 pub use cells::Cells;
-
-/// Added to the variance in every layer normalisation.
-pub const LAYER_NORM_EPSILON: f64 = 1e-6;
-
-/// Added to the mean norm in global response normalisation.
-pub const GRN_EPSILON: f64 = 1e-6;
-
-/// Added to the variance of a patch's pixels when the target is normalised.
-pub const TARGET_EPSILON: f64 = 1e-6;

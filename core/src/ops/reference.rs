@@ -2,7 +2,7 @@
 
 use std::f64::consts::{PI, SQRT_2};
 
-use super::LAYER_NORM_EPSILON;
+use crate::epsilon;
 
 /// `x Phi(x)`.
 pub(crate) fn gelu(x: f64) -> f64 {
@@ -19,7 +19,7 @@ fn standardise(x: &[f64]) -> (Vec<f64>, f64) {
     let count = x.len() as f64;
     let mean = x.iter().sum::<f64>() / count;
     let variance = x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / count;
-    let rate = 1.0 / (variance + LAYER_NORM_EPSILON).sqrt();
+    let rate = 1.0 / (variance + epsilon::LAYER_NORM).sqrt();
     (x.iter().map(|x| (x - mean) * rate).collect(), rate)
 }
 

@@ -1,9 +1,10 @@
 //! The optimiser on CUDA: one pass over memory, coefficients and clipping read from the device.
 
 use super::Coefficients;
-use crate::cuda::{
+use crate::launch::{
+    element::Element,
     kernel::{Module, Source},
-    schedule::{Argument::*, Element, Lifetime, Schedule, ScheduleError, View, count},
+    schedule::{Argument::*, Lifetime, Schedule, ScheduleError, View, count},
     tile::THREADS,
 };
 
@@ -192,7 +193,7 @@ pub fn copy_parameters(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cuda::schedule::Step;
+    use crate::launch::schedule::Step;
 
     fn grids(length: usize) -> Result<Vec<[u32; 3]>, ScheduleError> {
         let shape = Shape { length, rules: 3, ema: true, real: Element::F32 };

@@ -9,7 +9,7 @@ use super::Level;
 use crate::profile::timed;
 
 /// The epsilon of layer normalisation.
-const EPSILON: f32 = crate::ops::LAYER_NORM_EPSILON as f32;
+const EPSILON: f32 = crate::epsilon::LAYER_NORM as f32;
 
 /// Layer normalisation of every row of `x`: `out = (x - mean) / sqrt(variance + 1e-6) * weight + bias`.
 pub(crate) fn layer_norm(level: Level, x: &[f32], weight: &[f32], bias: &[f32], out: &mut [f32]) {

@@ -1,9 +1,7 @@
 //! A resolved recipe with the size of the data known: absolute learning rates and numbers of steps.
 
-use convnext_core::{
-    checkpoint::{Better, Keep},
-    optim::{self, AdamW, Schedule},
-};
+use convnext_core::optim::{self, AdamW, Schedule};
+use convnext_weights::checkpoint::{Better, Keep};
 
 use super::{
     error::{Problem, RecipeError},

@@ -90,7 +90,7 @@ fn layer_decay_and_average_reach_the_run() {
     let run = resolve(FINETUNE).run(100, 1).unwrap();
     assert_eq!(run.layer_decay, Some(convnext_core::optim::LayerDecay::single(0.9)));
     assert_eq!(run.ema, Some(convnext_core::optim::Ema { decay: 0.9999, warmup: false }));
-    assert_eq!(run.keep.best, Some(convnext_core::checkpoint::Better::Higher));
+    assert_eq!(run.keep.best, Some(convnext_weights::checkpoint::Better::Higher));
     // Nothing is validated there.
     assert_eq!(resolve(PRETRAIN).run(1000, 1).unwrap().keep.best, None);
 }

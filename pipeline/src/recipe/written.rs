@@ -1,7 +1,7 @@
 //! A recipe as it is written in TOML. Nothing is checked yet but names and types.
 
 use convnext_core::{
-    cuda::schedule::Element,
+    launch::element::Element,
     nn::{Flat, scale_to_fan_in},
     simd,
 };

@@ -3,14 +3,14 @@
 use std::path::PathBuf;
 
 use convnext_core::{
-    checkpoint::CheckpointError,
-    convert::ConvertError,
-    cuda::{executor::ExecuteError, predictor::PredictError, schedule::ScheduleError},
+    launch::schedule::ScheduleError,
     nn::Error as CpuError,
     optim::{GroupError, NonFinite},
     visibility::VisibilityError,
 };
+use convnext_cuda::{executor::ExecuteError, predictor::PredictError};
 use convnext_data::{ClassDifference, ShardError};
+use convnext_weights::{checkpoint::CheckpointError, convert::ConvertError};
 
 use crate::{
     input::InputError,

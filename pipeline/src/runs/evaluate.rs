@@ -2,12 +2,12 @@
 
 use std::{fs, path::Path, sync::Arc};
 
-use convnext_core::{
+use convnext_core::nn::Entry;
+use convnext_data::{Image, ShardSet};
+use convnext_weights::{
     checkpoint::{Taken, Which},
     convert,
-    nn::Entry,
 };
-use convnext_data::{Image, ShardSet};
 
 use super::{RunError, tally::Tally, warn_of};
 use crate::{

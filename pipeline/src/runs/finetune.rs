@@ -3,13 +3,15 @@
 use std::{path::Path, sync::Arc};
 
 use convnext_core::{
-    checkpoint::Which,
-    convert::{self, Take},
     dfdx::tensor::Cpu,
     nn::{ClassifierModule, Entry},
     optim::Layout,
 };
 use convnext_data::{Purpose, Random, ShardSet};
+use convnext_weights::{
+    checkpoint::Which,
+    convert::{self, Take},
+};
 
 use super::{
     Place, RunError, check_input,

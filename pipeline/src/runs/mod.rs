@@ -12,10 +12,8 @@ mod train;
 
 use std::{io::BufReader, path::PathBuf};
 
-use convnext_core::{
-    checkpoint::{Skipped, Store},
-    plan::Plan,
-};
+use convnext_core::plan::Plan;
+use convnext_weights::checkpoint::{Skipped, Store};
 
 pub use error::RunError;
 pub(crate) use error::describe;

@@ -2,11 +2,9 @@
 
 use std::path::Path;
 
-use convnext_core::{
-    checkpoint::{Taken, Which},
-    nn::Entry,
-};
+use convnext_core::nn::Entry;
 use convnext_data::{Decoder, Draw, Image, Scratch};
+use convnext_weights::checkpoint::{Taken, Which};
 
 use super::{RunError, evaluate::load};
 use crate::{

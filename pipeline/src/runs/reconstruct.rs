@@ -3,8 +3,6 @@
 use std::{path::Path, sync::Arc};
 
 use convnext_core::{
-    checkpoint::{Taken, Which},
-    convert,
     dfdx::tensor::Cpu,
     nn::{AutoencoderModule, Entry},
     ops::masked_mse::{self, Targets},
@@ -12,6 +10,10 @@ use convnext_core::{
     visibility::Visibility,
 };
 use convnext_data::{Purpose, Random, ShardSet, random_mask};
+use convnext_weights::{
+    checkpoint::{Taken, Which},
+    convert,
+};
 
 use super::{RunError, predict::Loader, warn_of};
 use crate::{

@@ -14,11 +14,9 @@ mod window;
 
 use std::{collections::VecDeque, path::PathBuf, sync::Arc, time::Instant};
 
-use convnext_core::{
-    checkpoint::{Snapshot, State as Standing, Store, Usage},
-    plan::Plan,
-};
+use convnext_core::plan::Plan;
 use convnext_data::ShardSet;
+use convnext_weights::checkpoint::{Snapshot, State as Standing, Store, Usage};
 
 use trouble::Trouble;
 use window::Window;

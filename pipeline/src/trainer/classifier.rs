@@ -1,12 +1,12 @@
 //! A classifier that is measured or asked, on either device.
 
 use convnext_core::{
-    cuda::{network::Sizes, predictor::Predictor},
     dfdx::tensor::Cpu,
     nn::{ClassifierModule, Entry},
     optim::Layout,
     plan::Plan,
 };
+use convnext_cuda::{network::Sizes, predictor::Predictor};
 
 use crate::{device::Device, interrupt, recipe::Precision, runs::RunError};
 

@@ -1,15 +1,15 @@
 //! Training on a GPU: batches go there as bytes, and what became of a step is known some steps later.
 
 use convnext_core::{
-    cuda::{
-        detect,
-        network::Sizes,
-        predictor::Predictor,
-        trainer::{self as device, Images, Settings},
-        training::{Options, accumulating_autoencoder, accumulating_classifier},
-    },
     optim::{self, Layout},
     plan::Plan,
+};
+use convnext_cuda::{
+    detect,
+    network::Sizes,
+    predictor::Predictor,
+    trainer::{self as device, Images, Settings},
+    training::{Options, accumulating_autoencoder, accumulating_classifier},
 };
 use convnext_data::{ImageView, Normalise};
 
@@ -149,7 +149,7 @@ impl Trainer for CudaTrainer {
     }
 
     fn collect(&mut self, in_flight: usize) -> Result<Option<Outcome>, RunError> {
-        let outcome = |report: convnext_core::cuda::session::Report| {
+        let outcome = |report: convnext_cuda::session::Report| {
             let (loss, norm) = (f64::from(report.loss), f64::from(report.norm));
             match report.finite {
                 true => Outcome::Updated { loss, norm },

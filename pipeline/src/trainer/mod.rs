@@ -6,11 +6,8 @@ mod cuda;
 
 use std::{borrow::Cow, sync::Arc};
 
-use convnext_core::{
-    checkpoint::{CheckpointError, Loaded},
-    optim::Layout,
-    visibility::Visibility,
-};
+use convnext_core::{optim::Layout, visibility::Visibility};
+use convnext_weights::checkpoint::{CheckpointError, Loaded};
 
 pub(crate) use classifier::pass;
 pub use classifier::{AnyClassifier, Classifier};

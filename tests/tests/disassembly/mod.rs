@@ -12,11 +12,14 @@ use std::{
 };
 
 use convnext::models::builtin;
-use convnext_core::cuda::{
+use convnext_core::launch::{
+    element::Element,
+    kernel::Module,
+    schedule::{Argument, Schedule, Step},
+};
+use convnext_cuda::{
     compile::Compiler,
     cost::{COUNTS, Count, constant, side},
-    kernel::Module,
-    schedule::{Argument, Element, Schedule, Step},
 };
 
 use super::{may_spill, schedules};

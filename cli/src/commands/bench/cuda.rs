@@ -2,12 +2,8 @@
 
 use std::{sync::Arc, time::Instant};
 
-use convnext_core::{
-    cuda::{detect, network::Sizes, predictor::Predictor},
-    dfdx::tensor::Cpu,
-    nn::Flat,
-    plan::Plan,
-};
+use convnext_core::{dfdx::tensor::Cpu, nn::Flat, plan::Plan};
+use convnext_cuda::{detect, network::Sizes, predictor::Predictor};
 use convnext_data::{
     Normalise,
     random::{Purpose, Random},

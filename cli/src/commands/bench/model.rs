@@ -1,13 +1,13 @@
 //! What a job costs at least on a GPU, by the model: no GPU is needed.
 
 use convnext_core::{
-    cuda::{
-        cost::{self, Cost, H200, Rates},
-        network::Sizes,
-        schedule::{Schedule, Step},
-        training::{Options, autoencoder, classifier, inference},
-    },
+    launch::schedule::{Schedule, Step},
     plan::Plan,
+};
+use convnext_cuda::{
+    cost::{self, Cost, H200, Rates},
+    network::Sizes,
+    training::{Options, autoencoder, classifier, inference},
 };
 use convnext_pipeline::recipe::Precision;
 use serde::Serialize;

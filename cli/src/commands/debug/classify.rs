@@ -2,10 +2,8 @@
 
 use std::path::PathBuf;
 
-use convnext_core::{
-    convert::{self, Dialect},
-    dfdx::tensor::{Cpu, Gradients},
-};
+use convnext_core::dfdx::tensor::{Cpu, Gradients};
+use convnext_weights::convert::{self, Dialect};
 
 use super::{Given, Images, Loss, load, read_targets};
 use crate::{Context, Outcome};

@@ -6,11 +6,11 @@ use std::{
 };
 
 use convnext_core::{
-    convert::{self, Dialect},
     dfdx::tensor::{Cpu, Gradients},
     nn::{AutoencoderModule, Visibility},
     plan::FcmaePlan,
 };
+use convnext_weights::convert::{self, Dialect};
 
 use super::{Given, Images, Loss, load, written};
 use crate::{

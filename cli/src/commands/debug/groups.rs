@@ -1,13 +1,8 @@
 //! `convnext debug groups`: what the optimiser does to each parameter.
 
-use convnext_core::{
-    convert::{Dialect, Translation},
-    dfdx::tensor::Cpu,
-    nn::Flat,
-    optim,
-    plan::Plan,
-};
+use convnext_core::{dfdx::tensor::Cpu, nn::Flat, optim, plan::Plan};
 use convnext_pipeline::recipe::{Job, Resolved};
+use convnext_weights::convert::{Dialect, Translation};
 use serde::Serialize;
 
 use super::Written;

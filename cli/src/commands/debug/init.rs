@@ -2,12 +2,9 @@
 
 use std::path::PathBuf;
 
-use convnext_core::{
-    convert::{self, Dialect},
-    dfdx::tensor::Cpu,
-    nn::Flat,
-};
+use convnext_core::{dfdx::tensor::Cpu, nn::Flat};
 use convnext_data::random::{Purpose, Random};
+use convnext_weights::convert::{self, Dialect};
 
 use crate::{Context, Failure, Outcome};
 

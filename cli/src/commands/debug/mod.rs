@@ -13,11 +13,12 @@ mod train;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use convnext_core::{checkpoint::Which, convert, nn::Flat, plan::Plan};
+use convnext_core::{nn::Flat, plan::Plan};
 use convnext_pipeline::{
     recipe::{Recipe, Resolved},
     runs::warn_of,
 };
+use convnext_weights::{checkpoint::Which, convert};
 use serde::Serialize;
 
 use super::training::toml_string;

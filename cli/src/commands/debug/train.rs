@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use convnext_core::{
-    convert::{self, Dialect},
     dfdx::tensor::{Cpu, Gradients},
     nn::ClassifierModule,
 };
@@ -11,6 +10,7 @@ use convnext_pipeline::{
     learner::{self, Learner},
     recipe::{Job, Run},
 };
+use convnext_weights::convert::{self, Dialect};
 use serde::Serialize;
 
 use super::{Given, Images, Written, load, read_targets};

@@ -8,11 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use convnext_core::{
-    Entry,
-    checkpoint::{Which, WhichCheckpoint, WhichValues},
-    plan::Plan,
-};
+use convnext_core::{Entry, plan::Plan};
 use convnext_data::{
     Channels, ShardSet,
     pack::{self, FASHION_MNIST_CLASSES, IdxSource, Options, Source},
@@ -27,6 +23,7 @@ use convnext_pipeline::{
     runs::{self, Measure, Place, Subject},
     tell,
 };
+use convnext_weights::checkpoint::{Which, WhichCheckpoint, WhichValues};
 use serde::Serialize;
 
 use self::drawn::Drawn;

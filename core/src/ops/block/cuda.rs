@@ -4,14 +4,15 @@
 //! norms. `z` and `u` are computed again. The gradient of the input takes the place of that of the output.
 
 use super::Flavour;
-use crate::cuda::{
+use crate::launch::{
+    element::Element,
     geometry::{Geometry, Tables, table_arguments},
     kernel::{Module, Source},
     kernels::{
         layer_norm::{LayerNorm, Statistics},
         reduce::{Sum, sum_rows},
     },
-    schedule::{Argument::*, Element, Parameter, Schedule, ScheduleError, View, count},
+    schedule::{Argument::*, Parameter, Schedule, ScheduleError, View, count},
     tile::{Columns, reducing_blocks, segments, vector},
 };
 
@@ -432,7 +433,10 @@ impl Call<'_> {
     }
 
     /// Factor and shift of GRN as arguments.
-    fn grn_arguments(&self, grn: Option<Grn>) -> (crate::cuda::schedule::Argument, crate::cuda::schedule::Argument) {
+    fn grn_arguments(
+        &self,
+        grn: Option<Grn>,
+    ) -> (crate::launch::schedule::Argument, crate::launch::schedule::Argument) {
         let beta = self.parameters.beta.map_or(Null, |beta| Read(beta.value));
         (grn.map_or(Null, |grn| Read(grn.factor)), beta)
     }

@@ -1,10 +1,8 @@
 //! The block in plain loops: the specification.
 
 use super::{Flavour, Gradients, Shape, Weights};
-use crate::ops::{
-    GRN_EPSILON,
-    reference::{gelu, gelu_derivative, layer_norm, layer_norm_backward, linear, linear_backward},
-};
+use crate::epsilon;
+use crate::ops::reference::{gelu, gelu_derivative, layer_norm, layer_norm_backward, linear, linear_backward};
 
 /// `x [N, R, C]` to `[N, R, C]`; `drop [N]` scales each sample's branch.
 pub fn forward(shape: &Shape, weights: &Weights<f64>, drop: Option<&[f64]>, x: &[f64]) -> Vec<f64> {
@@ -131,7 +129,7 @@ fn depthwise_backward(
 
 /// Mean norm plus epsilon.
 fn mean_norm(s: &[f64]) -> f64 {
-    s.iter().sum::<f64>() / s.len() as f64 + GRN_EPSILON
+    s.iter().sum::<f64>() / s.len() as f64 + epsilon::GRN
 }
 
 fn grn(weights: &Weights<f64>, a: &[f64], s: &[f64]) -> Vec<f64> {

@@ -1,9 +1,10 @@
 //! Cross entropy on CUDA: loss and gradient in one pass.
 
-use crate::cuda::{
+use crate::launch::{
+    element::Element,
     kernel::{Module, Source},
     kernels::reduce::sum_all,
-    schedule::{Argument::*, Element, Schedule, ScheduleError, View},
+    schedule::{Argument::*, Schedule, ScheduleError, View},
     tile::THREADS,
 };
 

@@ -1,10 +1,11 @@
 //! Densification on CUDA: one product over visible rows, then rows and mask token laid out on the grid.
 
-use crate::cuda::{
+use crate::launch::{
+    element::Element,
     geometry::{Geometry, Tables},
     kernel::{Module, Source},
     kernels::reduce::{Sum, column_sums, sum_rows},
-    schedule::{Argument::*, Element, Parameter, Schedule, ScheduleError, View, count},
+    schedule::{Argument::*, Parameter, Schedule, ScheduleError, View, count},
     tile::Columns,
 };
 

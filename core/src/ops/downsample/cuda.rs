@@ -1,13 +1,14 @@
 //! Downsampling on CUDA: the normalisation writes its rows where the product wants them, four cells side by side.
 
-use crate::cuda::{
+use crate::launch::{
+    element::Element,
     geometry::Geometry,
     kernel::Module,
     kernels::{
         layer_norm::{LayerNorm, Statistics},
         reduce::{column_sums, sum_rows},
     },
-    schedule::{Element, Parameter, Schedule, ScheduleError, View},
+    schedule::{Parameter, Schedule, ScheduleError, View},
 };
 
 /// Sizes of a downsampling, and how its activations are stored.

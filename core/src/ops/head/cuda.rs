@@ -1,12 +1,13 @@
 //! The head on CUDA: pooling, normalisation, one product.
 
-use crate::cuda::{
+use crate::launch::{
+    element::Element,
     kernel::{Module, Source},
     kernels::{
         layer_norm::{LayerNorm, Statistics},
         reduce::{column_sums, sum_rows},
     },
-    schedule::{Argument::*, Element, Parameter, Schedule, ScheduleError, View},
+    schedule::{Argument::*, Parameter, Schedule, ScheduleError, View},
     tile::Columns,
 };
 

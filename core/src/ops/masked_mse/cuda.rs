@@ -1,11 +1,12 @@
 //! Prediction and loss on CUDA: the removed cells' features gathered for one product, its error turned into a gradient
 //! in place.
 
-use crate::cuda::{
+use crate::launch::{
+    element::Element,
     geometry::{Geometry, Tables},
     kernel::{Module, Source},
     kernels::reduce::{column_sums, sum_all, sum_rows},
-    schedule::{Argument::*, Element, Parameter, Schedule, ScheduleError, View, count},
+    schedule::{Argument::*, Parameter, Schedule, ScheduleError, View, count},
     tile::Columns,
 };
 
@@ -129,7 +130,7 @@ pub fn forward(
     let rows = schedule.temporary("prediction.rows", shape.real, total * shape.dim);
     let grad = schedule.temporary("prediction", shape.real, total * shape.pixels());
     let saved = Saved { rows, grad };
-    schedule.push(crate::cuda::schedule::Step::Zero(loss));
+    schedule.push(crate::launch::schedule::Step::Zero(loss));
     if total == 0 {
         return Ok(saved);
     }
@@ -162,7 +163,7 @@ pub fn backward(
     let (tile, total, cells) = (shape.tile(), shape.rows(), shape.cells());
     let grad_features = schedule.temporary("prediction.grad_features", shape.real, cells * shape.dim);
     if total == 0 {
-        schedule.push(crate::cuda::schedule::Step::Zero(grad_features));
+        schedule.push(crate::launch::schedule::Step::Zero(grad_features));
         return Ok(grad_features);
     }
     let sum = column_sums(schedule, saved.grad, total, prediction_bias.gradient)?;

@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::Shape;
 use crate::{
-    ops::TARGET_EPSILON,
+    epsilon,
     simd::{self, Level},
 };
 
@@ -60,7 +60,7 @@ impl Shape<'_> {
         let mean = simd::sum(level, values) / count;
         let squares = simd::sum_of_squares(level, values, mean);
         // A patch of one value has no unbiased variance; it counts as constant.
-        let deviation = (squares / (count - 1.0).max(1.0) + TARGET_EPSILON).sqrt();
+        let deviation = (squares / (count - 1.0).max(1.0) + epsilon::TARGET).sqrt();
         simd::standardise(level, values, mean, 1.0 / deviation);
         (mean as f32, deviation as f32)
     }

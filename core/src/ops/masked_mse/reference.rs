@@ -1,10 +1,8 @@
 //! Prediction and loss in plain loops: the specification.
 
 use super::{Gradients, Shape, Weights};
-use crate::ops::{
-    TARGET_EPSILON,
-    reference::{linear, linear_backward},
-};
+use crate::epsilon;
+use crate::ops::reference::{linear, linear_backward};
 
 /// Predictions of every cell, `[N, H, W, S * S * C]`.
 pub fn predict(shape: &Shape, weights: &Weights<f64>, features: &[f64]) -> Vec<f64> {
@@ -67,7 +65,7 @@ fn errors(shape: &Shape, predictions: &[f64], images: &[f64]) -> Vec<(usize, f64
 fn moments(pixels: &[f64]) -> (f64, f64) {
     let mean = pixels.iter().sum::<f64>() / pixels.len() as f64;
     let squares = pixels.iter().map(|pixel| (pixel - mean).powi(2)).sum::<f64>();
-    (mean, (squares / (pixels.len() as f64 - 1.0).max(1.0) + TARGET_EPSILON).sqrt())
+    (mean, (squares / (pixels.len() as f64 - 1.0).max(1.0) + epsilon::TARGET).sqrt())
 }
 
 /// For every value of a patch, `(py, px, c)` row-major: its place among the predictions and among the images.

@@ -1,13 +1,14 @@
 //! The stem on CUDA: squares of pixels gathered into a matrix, one product, normalisation.
 
-use crate::cuda::{
+use crate::launch::{
+    element::Element,
     geometry::{Geometry, Tables, table_arguments},
     kernel::{Module, Source},
     kernels::{
         layer_norm::{LayerNorm, Statistics},
         reduce::sum_rows,
     },
-    schedule::{Argument::*, Element, Parameter, Schedule, ScheduleError, View, count},
+    schedule::{Argument::*, Parameter, Schedule, ScheduleError, View, count},
     tile::{THREADS, flat_blocks},
 };
 

@@ -2,15 +2,12 @@
 
 use std::{cell::Cell, collections::VecDeque, fs, path::Path};
 
-use convnext_core::{
-    checkpoint::{self, View},
-    ops::block::Flavour,
-    optim::Layout,
-};
+use convnext_core::{ops::block::Flavour, optim::Layout};
 use convnext_data::{
     PackError,
     pack::{self, Options},
 };
+use convnext_weights::checkpoint::{self, View};
 
 use super::*;
 use crate::{recipe::Recipe, records::Weights, trainer::Classifier};

@@ -8,19 +8,21 @@ use std::{
 };
 
 use convnext_core::{
-    cuda::{
-        WORKSPACE,
-        compile::{Cache, Compiler},
-        cost::{self, Cost, H200, Work},
-        executor::Executor,
+    launch::{
         geometry::TableValues,
         kernel::Module,
-        memory,
-        network::Sizes,
         schedule::{Schedule, Step},
-        training::{self, Inference, Options, TrainingStep},
     },
     plan::{Flavour, Plan},
+};
+use convnext_cuda::{
+    WORKSPACE,
+    compile::{Cache, Compiler},
+    cost::{self, Cost, H200, Work},
+    executor::Executor,
+    memory,
+    network::Sizes,
+    training::{self, Inference, Options, TrainingStep},
 };
 use convnext_data::{Purpose, Random};
 use serde::Deserialize;

@@ -13,10 +13,8 @@ use std::{
     process::ExitCode,
 };
 
-use convnext_core::{
-    Entry,
-    cuda::{compile::Compiler, detect, schedule::Element},
-};
+use convnext_core::{Entry, launch::element::Element};
+use convnext_cuda::{compile::Compiler, detect};
 use serde::Deserialize;
 use serde_json::{Value, json};
 

@@ -3,13 +3,14 @@
 use std::time::Instant;
 
 use convnext_core::{
-    cuda::{
-        cost::Work,
+    launch::{
+        element::Element,
         geometry::Geometry,
-        schedule::{Element, Lifetime, Parameter, Schedule, Step, View},
+        schedule::{Lifetime, Parameter, Schedule, Step, View},
     },
     ops::block::{Flavour, cuda as block},
 };
+use convnext_cuda::cost::Work;
 use serde::Deserialize;
 use serde_json::{Value, json};
 

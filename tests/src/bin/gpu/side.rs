@@ -4,22 +4,27 @@ use std::path::Path;
 
 use convnext_core::{
     Entry,
-    checkpoint::Which,
-    convert::{self, Dialect},
-    cuda::{
-        compile::Cache,
-        detect,
-        executor::Executor,
-        geometry::{TableValues, Tables},
-        schedule::{Element, Schedule, View},
-        training::{Options, TrainingStep, autoencoder, classifier},
-    },
     dfdx::{prelude::Gradients, tensor::Cpu},
+    launch::{
+        element::Element,
+        geometry::{TableValues, Tables},
+        schedule::{Schedule, View},
+    },
     nn::{AutoencoderModule, ClassifierModule, Flat},
     optim::{self, AdamW, Layout, Optimizer, Rule},
     simd::Precision,
 };
+use convnext_cuda::{
+    compile::Cache,
+    detect,
+    executor::Executor,
+    training::{Options, TrainingStep, autoencoder, classifier},
+};
 use convnext_data::{Purpose, Random};
+use convnext_weights::{
+    checkpoint::Which,
+    convert::{self, Dialect},
+};
 use half::bf16;
 
 use crate::{

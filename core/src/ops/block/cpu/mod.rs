@@ -7,8 +7,8 @@ use std::{borrow::Cow, ops::Range};
 
 use super::{Flavour, Gradients, Saved, Shape, Weights, depthwise::Depthwise};
 use crate::{
+    epsilon,
     ops::{
-        GRN_EPSILON,
         parallel::{LARGE, Plan, TILE, ranges},
         scratch::Buffer,
     },
@@ -164,7 +164,7 @@ struct Factors<'a> {
 
 /// Mean norm of one sample, plus epsilon. Sums in f64: the norms may be large and many.
 fn mean_norm(s: &[f32]) -> f64 {
-    s.iter().map(|&s| f64::from(s)).sum::<f64>() / s.len() as f64 + GRN_EPSILON
+    s.iter().map(|&s| f64::from(s)).sum::<f64>() / s.len() as f64 + epsilon::GRN
 }
 
 /// `1 + gamma n` of one sample.
