@@ -125,7 +125,7 @@ impl Encoder {
             dim,
             real,
         };
-        let parameters = stem::cuda::Parameters::named(&stem, within("encoder.stem", get));
+        let parameters = stem::cuda::Parameters::named(&stem.layer(), within("encoder.stem", get));
         let mut drops = drop_paths.iter().copied().chain(std::iter::repeat(None));
         let stages = (0..plan.stages.len()).map(|stage| {
             let before = (stage > 0).then(|| downsample(plan, sizes, fcmae, stage, get));
@@ -205,7 +205,7 @@ fn downsample(plan: &Plan, sizes: Sizes, fcmae: Option<&FcmaePlan>, stage: usize
         real: sizes.real,
     };
     let prefix = format!("encoder.stages.{stage}.downsample");
-    (shape, downsample::cuda::Parameters::named(&shape, within(&prefix, get)))
+    (shape, downsample::cuda::Parameters::named(&shape.layer(), within(&prefix, get)))
 }
 
 fn blocks(
@@ -220,7 +220,7 @@ fn blocks(
     let shape = block_shape(plan, sizes, geometry, declared.dim, declared.kernel);
     let block = |index: usize| {
         let prefix = format!("encoder.stages.{stage}.blocks.{index}");
-        let parameters = block::cuda::Parameters::named(&shape, within(&prefix, get));
+        let parameters = block::cuda::Parameters::named(&shape.layer(), within(&prefix, get));
         Block { shape, parameters, drop: drops.next().flatten() }
     };
     Blocks((0..declared.depth).map(block).collect())
@@ -256,7 +256,7 @@ impl Head {
             classes: plan.classes,
             real: sizes.real,
         };
-        Self { shape, parameters: head::cuda::Parameters::named(&shape, within("head", get)) }
+        Self { shape, parameters: head::cuda::Parameters::named(&shape.layer(), within("head", get)) }
     }
 
     /// Logits `[N, CLASSES]`.
@@ -303,12 +303,12 @@ impl Decoder {
         let visible = geometry(plan, stage, Some(fcmae));
         let densify =
             densify::cuda::Shape { samples, geometry: visible, channels: last.dim, dim: fcmae.decoder_dim, real };
-        let densify_parameters = densify::cuda::Parameters::named(&densify, within("densify", get));
+        let densify_parameters = densify::cuda::Parameters::named(&densify.layer(), within("densify", get));
         let grid = Geometry::Dense { height: last.height, width: last.width };
         let shape = block_shape(plan, sizes, grid, fcmae.decoder_dim, fcmae.decoder_kernel);
         let block = |index: usize| {
             let prefix = format!("decoder.{index}");
-            let parameters = block::cuda::Parameters::named(&shape, within(&prefix, get));
+            let parameters = block::cuda::Parameters::named(&shape.layer(), within(&prefix, get));
             Block { shape, parameters, drop: None }
         };
         let blocks = Blocks((0..fcmae.decoder_depth).map(block).collect());
@@ -324,7 +324,7 @@ impl Decoder {
             normalised: fcmae.normalised,
             real,
         };
-        let parameters = masked_mse::cuda::Parameters::named(&prediction, within("prediction", get));
+        let parameters = masked_mse::cuda::Parameters::named(&prediction.layer(), within("prediction", get));
         Self { densify: (densify, densify_parameters), blocks, prediction: (prediction, parameters) }
     }
 

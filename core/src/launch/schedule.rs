@@ -378,6 +378,14 @@ pub struct Parameter {
     pub gradient: View,
 }
 
+impl Default for Parameter {
+    /// None: what stands for a parameter that a layer does not have. It is in no schedule.
+    fn default() -> Self {
+        let none = View { buffer: usize::MAX, element: Element::F32, offset: 0, length: 0 };
+        Self { value: none, mirror: none, gradient: none }
+    }
+}
+
 /// Parameters begin at multiples of this many values, so that vectors of any type can be loaded from them, and
 /// libraries take their fastest way. The values in between are padding.
 pub const PARAMETER_ALIGNMENT: usize = 64;

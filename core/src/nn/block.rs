@@ -8,10 +8,7 @@ use super::{
     sparse::{Geometry, Patches, Sparse},
     tape::{Error, Parameters, record},
 };
-use crate::ops::{
-    block::{self, Flavour, Gradients, Saved, Weights},
-    scratch::Buffer,
-};
+use crate::ops::block::{self, Flavour, Gradients, Layer, Saved, Weights};
 
 typed_module! {
     /// A ConvNeXt V2 block on `[N, H, W, DIM]`, or on visible patches `[N, K, P, P, DIM]` of that grid.
@@ -75,46 +72,14 @@ typed_module! {
     }
 }
 
-/// Sizes of one block, without its geometry.
-#[derive(Clone, Copy)]
-struct Sizes {
-    samples: usize,
-    channels: usize,
-    hidden: usize,
-    kernel: usize,
-    flavour: Flavour,
-}
-
-impl Sizes {
-    fn shape(self, geometry: &Geometry) -> block::Shape<'_> {
-        let Self { samples, channels, hidden, kernel, flavour } = self;
-        block::Shape { samples, cells: geometry.cells(), channels, hidden, kernel, flavour }
-    }
-}
-
-/// Which parameter is which: in the order of declaration above.
-fn weights(flavour: Flavour, parameters: &[Buffer]) -> Weights<'_> {
-    let (list, gamma, beta): (_, &[f32], &[f32]) = match (flavour, parameters) {
-        (Flavour::V2, [a, b, c, d, e, f, gamma, beta, g, h]) => ([a, b, c, d, e, f, g, h], gamma, beta),
-        (Flavour::V1, [a, b, c, d, e, f, g, h, gamma]) => ([a, b, c, d, e, f, g, h], gamma, &[]),
-        _ => unreachable!("parameters of another flavour"),
-    };
-    let [depthwise, depthwise_bias, norm, norm_bias, expand, expand_bias, project, project_bias] = list;
-    Weights { depthwise, depthwise_bias, norm, norm_bias, expand, expand_bias, gamma, beta, project, project_bias }
-}
-
-fn gradients(flavour: Flavour, parameters: &mut [Vec<f32>]) -> Gradients<'_> {
-    let (list, gamma, beta): (_, &mut [f32], &mut [f32]) = match (flavour, parameters) {
-        (Flavour::V2, [a, b, c, d, e, f, gamma, beta, g, h]) => ([a, b, c, d, e, f, g, h], gamma, beta),
-        (Flavour::V1, [a, b, c, d, e, f, g, h, gamma]) => ([a, b, c, d, e, f, g, h], gamma, &mut []),
-        _ => unreachable!("parameters of another flavour"),
-    };
-    let [depthwise, depthwise_bias, norm, norm_bias, expand, expand_bias, project, project_bias] = list;
-    Gradients { depthwise, depthwise_bias, norm, norm_bias, expand, expand_bias, gamma, beta, project, project_bias }
+fn shape(layer: Layer, samples: usize, geometry: &Geometry) -> block::Shape<'_> {
+    let Layer { channels, hidden, kernel, flavour } = layer;
+    block::Shape { samples, cells: geometry.cells(), channels, hidden, kernel, flavour }
 }
 
 fn run<S: Shape, T: Tape<f32, Cpu>>(
-    sizes: Sizes,
+    layer: Layer,
+    samples: usize,
     geometry: Geometry,
     parameters: Parameters,
     drop: Option<Vec<f32>>,
@@ -129,20 +94,22 @@ fn run<S: Shape, T: Tape<f32, Cpu>>(
         parameters,
         |x, parameters, out, keep| {
             let mut saved = Saved::default();
-            let weights = weights(sizes.flavour, parameters);
-            block::forward(&sizes.shape(&geometry), &weights, drop.as_deref(), x, out, keep.then_some(&mut saved));
+            let weights = Weights::named(&layer, |name, _| parameters.get(name));
+            let shape = shape(layer, samples, &geometry);
+            block::forward(&shape, &weights, drop.as_deref(), x, out, keep.then_some(&mut saved));
             saved
         },
         move |pass| {
+            let mut gradients = pass.parameter_gradients;
             block::backward(
-                &sizes.shape(&kept),
-                &weights(sizes.flavour, pass.parameters),
+                &shape(layer, samples, &kept),
+                &Weights::named(&layer, |name, _| pass.parameters.get(name)),
                 kept_drop.as_deref(),
                 pass.input,
                 &pass.saved,
                 pass.output_gradient,
                 pass.input_gradient,
-                gradients(sizes.flavour, pass.parameter_gradients),
+                Gradients::named(&layer, |name, _| gradients.take(name)),
             );
         },
     )
@@ -154,9 +121,7 @@ macro_rules! block_modules {
         impl<const H: usize, const W: usize, const DIM: usize, const HIDDEN: usize, const K: usize>
             $block<H, W, DIM, HIDDEN, K>
         {
-            fn sizes(samples: usize) -> Sizes {
-                Sizes { samples, channels: DIM, hidden: HIDDEN, kernel: K, flavour: $flavour }
-            }
+            const LAYER: Layer = Layer { channels: DIM, hidden: HIDDEN, kernel: K, flavour: $flavour };
 
             fn dense<B: Dim, T: Tape<f32, Cpu>>(
                 &self,
@@ -165,7 +130,7 @@ macro_rules! block_modules {
             ) -> Result<Tensor<(B, Const<H>, Const<W>, Const<DIM>), f32, Cpu, T>, Error> {
                 let samples = x.shape().0.size();
                 let geometry = Geometry::Dense { height: H, width: W };
-                run(Self::sizes(samples), geometry, self.parameters(), drop, x)
+                run(Self::LAYER, samples, geometry, self.parameters(), drop, x)
             }
 
             fn sparse<const V: usize, const P: usize, B: Dim, T: Tape<f32, Cpu>>(
@@ -176,7 +141,7 @@ macro_rules! block_modules {
                 let Sparse { tensor, visible } = x;
                 let samples = tensor.shape().0.size();
                 let geometry = Geometry::Sparse { side: P, visible: visible.clone() };
-                let tensor = run(Self::sizes(samples), geometry, self.parameters(), drop, tensor)?;
+                let tensor = run(Self::LAYER, samples, geometry, self.parameters(), drop, tensor)?;
                 Ok(Sparse { tensor, visible })
             }
 

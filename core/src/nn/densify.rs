@@ -7,10 +7,7 @@ use super::{
     sparse::{Patches, Sparse},
     tape::{Error, Parameters, record},
 };
-use crate::ops::{
-    densify::{self, Gradients, Weights},
-    scratch::Buffer,
-};
+use crate::ops::densify::{self, Gradients, Weights};
 
 typed_module! {
     /// Projects the visible patches `[N, VISIBLE, P, P, DIM]` and puts the mask token elsewhere: `[N, H, W, DEC]`.
@@ -24,11 +21,6 @@ typed_module! {
         /// What stands in for removed cells, `[DEC]`.
         mask_token, "mask_token": (DEC) = normal();
     }
-}
-
-fn weights(parameters: &[Buffer]) -> Weights<'_> {
-    let [projection, projection_bias, mask_token] = parameters else { unreachable!() };
-    Weights { projection, projection_bias, mask_token }
 }
 
 impl<
@@ -56,18 +48,20 @@ impl<
             self.parameters(),
             |x, parameters, out, _| {
                 let shape = densify::Shape { visible: &visible, side: P, channels: DIM, dim: DEC };
-                densify::forward(&shape, &weights(parameters), x, out);
+                let weights = Weights::named(&shape.layer(), |name, _| parameters.get(name));
+                densify::forward(&shape, &weights, x, out);
             },
             move |pass| {
+                let mut gradients = pass.parameter_gradients;
                 let shape = densify::Shape { visible: &kept, side: P, channels: DIM, dim: DEC };
-                let [projection, projection_bias, mask_token] = pass.parameter_gradients else { unreachable!() };
+                let layer = shape.layer();
                 densify::backward(
                     &shape,
-                    &weights(pass.parameters),
+                    &Weights::named(&layer, |name, _| pass.parameters.get(name)),
                     pass.input,
                     pass.output_gradient,
                     pass.input_gradient,
-                    Gradients { projection, projection_bias, mask_token },
+                    Gradients::named(&layer, |name, _| gradients.take(name)),
                 );
             },
         )

@@ -7,10 +7,7 @@ use super::{
     sparse::{Geometry, Patches, Sparse},
     tape::{Error, Parameters, record},
 };
-use crate::ops::{
-    downsample::{self, Gradients, Weights},
-    scratch::Buffer,
-};
+use crate::ops::downsample::{self, Gradients, Weights};
 
 typed_module! {
     /// Normalises every cell of `[N, H, W, DIM]` and joins 2x2 cells into one: `[N, H_OUT, W_OUT, DIM_OUT]`.
@@ -43,7 +40,7 @@ impl<const H: usize, const W: usize, const DIM: usize, const H_OUT: usize, const
         Ok(Sparse { tensor, visible })
     }
 
-    fn sizes(samples: usize, geometry: &Geometry) -> downsample::Shape<'_> {
+    fn shape(samples: usize, geometry: &Geometry) -> downsample::Shape<'_> {
         downsample::Shape { samples, cells: geometry.cells(), channels: DIM, dim: DIM_OUT }
     }
 
@@ -60,25 +57,25 @@ impl<const H: usize, const W: usize, const DIM: usize, const H_OUT: usize, const
             true,
             out,
             self.parameters(),
-            |x, parameters, out, _| downsample::forward(&Self::sizes(samples, &geometry), &weights(parameters), x, out),
+            |x, parameters, out, _| {
+                let shape = Self::shape(samples, &geometry);
+                let weights = Weights::named(&shape.layer(), |name, _| parameters.get(name));
+                downsample::forward(&shape, &weights, x, out);
+            },
             move |pass| {
-                let [norm, norm_bias, conv, conv_bias] = pass.parameter_gradients else { unreachable!() };
+                let (shape, mut gradients) = (Self::shape(samples, &kept), pass.parameter_gradients);
+                let layer = shape.layer();
                 downsample::backward(
-                    &Self::sizes(samples, &kept),
-                    &weights(pass.parameters),
+                    &shape,
+                    &Weights::named(&layer, |name, _| pass.parameters.get(name)),
                     pass.input,
                     pass.output_gradient,
                     pass.input_gradient,
-                    Gradients { norm, norm_bias, conv, conv_bias },
+                    Gradients::named(&layer, |name, _| gradients.take(name)),
                 );
             },
         )
     }
-}
-
-fn weights(parameters: &[Buffer]) -> Weights<'_> {
-    let [norm, norm_bias, conv, conv_bias] = parameters else { unreachable!() };
-    Weights { norm, norm_bias, conv, conv_bias }
 }
 
 impl<

@@ -6,10 +6,7 @@ use super::{
     initialise::normal,
     tape::{Error, Parameters, record},
 };
-use crate::ops::{
-    head::{self, Gradients, Saved, Weights},
-    scratch::Buffer,
-};
+use crate::ops::head::{self, Gradients, Saved, Weights};
 
 typed_module! {
     /// Pools `[N, H, W, DIM]` over the grid, normalises and classifies: logits `[N, CLASSES]`.
@@ -27,11 +24,6 @@ typed_module! {
     }
 }
 
-fn weights(parameters: &[Buffer]) -> Weights<'_> {
-    let [norm, norm_bias, linear, linear_bias] = parameters else { unreachable!() };
-    Weights { norm, norm_bias, linear, linear_bias }
-}
-
 impl<const H: usize, const W: usize, const DIM: usize, const CLASSES: usize, B: Dim, T: Tape<f32, Cpu>>
     Module<Tensor<(B, Const<H>, Const<W>, Const<DIM>), f32, Cpu, T>> for Head<H, W, DIM, CLASSES>
 {
@@ -41,7 +33,8 @@ impl<const H: usize, const W: usize, const DIM: usize, const CLASSES: usize, B: 
     fn try_forward(&self, x: Tensor<(B, Const<H>, Const<W>, Const<DIM>), f32, Cpu, T>) -> Result<Self::Output, Error> {
         let batch = x.shape().0;
         let samples = batch.size();
-        let sizes = move || head::Shape { samples, rows: H * W, dim: DIM, classes: CLASSES };
+        let shape = head::Shape { samples, rows: H * W, dim: DIM, classes: CLASSES };
+        let layer = shape.layer();
         record(
             x,
             true,
@@ -49,18 +42,19 @@ impl<const H: usize, const W: usize, const DIM: usize, const CLASSES: usize, B: 
             self.parameters(),
             |x, parameters, out, keep| {
                 let mut saved = Saved::default();
-                head::forward(&sizes(), &weights(parameters), x, out, keep.then_some(&mut saved));
+                let weights = Weights::named(&layer, |name, _| parameters.get(name));
+                head::forward(&shape, &weights, x, out, keep.then_some(&mut saved));
                 saved
             },
             move |pass| {
-                let [norm, norm_bias, linear, linear_bias] = pass.parameter_gradients else { unreachable!() };
+                let mut gradients = pass.parameter_gradients;
                 head::backward(
-                    &sizes(),
-                    &weights(pass.parameters),
+                    &shape,
+                    &Weights::named(&layer, |name, _| pass.parameters.get(name)),
                     &pass.saved,
                     pass.output_gradient,
                     pass.input_gradient,
-                    Gradients { norm, norm_bias, linear, linear_bias },
+                    Gradients::named(&layer, |name, _| gradients.take(name)),
                 );
             },
         )

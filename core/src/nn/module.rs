@@ -50,7 +50,7 @@ macro_rules! typed_module {
 
         impl<$(const $size: usize,)+> $name<$($size,)+ f32, Cpu> {
             fn parameters(&self) -> Parameters {
-                Parameters::new()$(.with(&self.$field))+
+                Parameters::new()$(.with($path, &self.$field))+
             }
         }
     };

@@ -9,10 +9,7 @@ use super::{
     tape::{Error, Parameters, record, values},
 };
 use crate::{
-    ops::{
-        masked_mse::{self, Gradients, Saved, Weights},
-        scratch::Buffer,
-    },
+    ops::masked_mse::{self, Gradients, Saved, Weights},
     visibility::Visibility,
 };
 
@@ -55,11 +52,6 @@ impl Target {
     }
 }
 
-fn weights(parameters: &[Buffer]) -> Weights<'_> {
-    let [prediction, prediction_bias] = parameters else { unreachable!() };
-    Weights { prediction, prediction_bias }
-}
-
 impl<const H: usize, const W: usize, const DEC: usize, const OUT: usize> Prediction<H, W, DEC, OUT> {
     /// The masked mean squared error of the predictions from `features` against `images [N, H * S, W * S, C]`; only removed
     /// patches are computed.
@@ -77,20 +69,22 @@ impl<const H: usize, const W: usize, const DEC: usize, const OUT: usize> Predict
             self.parameters(),
             |features, parameters, out, keep| {
                 let mut saved = Saved::default();
-                let saving = keep.then_some(&mut saved);
-                out[0] = masked_mse::forward(&target.shape(H, DEC), &weights(parameters), features, images, saving);
+                let shape = target.shape(H, DEC);
+                let weights = Weights::named(&shape.layer(), |name, _| parameters.get(name));
+                out[0] = masked_mse::forward(&shape, &weights, features, images, keep.then_some(&mut saved));
                 saved
             },
             move |pass| {
-                let [prediction, prediction_bias] = pass.parameter_gradients else { unreachable!() };
+                let (shape, mut gradients) = (kept.shape(H, DEC), pass.parameter_gradients);
+                let layer = shape.layer();
                 masked_mse::backward(
-                    &kept.shape(H, DEC),
-                    &weights(pass.parameters),
+                    &shape,
+                    &Weights::named(&layer, |name, _| pass.parameters.get(name)),
                     pass.input,
                     &pass.saved,
                     pass.output_gradient[0],
                     pass.input_gradient,
-                    Gradients { prediction, prediction_bias },
+                    Gradients::named(&layer, |name, _| gradients.take(name)),
                 );
             },
         )

@@ -10,10 +10,7 @@ use super::{
     tape::{Error, Parameters, record},
 };
 use crate::{
-    ops::{
-        scratch::Buffer,
-        stem::{self, Gradients, Saved, Weights},
-    },
+    ops::stem::{self, Gradients, Saved, Weights},
     visibility::Visibility,
 };
 
@@ -70,7 +67,7 @@ impl<
         Ok(Sparse { tensor, visible: visible.clone() })
     }
 
-    fn sizes(samples: usize, geometry: &Geometry) -> stem::Shape<'_> {
+    fn shape(samples: usize, geometry: &Geometry) -> stem::Shape<'_> {
         stem::Shape { samples, cells: geometry.cells(), stride: S, channels: C_IN, dim: DIM }
     }
 
@@ -89,34 +86,26 @@ impl<
             self.parameters(),
             |x, parameters, out, keep| {
                 let mut saved = Saved::default();
-                stem::forward(
-                    &Self::sizes(samples, &geometry),
-                    &weights(parameters),
-                    x,
-                    out,
-                    keep.then_some(&mut saved),
-                );
+                let shape = Self::shape(samples, &geometry);
+                let weights = Weights::named(&shape.layer(), |name, _| parameters.get(name));
+                stem::forward(&shape, &weights, x, out, keep.then_some(&mut saved));
                 saved
             },
             move |pass| {
-                let [conv, conv_bias, norm, norm_bias] = pass.parameter_gradients else { unreachable!() };
+                let (shape, mut gradients) = (Self::shape(samples, &kept), pass.parameter_gradients);
+                let layer = shape.layer();
                 stem::backward(
-                    &Self::sizes(samples, &kept),
-                    &weights(pass.parameters),
+                    &shape,
+                    &Weights::named(&layer, |name, _| pass.parameters.get(name)),
                     pass.input,
                     &pass.saved,
                     pass.output_gradient,
                     (!pass.input_gradient.is_empty()).then_some(pass.input_gradient),
-                    Gradients { conv, conv_bias, norm, norm_bias },
+                    Gradients::named(&layer, |name, _| gradients.take(name)),
                 );
             },
         )
     }
-}
-
-fn weights(parameters: &[Buffer]) -> Weights<'_> {
-    let [conv, conv_bias, norm, norm_bias] = parameters else { unreachable!() };
-    Weights { conv, conv_bias, norm, norm_bias }
 }
 
 impl<

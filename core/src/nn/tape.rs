@@ -73,24 +73,42 @@ fn kept_values<S: Shape, T>(tensor: &Tensor<S, f32, Cpu, T>) -> Buffer {
     buffer
 }
 
-/// The parameters of one operation, in the order the operation expects.
-pub(crate) struct Parameters(Vec<Box<dyn Parameter>>);
+/// One of something for each parameter of an operation, by name.
+pub(crate) struct Named<T>(Vec<(&'static str, T)>);
+
+impl Named<Buffer> {
+    /// The values of a parameter.
+    pub(crate) fn get(&self, name: &str) -> &[f32] {
+        &self.0.iter().find(|(own, _)| *own == name).expect("an operation's parameters are its module's").1
+    }
+}
+
+impl<'a> Named<&'a mut [f32]> {
+    /// The gradient of a parameter; each can be had once.
+    pub(crate) fn take(&mut self, name: &str) -> &'a mut [f32] {
+        let at = self.0.iter().position(|(own, _)| *own == name).expect("an operation's parameters are its module's");
+        self.0.swap_remove(at).1
+    }
+}
+
+/// The parameters of one operation.
+pub(crate) struct Parameters(Vec<(&'static str, Box<dyn Parameter>)>);
 
 impl Parameters {
     pub(crate) fn new() -> Self {
         Self(Vec::new())
     }
 
-    pub(crate) fn with<S: Shape>(mut self, tensor: &Tensor<S, f32, Cpu>) -> Self {
-        self.0.push(Box::new(tensor.clone()));
+    pub(crate) fn with<S: Shape>(mut self, name: &'static str, tensor: &Tensor<S, f32, Cpu>) -> Self {
+        self.0.push((name, Box::new(tensor.clone())));
         self
     }
 
-    fn values(&self) -> Vec<Buffer> {
+    fn values(&self) -> Named<Buffer> {
         timed!(Operation, "parameters copied");
-        let mut values: Vec<_> = self.0.iter().map(|tensor| Buffer::new(tensor.length())).collect();
-        values.par_iter_mut().zip(&self.0).for_each(|(values, tensor)| tensor.read(values));
-        values
+        let mut values: Vec<_> = self.0.iter().map(|(name, tensor)| (*name, Buffer::new(tensor.length()))).collect();
+        values.par_iter_mut().zip(&self.0).for_each(|((_, values), (_, tensor))| tensor.read(values));
+        Named(values)
     }
 }
 
@@ -98,8 +116,8 @@ impl Parameters {
 pub(crate) struct Backward<'a, Saved> {
     /// The operation's input.
     pub(crate) input: &'a [f32],
-    /// Parameter values, in order.
-    pub(crate) parameters: &'a [Buffer],
+    /// Values of the parameters.
+    pub(crate) parameters: &'a Named<Buffer>,
     /// What the forward pass kept.
     pub(crate) saved: Saved,
     /// Gradient of the output.
@@ -107,7 +125,7 @@ pub(crate) struct Backward<'a, Saved> {
     /// Gradient of the input, to be added to; empty if nobody wants it.
     pub(crate) input_gradient: &'a mut [f32],
     /// Gradients of the parameters, to be added to.
-    pub(crate) parameter_gradients: &'a mut [Vec<f32>],
+    pub(crate) parameter_gradients: Named<&'a mut [f32]>,
 }
 
 /// Runs `forward(input, parameters, output, keep)` and records `backward` if the input carries a tape.
@@ -127,7 +145,7 @@ where
     Out: Shape,
     T: Tape<f32, Cpu>,
     Saved: 'static,
-    Forward: FnOnce(&[f32], &[Buffer], &mut [f32], bool) -> Saved,
+    Forward: FnOnce(&[f32], &Named<Buffer>, &mut [f32], bool) -> Saved,
     Back: 'static + FnOnce(Backward<'_, Saved>),
 {
     stay_awake();
@@ -148,8 +166,8 @@ where
                 input_gradient = std::mem::take(&mut **gradients.get_or_alloc_mut(&input_ghost)?);
             }
             let mut parameter_gradients = Vec::with_capacity(parameters.0.len());
-            for parameter in &parameters.0 {
-                parameter_gradients.push(parameter.take_gradient(gradients)?);
+            for (name, parameter) in &parameters.0 {
+                parameter_gradients.push((*name, parameter.take_gradient(gradients)?));
             }
             backward(Backward {
                 input: &input_values,
@@ -157,12 +175,14 @@ where
                 saved,
                 output_gradient: &output_gradient,
                 input_gradient: &mut input_gradient,
-                parameter_gradients: &mut parameter_gradients,
+                parameter_gradients: Named(
+                    parameter_gradients.iter_mut().map(|(name, gradient)| (*name, &mut gradient[..])).collect(),
+                ),
             });
             if wanted {
                 **gradients.get_or_alloc_mut(&input_ghost)? = input_gradient;
             }
-            for (parameter, gradient) in parameters.0.iter().zip(parameter_gradients) {
+            for ((_, parameter), (_, gradient)) in parameters.0.iter().zip(parameter_gradients) {
                 parameter.put_gradient(gradients, gradient)?;
             }
             Ok(())

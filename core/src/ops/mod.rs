@@ -24,3 +24,4 @@ pub(crate) mod scratch;
 pub mod stem;
 
 pub use cells::Cells;
+pub use parameters::{Declared, Role, Start};

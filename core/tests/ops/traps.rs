@@ -52,9 +52,9 @@ fn grn_uses_mean_over_channels() {
     let shape = op.shape();
     let mut flat = vec![0.0f32; shape.parameters()];
     let gradients = block::Gradients::split(&mut flat, &shape);
-    gradients.expand_bias.fill(2.0);
-    gradients.gamma.fill(0.5);
-    gradients.project.fill(1.0);
+    gradients.pwconv1_bias.fill(2.0);
+    gradients.grn_gamma.fill(0.5);
+    gradients.pwconv2.fill(1.0);
     let out = op.fast(&flat, &[0.25], None);
     let a = 2.0 * 0.977_249_87;
     assert_near(&out, &[0.25 + 4.0 * a * 1.5], 1e-5);
@@ -68,16 +68,16 @@ fn grn_dead_channel_has_zero_gradient() {
         let mut weights = narrow(&random(1, shape.parameters()));
         // Features 0 and 1 are 0 in every row: without input, and far below zero.
         let split = block::Gradients::split(&mut weights, &shape);
-        for row in split.expand.chunks_exact_mut(8) {
+        for row in split.pwconv1.chunks_exact_mut(8) {
             row[..2].fill(0.0);
         }
-        split.expand_bias[..2].copy_from_slice(&[0.0, -50.0]);
+        split.pwconv1_bias[..2].copy_from_slice(&[0.0, -50.0]);
         let (x, grad) = (narrow(&random(2, shape.activation())), narrow(&random(3, shape.activation())));
         let [out, grad_x, grad_weights] = run(&op, &weights, &x, &grad);
         assert!([out, grad_x, grad_weights.clone()].concat().iter().all(|value| value.is_finite()));
         let gradients = block::Weights::split(&grad_weights, &shape);
-        assert_eq!(gradients.gamma[..2], [0.0, 0.0]);
-        assert_eq!(gradients.expand_bias[1], 0.0);
+        assert_eq!(gradients.grn_gamma[..2], [0.0, 0.0]);
+        assert_eq!(gradients.pwconv1_bias[1], 0.0);
     }
 }
 
@@ -96,7 +96,7 @@ fn grn_large_values_do_not_overflow() {
     let op = block(1, Grid::Dense(56, 56), [4, 16, 3]);
     let shape = op.shape();
     let mut weights = narrow(&random(1, shape.parameters()));
-    block::Gradients::split(&mut weights, &shape).expand_bias.fill(1e5);
+    block::Gradients::split(&mut weights, &shape).pwconv1_bias.fill(1e5);
     let (x, grad) = (narrow(&random(2, shape.activation())), narrow(&random(3, shape.activation())));
     let [out, grad_x, grad_weights] = run(&op, &weights, &x, &grad);
     assert!([&grad_x[..], &grad_weights].concat().iter().all(|value| value.is_finite()));
@@ -221,19 +221,19 @@ fn masked_dense_block(op: &Block, visible: &Visibility, weights: &[f32], x: &[f3
         let x = |row: usize, c: usize| f64::from(x[(sample * height * width + row) * dim + c]) * keep(row);
         let activations: Vec<Vec<f64>> = (0..height * width)
             .map(|row| {
-                let mut y = w.depthwise_bias.to_vec();
+                let mut y = w.dwconv_bias.to_vec();
                 for from in 0..height * width {
                     let ky = (from / width + kernel / 2).wrapping_sub(row / width);
                     let kx = (from % width + kernel / 2).wrapping_sub(row % width);
                     if ky < kernel && kx < kernel {
-                        (0..dim).for_each(|c| y[c] += x(from, c) * w.depthwise[(ky * kernel + kx) * dim + c]);
+                        (0..dim).for_each(|c| y[c] += x(from, c) * w.dwconv[(ky * kernel + kx) * dim + c]);
                     }
                 }
                 y.iter_mut().for_each(|y| *y *= keep(row));
                 let mean = y.iter().sum::<f64>() / dim as f64;
                 let variance = y.iter().map(|y| (y - mean).powi(2)).sum::<f64>() / dim as f64;
                 let z = |c: usize| (y[c] - mean) / (variance + 1e-6).sqrt() * w.norm[c] + w.norm_bias[c];
-                let h = |f: usize| w.expand_bias[f] + (0..dim).map(|c| z(c) * w.expand[c * hidden + f]).sum::<f64>();
+                let h = |f: usize| w.pwconv1_bias[f] + (0..dim).map(|c| z(c) * w.pwconv1[c * hidden + f]).sum::<f64>();
                 let gelu = |h: f64| 0.5 * h * (1.0 + libm::erf(h / 2f64.sqrt()));
                 (0..hidden).map(|f| gelu(h(f)) * keep(row)).collect()
             })
@@ -242,9 +242,9 @@ fn masked_dense_block(op: &Block, visible: &Visibility, weights: &[f32], x: &[f3
         let norms: Vec<f64> = (0..hidden).map(norm).collect();
         let mean = norms.iter().sum::<f64>() / hidden as f64 + 1e-6;
         for (row, a) in activations.iter().enumerate() {
-            let u = |f: usize| a[f] * (1.0 + w.gamma[f] * norms[f] / mean) + w.beta[f];
+            let u = |f: usize| a[f] * (1.0 + w.grn_gamma[f] * norms[f] / mean) + w.grn_beta[f];
             for c in 0..dim {
-                let branch = w.project_bias[c] + (0..hidden).map(|f| u(f) * w.project[f * dim + c]).sum::<f64>();
+                let branch = w.pwconv2_bias[c] + (0..hidden).map(|f| u(f) * w.pwconv2[f * dim + c]).sum::<f64>();
                 out.push((x(row, c) + branch * keep(row)) as f32);
             }
         }
@@ -279,7 +279,7 @@ fn grn_ignores_removed_cells() {
     let mut weights = narrow(&random(1, dense.shape().parameters()));
     // A 1 x 1 kernel and no biases: a cell of zeros stays zero through convolution, normalisation and GELU.
     let split = block::Gradients::split(&mut weights, &dense.shape());
-    for bias in [split.depthwise_bias, split.norm_bias, split.expand_bias] {
+    for bias in [split.dwconv_bias, split.norm_bias, split.pwconv1_bias] {
         bias.fill(0.0);
     }
     let mut x = narrow(&random(2, dense.shape().activation()));

@@ -188,13 +188,13 @@ impl Operation for Stem {
         let out = stem::reference::forward(&shape, &weights, &images);
         let split = stem::Gradients::split(&mut gradients, &shape);
         stem::reference::backward(&shape, &weights, &images, &grad, &mut grad_images, split);
-        let names = names(|get| stem::cuda::Parameters::named(&self.shape(bench.real), get));
+        let names = names(|get| stem::cuda::Parameters::named(&self.shape(bench.real).layer(), get));
         with_gradients(tensors([("output", out), ("gradient of the images", grad_images)]), &gradients, &names)
     }
 
     fn schedule(&self, bench: &mut Bench) -> Vec<(&'static str, View)> {
         let (plain, shape) = (self.plain(), self.shape(bench.real));
-        let parameters = stem::cuda::Parameters::named(&shape, |name, length| bench.parameter(name, length));
+        let parameters = stem::cuda::Parameters::named(&shape.layer(), |name, length| bench.parameter(name, length));
         let tables = bench.grid_tables(&self.grid);
         let images = bench.input("images", Element::F32, exact(3, plain.input()));
         let grad = bench.activation("grad", exact(4, plain.output()));
@@ -252,7 +252,7 @@ impl Operation for Block {
         let out = block::reference::forward(&shape, &weights, drop.as_deref(), &x);
         let split = block::Gradients::split(&mut gradients, &shape);
         block::reference::backward(&shape, &weights, drop.as_deref(), &x, &grad, &mut grad_x, split);
-        let names = names(|get| block::cuda::Parameters::named(&self.shape(bench.real), get));
+        let names = names(|get| block::cuda::Parameters::named(&self.shape(bench.real).layer(), get));
         let inferred = block::reference::forward(&shape, &weights, None, &x);
         let tensors = tensors([("output", out), ("inferred", inferred), ("gradient of the input", grad_x)]);
         with_gradients(tensors, &gradients, &names)
@@ -260,7 +260,7 @@ impl Operation for Block {
 
     fn schedule(&self, bench: &mut Bench) -> Vec<(&'static str, View)> {
         let (plain, shape) = (self.plain(), self.shape(bench.real));
-        let parameters = block::cuda::Parameters::named(&shape, |name, length| bench.parameter(name, length));
+        let parameters = block::cuda::Parameters::named(&shape.layer(), |name, length| bench.parameter(name, length));
         let tables = bench.grid_tables(&self.grid);
         let drop = self.drop().map(|drop| bench.input("drop", Element::F32, drop));
         let x = bench.activation("x", exact(3, plain.activation()));
@@ -310,13 +310,14 @@ impl Operation for Downsample {
         let out = downsample::reference::forward(&shape, &weights, &x);
         let split = downsample::Gradients::split(&mut gradients, &shape);
         downsample::reference::backward(&shape, &weights, &x, &grad, &mut grad_x, split);
-        let names = names(|get| downsample::cuda::Parameters::named(&self.shape(bench.real), get));
+        let names = names(|get| downsample::cuda::Parameters::named(&self.shape(bench.real).layer(), get));
         with_gradients(tensors([("output", out), ("gradient of the input", grad_x)]), &gradients, &names)
     }
 
     fn schedule(&self, bench: &mut Bench) -> Vec<(&'static str, View)> {
         let (plain, shape) = (self.plain(), self.shape(bench.real));
-        let parameters = downsample::cuda::Parameters::named(&shape, |name, length| bench.parameter(name, length));
+        let parameters =
+            downsample::cuda::Parameters::named(&shape.layer(), |name, length| bench.parameter(name, length));
         let x = bench.activation("x", exact(3, plain.input()));
         let grad = bench.activation("grad", exact(4, plain.output()));
         let s = &mut bench.schedule;
@@ -359,13 +360,13 @@ impl Operation for Head {
         let out = head::reference::forward(&shape, &weights, &x);
         let split = head::Gradients::split(&mut gradients, &shape);
         head::reference::backward(&shape, &weights, &x, &grad, &mut grad_x, split);
-        let names = names(|get| head::cuda::Parameters::named(&self.shape(bench.real), get));
+        let names = names(|get| head::cuda::Parameters::named(&self.shape(bench.real).layer(), get));
         with_gradients(tensors([("output", out), ("gradient of the input", grad_x)]), &gradients, &names)
     }
 
     fn schedule(&self, bench: &mut Bench) -> Vec<(&'static str, View)> {
         let (plain, shape) = (self.plain(), self.shape(bench.real));
-        let parameters = head::cuda::Parameters::named(&shape, |name, length| bench.parameter(name, length));
+        let parameters = head::cuda::Parameters::named(&shape.layer(), |name, length| bench.parameter(name, length));
         let x = bench.activation("x", exact(3, plain.input()));
         let grad = bench.activation("grad", exact(4, plain.output()));
         let s = &mut bench.schedule;
@@ -412,13 +413,13 @@ impl Operation for Densify {
         let out = densify::reference::forward(&shape, &weights, &x);
         let split = densify::Gradients::split(&mut gradients, &shape);
         densify::reference::backward(&shape, &weights, &x, &grad, &mut grad_x, split);
-        let names = names(|get| densify::cuda::Parameters::named(&self.shape(bench.real), get));
+        let names = names(|get| densify::cuda::Parameters::named(&self.shape(bench.real).layer(), get));
         with_gradients(tensors([("output", out), ("gradient of the input", grad_x)]), &gradients, &names)
     }
 
     fn schedule(&self, bench: &mut Bench) -> Vec<(&'static str, View)> {
         let (plain, shape) = (self.plain(), self.shape(bench.real));
-        let parameters = densify::cuda::Parameters::named(&shape, |name, length| bench.parameter(name, length));
+        let parameters = densify::cuda::Parameters::named(&shape.layer(), |name, length| bench.parameter(name, length));
         let tables = bench.tables(&self.visible);
         let x = bench.activation("x", exact(3, plain.input()));
         let grad = bench.activation("grad", exact(4, plain.output()));
@@ -479,13 +480,14 @@ impl Operation for MaskedMse {
         let loss = masked_mse::reference::forward(&shape, &weights, &features, &images);
         let split = masked_mse::Gradients::split(&mut gradients, &shape);
         masked_mse::reference::backward(&shape, &weights, &features, &images, GRAD_LOSS, &mut grad, split);
-        let names = names(|get| masked_mse::cuda::Parameters::named(&self.shape(bench.real), get));
+        let names = names(|get| masked_mse::cuda::Parameters::named(&self.shape(bench.real).layer(), get));
         with_gradients(tensors([("loss", vec![loss]), ("gradient of the features", grad)]), &gradients, &names)
     }
 
     fn schedule(&self, bench: &mut Bench) -> Vec<(&'static str, View)> {
         let (plain, shape) = (self.plain(), self.shape(bench.real));
-        let parameters = masked_mse::cuda::Parameters::named(&shape, |name, length| bench.parameter(name, length));
+        let parameters =
+            masked_mse::cuda::Parameters::named(&shape.layer(), |name, length| bench.parameter(name, length));
         let tables = bench.tables(&self.visible);
         let features = bench.activation("features", exact(3, plain.features()));
         let images = bench.input("images", Element::F32, exact(4, plain.images()));

@@ -84,7 +84,7 @@ fn run_block(x: &[f64], change: impl Fn(&str, &mut Vec<f64>)) -> (Vec<f64>, Vec<
     let mut inputs = Inputs::default();
     let shape = block_shape(x.len() / 48);
     let mut gradients = Vec::new();
-    let parameters = block::cuda::Parameters::named(&shape, |name, length| {
+    let parameters = block::cuda::Parameters::named(&shape.layer(), |name, length| {
         let mut values = random(name.len() as u64, length);
         change(name, &mut values);
         let parameter = inputs.parameter(name, values);
@@ -139,7 +139,7 @@ fn pixels_under_the_mask_are_not_read() {
         }
         let images = inputs.add("images", Element::F32, images);
         let tables = inputs.tables(&visible);
-        let parameters = stem::cuda::Parameters::named(&shape, |name, length| {
+        let parameters = stem::cuda::Parameters::named(&shape.layer(), |name, length| {
             inputs.parameter(name, random(name.len() as u64, length))
         });
         let grad = inputs.add("grad", Element::F32, random(9, 2 * 8 * 4));

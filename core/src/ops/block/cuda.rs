@@ -12,7 +12,10 @@ use crate::launch::{
         layer_norm::{LayerNorm, Statistics},
         reduce::{Sum, sum_rows},
     },
-    schedule::{Argument::*, Parameter, Schedule, ScheduleError, View, count},
+    schedule::{
+        Argument::{self, *},
+        Parameter, Schedule, ScheduleError, View, count,
+    },
     tile::{Columns, reducing_blocks, segments, vector},
 };
 
@@ -99,50 +102,8 @@ pub struct Shape {
     pub real: Element,
 }
 
-/// The parameters, as [`super::Weights`] has them.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Parameters {
-    /// Depthwise kernel, `[K, K, C]`.
-    pub depthwise: Parameter,
-    /// Bias of the depthwise convolution, `[C]`.
-    pub depthwise_bias: Parameter,
-    /// Scale of the normalisation, `[C]`.
-    pub norm: Parameter,
-    /// Shift of the normalisation, `[C]`.
-    pub norm_bias: Parameter,
-    /// First pointwise layer, `[C, F]`.
-    pub expand: Parameter,
-    /// Its bias, `[F]`.
-    pub expand_bias: Parameter,
-    /// V2: GRN's scale, `[F]`. V1: LayerScale, `[C]`.
-    pub gamma: Parameter,
-    /// V2: GRN's shift, `[F]`. V1: none.
-    pub beta: Option<Parameter>,
-    /// Second pointwise layer, `[F, C]`.
-    pub project: Parameter,
-    /// Its bias, `[C]`.
-    pub project_bias: Parameter,
-}
-
-impl Parameters {
-    /// The parameters by their names in checkpoints; `get` knows their lengths as well.
-    pub fn named(shape: &Shape, mut get: impl FnMut(&str, usize) -> Parameter) -> Self {
-        let Shape { channels, hidden, kernel, flavour, .. } = *shape;
-        let v2 = flavour == Flavour::V2;
-        Self {
-            depthwise: get("dwconv.weight", kernel * kernel * channels),
-            depthwise_bias: get("dwconv.bias", channels),
-            norm: get("norm.weight", channels),
-            norm_bias: get("norm.bias", channels),
-            expand: get("pwconv1.weight", channels * hidden),
-            expand_bias: get("pwconv1.bias", hidden),
-            gamma: if v2 { get("grn.gamma", hidden) } else { get("layer_scale.gamma", channels) },
-            beta: v2.then(|| get("grn.beta", hidden)),
-            project: get("pwconv2.weight", hidden * channels),
-            project_bias: get("pwconv2.bias", channels),
-        }
-    }
-}
+/// The parameters on the device.
+pub type Parameters = super::Parameters<Parameter>;
 
 /// What the backward pass needs.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -163,6 +124,12 @@ struct Grn {
 }
 
 impl Shape {
+    /// What the parameters follow from.
+    pub fn layer(&self) -> super::Layer {
+        let Self { channels, hidden, kernel, flavour, .. } = *self;
+        super::Layer { channels, hidden, kernel, flavour }
+    }
+
     /// Rows of the batch.
     pub fn rows(&self) -> usize {
         self.samples * self.geometry.rows()
@@ -319,7 +286,7 @@ pub fn forward(
     let saved = call.features(schedule, x)?;
     let u = schedule.temporary("block.u", shape.real, saved.h.length);
     call.hidden(schedule, saved.h, saved.grn, u)?;
-    Ok((call.project(schedule, x, u)?, saved))
+    Ok((call.pwconv2(schedule, x, u)?, saved))
 }
 
 /// `x [N, R, C]` to the output, with nothing for a backward pass: the hidden features are changed where they lie.
@@ -336,7 +303,7 @@ pub fn infer(
     let call = Call { shape, parameters, tables, drop: None };
     let Saved { h, grn, .. } = call.features(schedule, x)?;
     call.hidden(schedule, h, grn, h)?;
-    call.project(schedule, x, h)
+    call.pwconv2(schedule, x, h)
 }
 
 /// Turns `grad`, the gradient of the output, into that of the input; adds the gradients of the parameters.
@@ -354,13 +321,13 @@ pub fn backward(
 ) -> Result<(), ScheduleError> {
     let call = Call { shape, parameters, tables, drop };
     let sums = &mut Vec::new();
-    let (branch, project, branch_sum) = call.branch_backward(schedule, grad, sums)?;
+    let (branch, pwconv2, branch_sum) = call.branch_backward(schedule, grad, sums)?;
     let grad_u = schedule.temporary("block.grad_u", shape.real, saved.h.length);
-    schedule.multiply_transposed(shape.rows(), branch, project, grad_u);
+    schedule.multiply_transposed(shape.rows(), branch, pwconv2, grad_u);
     let slope = call.grn_backward(schedule, saved, grad_u, sums)?;
     let u = call.hidden_backward(schedule, saved, slope, grad_u, sums)?; // grad_u is the gradient of h now
-    call.project_backward(schedule, u, branch, branch_sum)?;
-    let grad_y = call.expand_backward(schedule, saved, grad_u, sums)?;
+    call.pwconv2_backward(schedule, u, branch, branch_sum)?;
+    let grad_y = call.pwconv1_backward(schedule, saved, grad_u, sums)?;
     call.depthwise_backward(schedule, saved.x, grad_y, grad, sums)?;
     sum_rows(schedule, sums, true)
 }
@@ -372,7 +339,7 @@ impl Call<'_> {
         let y = self.depthwise(schedule, x)?;
         let (z, statistics) = self.normalise(schedule, y)?;
         let h = schedule.temporary("block.h", shape.real, shape.rows() * shape.hidden);
-        schedule.multiply(shape.rows(), z, self.parameters.expand.mirror, None, h);
+        schedule.multiply(shape.rows(), z, self.parameters.pwconv1.mirror, None, h);
         let grn = if shape.v2() { Some(self.grn_statistics(schedule, h)?) } else { None };
         Ok(Saved { x, y, statistics, h, grn })
     }
@@ -385,8 +352,8 @@ impl Call<'_> {
         count("rows", shape.rows())?;
         let arguments = [
             Read(x),
-            Read(self.parameters.depthwise.value),
-            Read(self.parameters.depthwise_bias.value),
+            Read(self.parameters.dwconv.value),
+            Read(self.parameters.dwconv_bias.value),
             slots,
             visible,
             Write(y),
@@ -424,21 +391,17 @@ impl Call<'_> {
             mean: schedule.temporary("grn.mean", Element::F32, shape.samples),
         };
         let threads = tile.columns.threads();
-        let arguments = [Read(h), Read(self.parameters.expand_bias.value), Write(partial)];
+        let arguments = [Read(h), Read(self.parameters.pwconv1_bias.value), Write(partial)];
         schedule.launch(&module, "grn_statistics", tile.grid(shape.samples), threads, arguments)?;
         let arguments =
-            [Read(partial), Read(self.parameters.gamma.value), Write(grn.norm), Write(grn.factor), Write(grn.mean)];
+            [Read(partial), Read(self.parameters.grn_gamma.value), Write(grn.norm), Write(grn.factor), Write(grn.mean)];
         schedule.launch(&module, "grn_statistics_finish", [shape.samples, 1, 1], shape.finish_threads(), arguments)?;
         Ok(grn)
     }
 
     /// Factor and shift of GRN as arguments.
-    fn grn_arguments(
-        &self,
-        grn: Option<Grn>,
-    ) -> (crate::launch::schedule::Argument, crate::launch::schedule::Argument) {
-        let beta = self.parameters.beta.map_or(Null, |beta| Read(beta.value));
-        (grn.map_or(Null, |grn| Read(grn.factor)), beta)
+    fn grn_arguments(&self, grn: Option<Grn>) -> (Argument, Argument) {
+        grn.map_or((Null, Null), |grn| (Read(grn.factor), Read(self.parameters.grn_beta.value)))
     }
 
     /// `u`, which may take the place of `h`.
@@ -446,30 +409,30 @@ impl Call<'_> {
         let (shape, tile) = (self.shape, self.shape.hidden_tile());
         let (factor, beta) = self.grn_arguments(grn);
         let (from, to) = if h == u { (Update(h), Update(u)) } else { (Read(h), Write(u)) };
-        let arguments = [from, Read(self.parameters.expand_bias.value), factor, beta, to];
+        let arguments = [from, Read(self.parameters.pwconv1_bias.value), factor, beta, to];
         let (grid, threads) = (tile.grid(shape.samples), tile.columns.threads());
         schedule.launch(&shape.hidden_module(), "hidden_apply", grid, threads, arguments)
     }
 
     /// The output. Where the branch is added as it is, the product does that.
-    fn project(&self, schedule: &mut Schedule, x: View, u: View) -> Result<View, ScheduleError> {
-        let (shape, Parameters { project, project_bias, .. }) = (self.shape, self.parameters);
+    fn pwconv2(&self, schedule: &mut Schedule, x: View, u: View) -> Result<View, ScheduleError> {
+        let (shape, Parameters { pwconv2, pwconv2_bias, .. }) = (self.shape, self.parameters);
         let out = schedule.temporary("block.out", shape.real, x.length);
         if shape.v2() && self.drop.is_none() {
-            schedule.multiply_and_add(shape.rows(), (u, project.mirror), project_bias.mirror, x, out);
+            schedule.multiply_and_add(shape.rows(), (u, pwconv2.mirror), pwconv2_bias.mirror, x, out);
             return Ok(out);
         }
-        schedule.multiply(shape.rows(), u, project.mirror, None, out);
+        schedule.multiply(shape.rows(), u, pwconv2.mirror, None, out);
         self.residual(schedule, x, out)
     }
 
     fn residual(&self, schedule: &mut Schedule, x: View, branch: View) -> Result<View, ScheduleError> {
         let (shape, tile) = (self.shape, Columns::new(self.shape.channels, self.shape.real));
-        let scale = if shape.v2() { Null } else { Read(self.parameters.gamma.value) };
+        let scale = if shape.v2() { Null } else { Read(self.parameters.layer_scale.value) };
         let arguments = [
             Read(x),
             Update(branch),
-            Read(self.parameters.project_bias.value),
+            Read(self.parameters.pwconv2_bias.value),
             scale,
             self.drop.map_or(Null, Read),
             Update(branch),
@@ -488,7 +451,7 @@ impl Call<'_> {
         sums: &mut Vec<Sum>,
     ) -> Result<(View, View, Option<View>), ScheduleError> {
         let (shape, tile) = (self.shape, Columns::new(self.shape.channels, self.shape.real));
-        let (rows, channels, project) = (shape.rows(), shape.channels, self.parameters.project);
+        let (rows, channels, pwconv2) = (shape.rows(), shape.channels, self.parameters.pwconv2);
         let module = shape.residual_module(self.drop.is_some());
         let blocks = tile.reducing_blocks(rows, channels, 1);
         let partial = schedule.temporary("branch sums", Element::F32, blocks * channels);
@@ -504,13 +467,13 @@ impl Call<'_> {
         let branch = branch.unwrap_or(grad);
         let sum = |out: View| Sum { partial, rows: blocks, stride: channels, first: 0, out };
         if shape.v2() {
-            sums.push(sum(self.parameters.project_bias.gradient));
-            return Ok((branch, project.mirror, None));
+            sums.push(sum(self.parameters.pwconv2_bias.gradient));
+            return Ok((branch, pwconv2.mirror, None));
         }
         let branch_sum = schedule.temporary("branch sum", Element::F32, channels);
         sum_rows(schedule, &[sum(branch_sum)], false)?;
-        let scaled = schedule.temporary("scaled weight", shape.real, project.value.length);
-        let arguments = [Read(project.value), Read(self.parameters.gamma.value), Write(scaled)];
+        let scaled = schedule.temporary("scaled weight", shape.real, pwconv2.value.length);
+        let arguments = [Read(pwconv2.value), Read(self.parameters.layer_scale.value), Write(scaled)];
         let grid = [shape.hidden.div_ceil(tile.groups), tile.chunks, 1];
         schedule.launch(&module, "scale_weight", grid, tile.threads(), arguments)?;
         Ok((branch, scaled, Some(branch_sum)))
@@ -524,24 +487,24 @@ impl Call<'_> {
         grad_u: View,
         sums: &mut Vec<Sum>,
     ) -> Result<Option<View>, ScheduleError> {
-        let (Some(grn), Some(beta)) = (saved.grn, self.parameters.beta) else { return Ok(None) };
+        let Some(grn) = saved.grn else { return Ok(None) };
         let (shape, tile, module) = (self.shape, self.shape.hidden_tile(), self.shape.hidden_module());
         let (samples, hidden, threads) = (shape.samples, shape.hidden, tile.columns.threads());
         let partial = schedule.temporary("grn gradient sums", Element::F32, samples * tile.segments * 2 * hidden);
-        let arguments = [Read(saved.h), Read(self.parameters.expand_bias.value), Read(grad_u), Write(partial)];
+        let arguments = [Read(saved.h), Read(self.parameters.pwconv1_bias.value), Read(grad_u), Write(partial)];
         schedule.launch(&module, "grn_backward_statistics", tile.grid(samples), threads, arguments)?;
         let slope = schedule.temporary("grn.slope", Element::F32, samples * hidden);
         let gradients = schedule.temporary("grn gradients", Element::F32, samples * 2 * hidden);
         let arguments = [
             Read(partial),
-            Read(self.parameters.gamma.value),
+            Read(self.parameters.grn_gamma.value),
             Read(grn.norm),
             Read(grn.mean),
             Write(slope),
             Write(gradients),
         ];
         schedule.launch(&module, "grn_backward_finish", [samples, 1, 1], shape.finish_threads(), arguments)?;
-        for (first, parameter) in [(0, self.parameters.gamma), (hidden, beta)] {
+        for (first, parameter) in [(0, self.parameters.grn_gamma), (hidden, self.parameters.grn_beta)] {
             let out = parameter.gradient;
             sums.push(Sum { partial: gradients, rows: samples, stride: 2 * hidden, first, out });
         }
@@ -564,7 +527,7 @@ impl Call<'_> {
         let (factor, beta) = self.grn_arguments(saved.grn);
         let arguments = [
             Read(saved.h),
-            Read(self.parameters.expand_bias.value),
+            Read(self.parameters.pwconv1_bias.value),
             factor,
             slope.map_or(Null, Read),
             beta,
@@ -575,43 +538,43 @@ impl Call<'_> {
         ];
         let (grid, threads) = (tile.grid(shape.samples), tile.columns.threads());
         schedule.launch(&shape.hidden_module(), "hidden_backward", grid, threads, arguments)?;
-        let out = self.parameters.expand_bias.gradient;
+        let out = self.parameters.pwconv1_bias.gradient;
         sums.push(Sum { partial, rows: blocks, stride: shape.hidden, first: 0, out });
         Ok(u)
     }
 
     /// The gradients of the second pointwise layer; for V1, those of its bias and LayerScale too.
-    fn project_backward(
+    fn pwconv2_backward(
         &self,
         schedule: &mut Schedule,
         u: View,
         branch: View,
         sums: Option<View>,
     ) -> Result<(), ScheduleError> {
-        let (shape, Parameters { project, project_bias, gamma, .. }) = (self.shape, self.parameters);
+        let (shape, Parameters { pwconv2, pwconv2_bias, layer_scale, .. }) = (self.shape, self.parameters);
         let Some(sums) = sums else {
-            schedule.weight_gradient(shape.rows(), u, branch, project.gradient, true);
+            schedule.weight_gradient(shape.rows(), u, branch, pwconv2.gradient, true);
             return Ok(());
         };
-        let unscaled = schedule.temporary("unscaled gradient", Element::F32, project.value.length);
+        let unscaled = schedule.temporary("unscaled gradient", Element::F32, pwconv2.value.length);
         schedule.weight_gradient(shape.rows(), u, branch, unscaled, false);
         let tile = Columns::new(shape.channels, shape.real);
         let arguments = [
             Read(unscaled),
             Read(sums),
-            Read(project.value),
-            Read(project_bias.value),
-            Read(gamma.value),
-            Update(project.gradient),
-            Update(project_bias.gradient),
-            Update(gamma.gradient),
+            Read(pwconv2.value),
+            Read(pwconv2_bias.value),
+            Read(layer_scale.value),
+            Update(pwconv2.gradient),
+            Update(pwconv2_bias.gradient),
+            Update(layer_scale.gradient),
         ];
         let module = shape.residual_module(self.drop.is_some());
         schedule.launch(&module, "layer_scale_backward", [tile.chunks, 1, 1], tile.threads(), arguments)
     }
 
     /// From the gradient of `h` to that of `y`, with the gradients of the first pointwise layer and the normalisation.
-    fn expand_backward(
+    fn pwconv1_backward(
         &self,
         schedule: &mut Schedule,
         saved: &Saved,
@@ -620,11 +583,11 @@ impl Call<'_> {
     ) -> Result<View, ScheduleError> {
         let (rows, parameters) = (self.shape.rows(), self.parameters);
         let z = self.normalised(schedule, saved.y, saved.statistics)?;
-        schedule.weight_gradient(rows, z, grad_h, parameters.expand.gradient, true);
+        schedule.weight_gradient(rows, z, grad_h, parameters.pwconv1.gradient, true);
         let grad = schedule.temporary("block.grad_y", self.shape.real, saved.y.length);
-        schedule.multiply_transposed(rows, grad_h, parameters.expand.mirror, grad);
+        schedule.multiply_transposed(rows, grad_h, parameters.pwconv1.mirror, grad);
         let weights = (&parameters.norm, &parameters.norm_bias);
-        let (statistics, bias) = (saved.statistics, Some(&parameters.depthwise_bias));
+        let (statistics, bias) = (saved.statistics, Some(&parameters.dwconv_bias));
         self.shape.norm().backward(schedule, (grad, grad), saved.y, statistics, weights, bias, sums)?;
         Ok(grad)
     }
@@ -646,7 +609,7 @@ impl Call<'_> {
         let arguments = [Read(x), Read(grad_y), slots, visible, Write(partial), samples];
         let grid = [parts, tile.columns.chunks, shape.kernel.div_ceil(tile.tap_rows)];
         schedule.launch(&module, "depthwise_weight_gradient", grid, threads, arguments)?;
-        let weight = self.parameters.depthwise;
+        let weight = self.parameters.dwconv;
         sums.push(Sum { partial, rows: parts, stride: taps, first: 0, out: weight.gradient });
         let arguments = [Read(grad_y), Read(weight.value), slots, visible, Update(grad), Update(grad), samples];
         schedule.launch(&module, "depthwise_input_gradient", tile.grid(), threads, arguments)
@@ -715,7 +678,7 @@ mod tests {
             for flavour in [Flavour::V1, Flavour::V2] {
                 let shape = Shape { flavour, ..shape(samples, geometry, channels, 7) };
                 let mut schedule = Schedule::new();
-                let parameters = Parameters::named(&shape, |name, length| {
+                let parameters = Parameters::named(&shape.layer(), |name, length| {
                     let value = schedule.temporary(name, Element::F32, length);
                     Parameter { value, mirror: schedule.temporary(name, shape.real, length), gradient: value }
                 });
@@ -736,7 +699,7 @@ mod tests {
     fn a_batch_beyond_what_an_int_counts_is_refused() {
         let shape = shape(1 << 20, Geometry::Dense { height: 56, width: 56 }, 1, 7);
         let mut schedule = Schedule::new();
-        let parameters = Parameters::named(&shape, |name, length| {
+        let parameters = Parameters::named(&shape.layer(), |name, length| {
             let value = schedule.temporary(name, Element::F32, length);
             Parameter { value, mirror: value, gradient: value }
         });

@@ -58,31 +58,70 @@ pub struct Shape<'a> {
     pub flavour: Flavour,
 }
 
+/// A block, without its samples and geometry: what its parameters follow from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Layer {
+    /// Channels `C`.
+    pub channels: usize,
+    /// Hidden features `F`.
+    pub hidden: usize,
+    /// Side of the depthwise kernel, `K`; odd.
+    pub kernel: usize,
+    /// GRN (V2) or LayerScale (V1).
+    pub flavour: Flavour,
+}
+
 parameters! {
     for Shape<'_>;
     /// Depthwise kernel, `[K, K, C]`.
-    depthwise: |s| s.kernel * s.kernel * s.channels;
+    dwconv: Weight "dwconv.weight", |s| [s.kernel, s.kernel, s.channels];
     /// Bias of the depthwise convolution, `[C]`.
-    depthwise_bias: |s| s.channels;
+    dwconv_bias: Bias "dwconv.bias", |s| [s.channels];
     /// Scale of the normalisation, `[C]`.
-    norm: |s| s.channels;
+    norm: NormScale "norm.weight", |s| [s.channels];
     /// Shift of the normalisation, `[C]`.
-    norm_bias: |s| s.channels;
+    norm_bias: NormShift "norm.bias", |s| [s.channels];
     /// First pointwise layer `W1`, `[C, F]`.
-    expand: |s| s.channels * s.hidden;
+    pwconv1: Weight "pwconv1.weight", |s| [s.channels, s.hidden];
     /// Its bias, `[F]`.
-    expand_bias: |s| s.hidden;
-    /// V2: GRN's scale, `[F]`. V1: LayerScale, `[C]`.
-    gamma: |s| match s.flavour { Flavour::V2 => s.hidden, Flavour::V1 => s.channels };
-    /// V2: GRN's shift, `[F]`. V1: empty.
-    beta: |s| match s.flavour { Flavour::V2 => s.hidden, Flavour::V1 => 0 };
+    pwconv1_bias: Bias "pwconv1.bias", |s| [s.hidden];
+    /// GRN's scale, `[F]`; empty in V1.
+    grn_gamma: Response "grn.gamma", |s| [s.responses()];
+    /// GRN's shift, `[F]`; empty in V1.
+    grn_beta: Response "grn.beta", |s| [s.responses()];
     /// Second pointwise layer `W2`, `[F, C]`.
-    project: |s| s.hidden * s.channels;
+    pwconv2: Weight "pwconv2.weight", |s| [s.hidden, s.channels];
     /// Its bias, `[C]`.
-    project_bias: |s| s.channels;
+    pwconv2_bias: Bias "pwconv2.bias", |s| [s.channels];
+    /// LayerScale, `[C]`; empty in V2.
+    layer_scale: LayerScale "layer_scale.gamma", |s| [s.scales()];
+}
+
+impl Layer {
+    /// Hidden features that GRN acts on.
+    const fn responses(&self) -> usize {
+        match self.flavour {
+            Flavour::V1 => 0,
+            Flavour::V2 => self.hidden,
+        }
+    }
+
+    /// Channels that LayerScale acts on.
+    const fn scales(&self) -> usize {
+        match self.flavour {
+            Flavour::V1 => self.channels,
+            Flavour::V2 => 0,
+        }
+    }
 }
 
 impl Shape<'_> {
+    /// What the parameters follow from.
+    pub fn layer(&self) -> Layer {
+        let Self { channels, hidden, kernel, flavour, .. } = *self;
+        Layer { channels, hidden, kernel, flavour }
+    }
+
     /// Values of input and output, `N * R * C`.
     pub fn activation(&self) -> usize {
         self.samples * self.cells.rows() * self.channels
@@ -91,7 +130,7 @@ impl Shape<'_> {
     fn check(&self, weights: &Weights, drop: Option<&[f32]>, x: usize, out: usize) {
         assert!(self.kernel % 2 == 1, "a depthwise kernel has an odd side, not {}", self.kernel);
         self.cells.check(self.samples);
-        weights.check(self);
+        weights.check(&self.layer());
         assert!(drop.is_none_or(|drop| drop.len() == self.samples), "length of the drop path's scales");
         assert_eq!(x, self.activation(), "length of the input");
         assert_eq!(out, self.activation(), "length of the output");
@@ -137,7 +176,7 @@ pub fn backward(
     gradients: Gradients,
 ) {
     shape.check(weights, drop, x.len(), grad_out.len());
-    gradients.check(shape);
+    gradients.check(&shape.layer());
     assert_eq!(grad_x.len(), x.len(), "length of the input's gradient");
     assert_eq!(saved.y.len(), x.len(), "the forward pass saved another shape, or nothing");
     timed!(Operation, "block backward");

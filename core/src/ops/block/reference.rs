@@ -11,7 +11,7 @@ pub fn forward(shape: &Shape, weights: &Weights<f64>, drop: Option<&[f64]>, x: &
         let state = State::new(shape, weights, x, sample);
         let scale = drop.map_or(1.0, |drop| drop[sample]);
         for (row, u) in state.u.iter().enumerate() {
-            let branch = linear(u, weights.project, weights.project_bias);
+            let branch = linear(u, weights.pwconv2, weights.pwconv2_bias);
             for (c, branch) in branch.into_iter().enumerate() {
                 out[shape.at(sample, row, c)] += scale * layer_scale(shape, weights, c) * branch;
             }
@@ -65,8 +65,9 @@ struct State {
 impl State {
     fn new(shape: &Shape, weights: &Weights<f64>, x: &[f64], sample: usize) -> Self {
         let y: Vec<_> = (0..shape.cells.rows()).map(|row| depthwise(shape, weights, x, sample, row)).collect();
-        let hidden =
-            |y: &Vec<f64>| linear(&layer_norm(y, weights.norm, weights.norm_bias), weights.expand, weights.expand_bias);
+        let hidden = |y: &Vec<f64>| {
+            linear(&layer_norm(y, weights.norm, weights.norm_bias), weights.pwconv1, weights.pwconv1_bias)
+        };
         let h: Vec<_> = y.iter().map(hidden).collect();
         let a: Vec<Vec<f64>> = h.iter().map(|h| h.iter().copied().map(gelu).collect()).collect();
         let norm = |c: usize| a.iter().map(|a| a[c] * a[c]).sum::<f64>().sqrt();
@@ -97,10 +98,10 @@ fn taps(shape: &Shape, sample: usize, row: usize) -> Vec<(usize, usize)> {
 }
 
 fn depthwise(shape: &Shape, weights: &Weights<f64>, x: &[f64], sample: usize, row: usize) -> Vec<f64> {
-    let mut y = weights.depthwise_bias.to_vec();
+    let mut y = weights.dwconv_bias.to_vec();
     for (tap, from) in taps(shape, sample, row) {
         for (c, y) in y.iter_mut().enumerate() {
-            *y += x[shape.at(sample, from, c)] * weights.depthwise[tap * shape.channels + c];
+            *y += x[shape.at(sample, from, c)] * weights.dwconv[tap * shape.channels + c];
         }
     }
     y
@@ -118,11 +119,11 @@ fn depthwise_backward(
     gradients: &mut Gradients<f64>,
 ) {
     for (c, grad) in grad_y.iter().enumerate() {
-        gradients.depthwise_bias[c] += grad;
+        gradients.dwconv_bias[c] += grad;
         for (tap, from) in taps(shape, sample, row) {
             let (weight, from) = (tap * shape.channels + c, shape.at(sample, from, c));
-            gradients.depthwise[weight] += grad * x[from];
-            grad_x[from] += grad * weights.depthwise[weight];
+            gradients.dwconv[weight] += grad * x[from];
+            grad_x[from] += grad * weights.dwconv[weight];
         }
     }
 }
@@ -134,7 +135,7 @@ fn mean_norm(s: &[f64]) -> f64 {
 
 fn grn(weights: &Weights<f64>, a: &[f64], s: &[f64]) -> Vec<f64> {
     let mean = mean_norm(s);
-    (0..a.len()).map(|c| a[c] * (1.0 + weights.gamma[c] * s[c] / mean) + weights.beta[c]).collect()
+    (0..a.len()).map(|c| a[c] * (1.0 + weights.grn_gamma[c] * s[c] / mean) + weights.grn_beta[c]).collect()
 }
 
 fn grn_backward(
@@ -148,14 +149,14 @@ fn grn_backward(
     let mut q = vec![0.0; hidden];
     for c in 0..hidden {
         let t: f64 = grad_u.iter().zip(&state.a).map(|(grad, a)| grad[c] * a[c]).sum();
-        gradients.beta[c] += grad_u.iter().map(|grad| grad[c]).sum::<f64>();
-        gradients.gamma[c] += t * s[c] / mean;
-        q[c] = weights.gamma[c] * t;
+        gradients.grn_beta[c] += grad_u.iter().map(|grad| grad[c]).sum::<f64>();
+        gradients.grn_gamma[c] += t * s[c] / mean;
+        q[c] = weights.grn_gamma[c] * t;
     }
     let common = (0..hidden).map(|c| q[c] * s[c]).sum::<f64>() / (hidden as f64 * mean * mean);
     let grad_a = |grad: &Vec<f64>, a: &Vec<f64>| {
         let one = |c: usize| {
-            let direct = grad[c] * (1.0 + weights.gamma[c] * s[c] / mean);
+            let direct = grad[c] * (1.0 + weights.grn_gamma[c] * s[c] / mean);
             // The norm has no derivative where it is 0; there the feature is 0 in every row, and so is this term.
             if s[c] == 0.0 { direct } else { direct + (q[c] / mean - common) * a[c] / s[c] }
         };
@@ -167,7 +168,7 @@ fn grn_backward(
 /// V1's scale of a channel; 1 in V2.
 fn layer_scale(shape: &Shape, weights: &Weights<f64>, channel: usize) -> f64 {
     match shape.flavour {
-        Flavour::V1 => weights.gamma[channel],
+        Flavour::V1 => weights.layer_scale[channel],
         Flavour::V2 => 1.0,
     }
 }
@@ -186,17 +187,17 @@ fn branch_backward(
 ) -> Vec<Vec<f64>> {
     let mut grad_u = Vec::new();
     for (row, u) in state.u.iter().enumerate() {
-        let branch = linear(u, weights.project, weights.project_bias);
+        let branch = linear(u, weights.pwconv2, weights.pwconv2_bias);
         let mut grad = vec![0.0; shape.channels];
         for c in 0..shape.channels {
             let at = shape.at(sample, row, c);
             grad_x[at] += grad_out[at];
             grad[c] = grad_out[at] * scale * layer_scale(shape, weights, c);
             if shape.flavour == Flavour::V1 {
-                gradients.gamma[c] += grad_out[at] * scale * branch[c];
+                gradients.layer_scale[c] += grad_out[at] * scale * branch[c];
             }
         }
-        grad_u.push(linear_backward(u, weights.project, &grad, gradients.project, gradients.project_bias));
+        grad_u.push(linear_backward(u, weights.pwconv2, &grad, gradients.pwconv2, gradients.pwconv2_bias));
     }
     grad_u
 }
@@ -213,6 +214,6 @@ fn pointwise_backward(
     let (y, h) = (&state.y[row], &state.h[row]);
     let grad_h: Vec<_> = (0..shape.hidden).map(|c| grad_a[c] * gelu_derivative(h[c])).collect();
     let z = layer_norm(y, weights.norm, weights.norm_bias);
-    let grad_z = linear_backward(&z, weights.expand, &grad_h, gradients.expand, gradients.expand_bias);
+    let grad_z = linear_backward(&z, weights.pwconv1, &grad_h, gradients.pwconv1, gradients.pwconv1_bias);
     layer_norm_backward(y, weights.norm, &grad_z, gradients.norm, gradients.norm_bias)
 }

@@ -28,29 +28,16 @@ pub struct Shape {
     pub real: Element,
 }
 
-/// The parameters, as [`super::Weights`] has them.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Parameters {
-    /// Projection, `[C, D]`.
-    pub projection: Parameter,
-    /// Its bias, `[D]`.
-    pub projection_bias: Parameter,
-    /// What stands in for removed cells, `[D]`.
-    pub mask_token: Parameter,
-}
-
-impl Parameters {
-    /// The parameters by their names in checkpoints.
-    pub fn named(shape: &Shape, mut get: impl FnMut(&str, usize) -> Parameter) -> Self {
-        Self {
-            projection: get("projection.weight", shape.channels * shape.dim),
-            projection_bias: get("projection.bias", shape.dim),
-            mask_token: get("mask_token", shape.dim),
-        }
-    }
-}
+/// The parameters on the device.
+pub type Parameters = super::Parameters<Parameter>;
 
 impl Shape {
+    /// What the parameters follow from.
+    pub fn layer(&self) -> super::Layer {
+        let Self { channels, dim, .. } = *self;
+        super::Layer { channels, dim }
+    }
+
     /// Rows of the input, of the whole batch.
     pub fn rows(&self) -> usize {
         self.samples * self.geometry.rows()

@@ -25,17 +25,32 @@ pub struct Shape<'a> {
     pub dim: usize,
 }
 
+/// A densification, without its samples and geometry: what its parameters follow from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Layer {
+    /// Channels of the encoder, `C`.
+    pub channels: usize,
+    /// Channels of the decoder, `D`.
+    pub dim: usize,
+}
+
 parameters! {
     for Shape<'_>;
     /// Projection, `[C, D]`.
-    projection: |s| s.channels * s.dim;
+    projection: Weight "projection.weight", |s| [s.channels, s.dim];
     /// Its bias, `[D]`.
-    projection_bias: |s| s.dim;
+    projection_bias: Bias "projection.bias", |s| [s.dim];
     /// What stands in for removed cells, `[D]`.
-    mask_token: |s| s.dim;
+    mask_token: Token "mask_token", |s| [s.dim];
 }
 
 impl<'a> Shape<'a> {
+    /// What the parameters follow from.
+    pub fn layer(&self) -> Layer {
+        let Self { channels, dim, .. } = *self;
+        Layer { channels, dim }
+    }
+
     /// Geometry of the input.
     pub fn cells(&self) -> Cells<'a> {
         Cells::Sparse { side: self.side, visible: self.visible }
@@ -53,7 +68,7 @@ impl<'a> Shape<'a> {
     }
 
     fn check(&self, weights: &Weights, x: usize, out: usize) {
-        weights.check(self);
+        weights.check(&self.layer());
         assert_eq!(x, self.input(), "length of the input");
         assert_eq!(out, self.output(), "length of the output");
     }
@@ -76,7 +91,7 @@ pub fn backward(
     gradients: Gradients,
 ) {
     shape.check(weights, x.len(), grad_out.len());
-    gradients.check(shape);
+    gradients.check(&shape.layer());
     assert_eq!(grad_x.len(), x.len(), "length of the input's gradient");
     timed!(Operation, "densify backward");
     cpu::backward(Compute::current(), shape, weights, x, grad_out, grad_x, gradients);

@@ -26,30 +26,8 @@ pub struct Shape {
     pub real: Element,
 }
 
-/// The parameters, as [`super::Weights`] has them.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Parameters {
-    /// Scale of the normalisation, `[C]`.
-    pub norm: Parameter,
-    /// Shift of the normalisation, `[C]`.
-    pub norm_bias: Parameter,
-    /// Convolution, `[2, 2, C, D]`.
-    pub conv: Parameter,
-    /// Its bias, `[D]`.
-    pub conv_bias: Parameter,
-}
-
-impl Parameters {
-    /// The parameters by their names in checkpoints.
-    pub fn named(shape: &Shape, mut get: impl FnMut(&str, usize) -> Parameter) -> Self {
-        Self {
-            norm: get("norm.weight", shape.channels),
-            norm_bias: get("norm.bias", shape.channels),
-            conv: get("conv.weight", 4 * shape.channels * shape.dim),
-            conv_bias: get("conv.bias", shape.dim),
-        }
-    }
-}
+/// The parameters on the device.
+pub type Parameters = super::Parameters<Parameter>;
 
 /// What the backward pass needs.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -59,6 +37,12 @@ pub struct Saved {
 }
 
 impl Shape {
+    /// What the parameters follow from.
+    pub fn layer(&self) -> super::Layer {
+        let Self { channels, dim, .. } = *self;
+        super::Layer { channels, dim }
+    }
+
     /// Rows of the input, of the whole batch.
     pub fn rows(&self) -> usize {
         self.samples * self.geometry.rows()

@@ -27,19 +27,34 @@ pub struct Shape<'a> {
     pub dim: usize,
 }
 
+/// A downsampling, without its samples and geometry: what its parameters follow from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Layer {
+    /// Channels of the input, `C`.
+    pub channels: usize,
+    /// Channels of the output, `D`.
+    pub dim: usize,
+}
+
 parameters! {
     for Shape<'_>;
     /// Scale of the normalisation, `[C]`.
-    norm: |s| s.channels;
+    norm: NormScale "norm.weight", |s| [s.channels];
     /// Shift of the normalisation, `[C]`.
-    norm_bias: |s| s.channels;
+    norm_bias: NormShift "norm.bias", |s| [s.channels];
     /// Convolution, `[2, 2, C, D]`.
-    conv: |s| 4 * s.channels * s.dim;
+    conv: Weight "conv.weight", |s| [2, 2, s.channels, s.dim];
     /// Bias of the convolution, `[D]`.
-    conv_bias: |s| s.dim;
+    conv_bias: Bias "conv.bias", |s| [s.dim];
 }
 
 impl Shape<'_> {
+    /// What the parameters follow from.
+    pub fn layer(&self) -> Layer {
+        let Self { channels, dim, .. } = *self;
+        Layer { channels, dim }
+    }
+
     /// Values of the input, `N * R * C`.
     pub fn input(&self) -> usize {
         self.samples * self.cells.rows() * self.channels
@@ -52,7 +67,7 @@ impl Shape<'_> {
 
     fn check(&self, weights: &Weights, x: usize, out: usize) {
         self.cells.check(self.samples);
-        weights.check(self);
+        weights.check(&self.layer());
         assert_eq!(x, self.input(), "length of the input");
         assert_eq!(out, self.output(), "length of the output");
     }
@@ -75,7 +90,7 @@ pub fn backward(
     gradients: Gradients,
 ) {
     shape.check(weights, x.len(), grad_out.len());
-    gradients.check(shape);
+    gradients.check(&shape.layer());
     assert_eq!(grad_x.len(), x.len(), "length of the input's gradient");
     timed!(Operation, "downsample backward");
     cpu::backward(Compute::current(), shape, weights, x, grad_out, grad_x, gradients);

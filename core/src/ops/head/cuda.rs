@@ -29,30 +29,8 @@ pub struct Shape {
     pub real: Element,
 }
 
-/// The parameters, as [`super::Weights`] has them.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Parameters {
-    /// Scale of the normalisation, `[D]`.
-    pub norm: Parameter,
-    /// Shift of the normalisation, `[D]`.
-    pub norm_bias: Parameter,
-    /// Linear layer, `[D, CLASSES]`.
-    pub linear: Parameter,
-    /// Its bias, `[CLASSES]`.
-    pub linear_bias: Parameter,
-}
-
-impl Parameters {
-    /// The parameters by their names in checkpoints.
-    pub fn named(shape: &Shape, mut get: impl FnMut(&str, usize) -> Parameter) -> Self {
-        Self {
-            norm: get("norm.weight", shape.dim),
-            norm_bias: get("norm.bias", shape.dim),
-            linear: get("linear.weight", shape.dim * shape.classes),
-            linear_bias: get("linear.bias", shape.classes),
-        }
-    }
-}
+/// The parameters on the device.
+pub type Parameters = super::Parameters<Parameter>;
 
 /// What the backward pass needs.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -63,6 +41,12 @@ pub struct Saved {
 }
 
 impl Shape {
+    /// What the parameters follow from.
+    pub fn layer(&self) -> super::Layer {
+        let Self { dim, classes, .. } = *self;
+        super::Layer { dim, classes }
+    }
+
     fn tile(&self) -> Columns {
         Columns::new(self.dim, self.real)
     }

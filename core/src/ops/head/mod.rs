@@ -25,19 +25,34 @@ pub struct Shape {
     pub classes: usize,
 }
 
+/// A head, without its samples and geometry: what its parameters follow from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Layer {
+    /// Channels `D`.
+    pub dim: usize,
+    /// Classes.
+    pub classes: usize,
+}
+
 parameters! {
     for Shape;
     /// Scale of the normalisation, `[D]`.
-    norm: |s| s.dim;
+    norm: NormScale "norm.weight", |s| [s.dim];
     /// Shift of the normalisation, `[D]`.
-    norm_bias: |s| s.dim;
+    norm_bias: NormShift "norm.bias", |s| [s.dim];
     /// Linear layer, `[D, CLASSES]`.
-    linear: |s| s.dim * s.classes;
+    linear: Weight "linear.weight", |s| [s.dim, s.classes];
     /// Its bias, `[CLASSES]`.
-    linear_bias: |s| s.classes;
+    linear_bias: Bias "linear.bias", |s| [s.classes];
 }
 
 impl Shape {
+    /// What the parameters follow from.
+    pub fn layer(&self) -> Layer {
+        let Self { dim, classes, .. } = *self;
+        Layer { dim, classes }
+    }
+
     /// Values of the input, `N * R * D`.
     pub fn input(&self) -> usize {
         self.samples * self.rows * self.dim
@@ -49,7 +64,7 @@ impl Shape {
     }
 
     fn check(&self, weights: &Weights, x: usize, logits: usize) {
-        weights.check(self);
+        weights.check(&self.layer());
         assert_eq!(x, self.input(), "length of the input");
         assert_eq!(logits, self.output(), "length of the logits");
     }
@@ -78,7 +93,7 @@ pub fn backward(
     gradients: Gradients,
 ) {
     shape.check(weights, grad_x.len(), grad_logits.len());
-    gradients.check(shape);
+    gradients.check(&shape.layer());
     assert_eq!(saved.pooled.len(), shape.samples * shape.dim, "the forward pass saved another shape, or nothing");
     timed!(Operation, "head backward");
     cpu::backward(Level::current(), shape, weights, saved, grad_logits, grad_x, gradients);

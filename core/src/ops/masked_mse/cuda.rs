@@ -42,21 +42,8 @@ pub struct Shape {
     pub real: Element,
 }
 
-/// The parameters, as [`super::Weights`] has them.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Parameters {
-    /// Linear layer, `[D, S * S * C]`.
-    pub prediction: Parameter,
-    /// Its bias, `[S * S * C]`.
-    pub prediction_bias: Parameter,
-}
-
-impl Parameters {
-    /// The parameters by their names in checkpoints.
-    pub fn named(shape: &Shape, mut get: impl FnMut(&str, usize) -> Parameter) -> Self {
-        Self { prediction: get("weight", shape.dim * shape.pixels()), prediction_bias: get("bias", shape.pixels()) }
-    }
-}
+/// The parameters on the device.
+pub type Parameters = super::Parameters<Parameter>;
 
 /// What the backward pass needs: the removed cells' features, and the gradient of their predictions.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -66,8 +53,14 @@ pub struct Saved {
 }
 
 impl Shape {
+    /// What the parameters follow from.
+    pub fn layer(&self) -> super::Layer {
+        let Self { stride, channels, dim, .. } = *self;
+        super::Layer { stride, channels, dim }
+    }
+
     fn pixels(&self) -> usize {
-        self.stride * self.stride * self.channels
+        self.layer().pixels()
     }
 
     fn removed(&self) -> usize {

@@ -39,18 +39,42 @@ pub struct Shape<'a> {
     pub normalised: bool,
 }
 
+/// A prediction, without its samples and geometry: what its parameters follow from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Layer {
+    /// Side of a cell in pixels, `S`: the total stride.
+    pub stride: usize,
+    /// Channels of the image, `C`.
+    pub channels: usize,
+    /// Channels of the decoder, `D`.
+    pub dim: usize,
+}
+
 parameters! {
     for Shape<'_>;
     /// Linear layer, `[D, S * S * C]`.
-    prediction: |s| s.dim * s.pixels();
+    prediction: Weight "weight", |s| [s.dim, s.pixels()];
     /// Its bias, `[S * S * C]`.
-    prediction_bias: |s| s.pixels();
+    prediction_bias: Bias "bias", |s| [s.pixels()];
+}
+
+impl Layer {
+    /// Values of one cell, `S * S * C`.
+    pub const fn pixels(&self) -> usize {
+        self.stride * self.stride * self.channels
+    }
 }
 
 impl Shape<'_> {
+    /// What the parameters follow from.
+    pub fn layer(&self) -> Layer {
+        let Self { stride, channels, dim, .. } = *self;
+        Layer { stride, channels, dim }
+    }
+
     /// Values of one cell, `S * S * C`.
     pub fn pixels(&self) -> usize {
-        self.stride * self.stride * self.channels
+        self.layer().pixels()
     }
 
     /// Values of one patch, `P * P * C`.
@@ -80,7 +104,7 @@ impl Shape<'_> {
     }
 
     fn check(&self, weights: &Weights, features: usize) {
-        weights.check(self);
+        weights.check(&self.layer());
         assert_eq!(features, self.features(), "length of the features");
     }
 }
@@ -118,7 +142,7 @@ pub fn backward(
     gradients: Gradients,
 ) {
     shape.check(weights, features.len());
-    gradients.check(shape);
+    gradients.check(&shape.layer());
     assert_eq!(grad_features.len(), features.len(), "length of the features' gradient");
     let errors = shape.visible.samples() * shape.visible.removed() * shape.patch();
     assert_eq!(saved.error.len(), errors, "the forward pass saved another shape, or nothing");

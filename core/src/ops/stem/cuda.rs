@@ -33,30 +33,8 @@ pub struct Shape {
     pub real: Element,
 }
 
-/// The parameters, as [`super::Weights`] has them.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Parameters {
-    /// Convolution, `[S, S, C_in, D]`.
-    pub conv: Parameter,
-    /// Its bias, `[D]`.
-    pub conv_bias: Parameter,
-    /// Scale of the normalisation, `[D]`.
-    pub norm: Parameter,
-    /// Shift of the normalisation, `[D]`.
-    pub norm_bias: Parameter,
-}
-
-impl Parameters {
-    /// The parameters by their names in checkpoints.
-    pub fn named(shape: &Shape, mut get: impl FnMut(&str, usize) -> Parameter) -> Self {
-        Self {
-            conv: get("conv.weight", shape.square() * shape.dim),
-            conv_bias: get("conv.bias", shape.dim),
-            norm: get("norm.weight", shape.dim),
-            norm_bias: get("norm.bias", shape.dim),
-        }
-    }
-}
+/// The parameters on the device.
+pub type Parameters = super::Parameters<Parameter>;
 
 /// What the backward pass needs.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -66,6 +44,12 @@ pub struct Saved {
 }
 
 impl Shape {
+    /// What the parameters follow from.
+    pub fn layer(&self) -> super::Layer {
+        let Self { stride, channels, dim, .. } = *self;
+        super::Layer { stride, channels, dim }
+    }
+
     /// Rows of the batch.
     pub fn rows(&self) -> usize {
         self.samples * self.geometry.rows()

@@ -32,19 +32,36 @@ pub struct Shape<'a> {
     pub dim: usize,
 }
 
+/// A stem, without its samples and geometry: what its parameters follow from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Layer {
+    /// Side of a square and stride, in pixels, `S`.
+    pub stride: usize,
+    /// Channels of the image, `C_in`.
+    pub channels: usize,
+    /// Channels of the output, `D`.
+    pub dim: usize,
+}
+
 parameters! {
     for Shape<'_>;
     /// Convolution, `[S, S, C_in, D]`.
-    conv: |s| s.stride * s.stride * s.channels * s.dim;
+    conv: Weight "conv.weight", |s| [s.stride, s.stride, s.channels, s.dim];
     /// Bias of the convolution, `[D]`.
-    conv_bias: |s| s.dim;
+    conv_bias: Bias "conv.bias", |s| [s.dim];
     /// Scale of the normalisation, `[D]`.
-    norm: |s| s.dim;
+    norm: NormScale "norm.weight", |s| [s.dim];
     /// Shift of the normalisation, `[D]`.
-    norm_bias: |s| s.dim;
+    norm_bias: NormShift "norm.bias", |s| [s.dim];
 }
 
 impl Shape<'_> {
+    /// What the parameters follow from.
+    pub fn layer(&self) -> Layer {
+        let Self { stride, channels, dim, .. } = *self;
+        Layer { stride, channels, dim }
+    }
+
     /// Values of an image batch, `N * H * W * C_in`.
     pub fn input(&self) -> usize {
         let pixels = self.cells.height() * self.cells.width() * self.stride * self.stride;
@@ -62,7 +79,7 @@ impl Shape<'_> {
 
     fn check(&self, weights: &Weights, images: usize, out: usize) {
         self.cells.check(self.samples);
-        weights.check(self);
+        weights.check(&self.layer());
         assert_eq!(images, self.input(), "length of the images");
         assert_eq!(out, self.output(), "length of the output");
     }
@@ -92,7 +109,7 @@ pub fn backward(
     gradients: Gradients,
 ) {
     shape.check(weights, images.len(), grad_out.len());
-    gradients.check(shape);
+    gradients.check(&shape.layer());
     assert!(grad_images.as_ref().is_none_or(|g| g.len() == images.len()), "length of the images' gradient");
     assert_eq!(saved.y.len(), grad_out.len(), "the forward pass saved another shape, or nothing");
     timed!(Operation, "stem backward");

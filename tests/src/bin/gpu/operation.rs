@@ -109,7 +109,7 @@ fn block_schedule(order: &Order) -> Outcome<Schedule> {
         real: order.dtype.into(),
     };
     let mut schedule = Schedule::new();
-    let parameters = block::Parameters::named(&shape, |name, length| {
+    let parameters = block::Parameters::named(&shape.layer(), |name, length| {
         let [value, gradient] = [0; 2].map(|_| schedule.buffer(name, Element::F32, length, Lifetime::Persistent));
         let mirror = if shape.real == Element::F32 { value } else { schedule.temporary(name, shape.real, length) };
         Parameter { value, mirror, gradient }

@@ -35,10 +35,10 @@ pub(in crate::ops::block) fn backward(
         return panels::backward(&call, x, saved, grad_out, grad_x, &mut gradients);
     }
     let values = call.rows() * shape.channels;
-    let turned = turned(weights.depthwise, shape.channels);
-    let expand = call.factor(call.expand());
+    let turned = turned(weights.dwconv, shape.channels);
+    let pwconv1 = call.factor(call.pwconv1());
     let factors =
-        Factors { expand: call.factor(call.expand().t()), project: call.factor(call.project(&call.project).t()) };
+        Factors { pwconv1: call.factor(call.pwconv1().t()), pwconv2: call.factor(call.pwconv2(&call.pwconv2).t()) };
     let parts = call.plan.accumulate(shape.parameters(), grad_x, values, |chunk, grad_x, flat| {
         let mut conv = call.depthwise();
         let mut gradients = Gradients::split(flat, shape);
@@ -53,15 +53,15 @@ pub(in crate::ops::block) fn backward(
             }
             let mut grad_y = Buffer::new(here.len());
             let mut scaled = Buffer::default();
-            Part::new(&call, &expand, saved, group.clone(), &grad_out[here.clone()], &mut scaled).pointwise(
+            Part::new(&call, &pwconv1, saved, group.clone(), &grad_out[here.clone()], &mut scaled).pointwise(
                 &factors,
                 &mut grad_y,
                 &mut gradients,
                 std::mem::take(&mut first),
             );
-            simd::add_columns(call.compute.level, &grad_y, gradients.depthwise_bias);
+            simd::add_columns(call.compute.level, &grad_y, gradients.dwconv_bias);
             call.convolve(&mut conv, &group, &grad_y, &turned, grad_x);
-            call.add_weight_gradient(&mut conv, &group, &x[here], &grad_y, gradients.depthwise);
+            call.add_weight_gradient(&mut conv, &group, &x[here], &grad_y, gradients.dwconv);
         }
         if first || values == 0 {
             zero(flat);
@@ -74,29 +74,29 @@ pub(in crate::ops::block) fn backward(
         let mut sum = Buffer::zeros(shape.channels);
         add_all(&mut sum, &parts, shape.parameters() - shape.channels);
         let features = ranges(0..shape.hidden, TILE);
-        let parts = gradients.beta.chunks_mut(TILE).zip(gradients.project.chunks_mut(TILE * shape.channels));
+        let parts = gradients.grn_beta.chunks_mut(TILE).zip(gradients.pwconv2.chunks_mut(TILE * shape.channels));
         let jobs: Vec<_> = features.zip(parts).collect();
-        jobs.into_par_iter().for_each(|(features, (beta, project))| shift(&call, features, &sum, beta, project));
+        jobs.into_par_iter().for_each(|(features, (beta, pwconv2))| shift(&call, features, &sum, beta, pwconv2));
     }
 }
 
 /// What GRN's shift adds to its own gradient and to that of `W2`, from `sum g` over all rows, `g` the gradient of the branch;
 /// for some of the features.
-pub(super) fn shift(call: &Call, features: Range<usize>, sum: &[f32], beta: &mut [f32], project: &mut [f32]) {
+pub(super) fn shift(call: &Call, features: Range<usize>, sum: &[f32], beta: &mut [f32], pwconv2: &mut [f32]) {
     let (level, channels) = (call.compute.level, call.shape.channels);
-    let weight = call.project(call.weights.project).rows(features.clone());
+    let weight = call.pwconv2(call.weights.pwconv2).rows(features.clone());
     product(Compute::exact(level), weight, Matrix::new(sum, channels, 1), true, beta);
-    simd::add_scaled_rows(level, &call.weights.beta[features], sum, channels, project);
+    simd::add_scaled_rows(level, &call.weights.grn_beta[features], sum, channels, pwconv2);
 }
 
-/// V1's scale, the same for all samples of a chunk: until here `project` holds `a^T g` and `project_bias` holds `sum g`,
+/// V1's scale, the same for all samples of a chunk: until here `pwconv2` holds `a^T g` and `pwconv2_bias` holds `sum g`,
 /// with `g` the gradient of the branch before it.
 fn unscale(call: &Call, gradients: &mut Gradients) {
-    let (level, weights, sum) = (call.compute.level, call.weights, &mut *gradients.project_bias);
-    simd::add_column_products(level, weights.project, gradients.project, gradients.gamma);
-    simd::add_column_products(level, weights.project_bias, sum, gradients.gamma);
-    simd::scale_columns(level, gradients.project, weights.gamma);
-    simd::scale_columns(level, sum, weights.gamma);
+    let (level, weights, sum) = (call.compute.level, call.weights, &mut *gradients.pwconv2_bias);
+    simd::add_column_products(level, weights.pwconv2, gradients.pwconv2, gradients.layer_scale);
+    simd::add_column_products(level, weights.pwconv2_bias, sum, gradients.layer_scale);
+    simd::scale_columns(level, gradients.pwconv2, weights.layer_scale);
+    simd::scale_columns(level, sum, weights.layer_scale);
 }
 
 /// How the gradient passes GRN, for each sample and feature of a group: `da = scale * du + pull * a`.
@@ -133,7 +133,7 @@ struct Part<'a> {
 impl<'a> Part<'a> {
     fn new(
         call: &'a Call,
-        expand: &Factor,
+        pwconv1: &Factor,
         saved: &'a Saved,
         group: Range<usize>,
         grad_out: &'a [f32],
@@ -148,12 +148,12 @@ impl<'a> Part<'a> {
             if saved.hidden.is_empty() { 0..0 } else { group.start * rows * hidden..group.end * rows * hidden };
         let hidden = &saved.hidden[features];
         let mut part = Self { call, group, y, s, grad, z: Buffer::new(y.len()), a, slope, hidden };
-        part.recompute(expand);
+        part.recompute(pwconv1);
         part
     }
 
     /// `z`, `a` and GELU's derivative from `y`, and from the hidden features if they were saved.
-    fn recompute(&mut self, expand: &Factor) {
+    fn recompute(&mut self, pwconv1: &Factor) {
         let (call, channels, hidden) = (self.call, self.call.shape.channels, self.call.shape.hidden);
         for tile in call.tiles(&self.group) {
             let narrow = tile.start * channels..tile.end * channels;
@@ -162,11 +162,11 @@ impl<'a> Part<'a> {
             call.norm(&self.y[narrow], z);
             let (h, a) = (&mut self.slope[wide.clone()], &mut self.a[wide.clone()]);
             if self.hidden.is_empty() {
-                multiply(Matrix::new(z, tile.len(), channels), expand, false, h);
+                multiply(Matrix::new(z, tile.len(), channels), pwconv1, false, h);
             } else {
                 h.copy_from_slice(&self.hidden[wide]);
             }
-            simd::bias_gelu_with_derivative(call.compute.level, h, call.weights.expand_bias, a);
+            simd::bias_gelu_with_derivative(call.compute.level, h, call.weights.pwconv1_bias, a);
         }
     }
 
@@ -176,7 +176,7 @@ impl<'a> Part<'a> {
         if first {
             self.begin(gradients);
         }
-        simd::add_columns(call.compute.level, self.grad, gradients.project_bias);
+        simd::add_columns(call.compute.level, self.grad, gradients.pwconv2_bias);
         let mut response = Response::none(self.group.len() * hidden);
         let whole = call.grn() && call.large();
         if whole {
@@ -185,7 +185,7 @@ impl<'a> Part<'a> {
         let mut grad_h = Buffer::new(call.tile() * hidden);
         for tile in call.tiles(&self.group) {
             let grad_h = &mut grad_h[..tile.len() * hidden];
-            multiply(self.grad(&tile), &turned.project, false, grad_h);
+            multiply(self.grad(&tile), &turned.pwconv2, false, grad_h);
             if call.grn() && !whole {
                 self.small(&tile, grad_h, gradients, &mut response);
             }
@@ -200,13 +200,16 @@ impl<'a> Part<'a> {
 
     /// Zeros, but for what the first tile's products set: large matrices, of which a chunk may have few rows.
     fn begin(&self, gradients: &mut Gradients) {
-        let Gradients { depthwise, depthwise_bias, norm, norm_bias, expand_bias, gamma, beta, project_bias, .. } =
-            gradients;
-        for gradient in [depthwise, depthwise_bias, norm, norm_bias, expand_bias, gamma, beta, project_bias] {
+        let Gradients { dwconv, dwconv_bias, norm, norm_bias, pwconv1_bias, pwconv2_bias, .. } = gradients;
+        for gradient in [dwconv, dwconv_bias, norm, norm_bias, pwconv1_bias, pwconv2_bias] {
+            zero(gradient);
+        }
+        let Gradients { grn_gamma, grn_beta, layer_scale, .. } = gradients;
+        for gradient in [grn_gamma, grn_beta, layer_scale] {
             zero(gradient);
         }
         if self.call.grn() && self.call.large() {
-            zero(gradients.project);
+            zero(gradients.pwconv2);
         }
     }
 
@@ -225,15 +228,15 @@ impl<'a> Part<'a> {
     /// GRN of a large sample, and the gradient of `W2`: all of it from `a^T g`, without the gradient of any row.
     fn large(&self, gradients: &mut Gradients, response: &mut Response) {
         let (call, channels, hidden) = (self.call, self.call.shape.channels, self.call.shape.hidden);
-        let mut grad_project = Buffer::new(hidden * channels);
+        let mut grad_pwconv2 = Buffer::new(hidden * channels);
         for tile in call.tiles(&self.group) {
-            product(call.compute, self.a(&tile).t(), self.grad(&tile), tile.start > 0, &mut grad_project);
+            product(call.compute, self.a(&tile).t(), self.grad(&tile), tile.start > 0, &mut grad_pwconv2);
         }
         let mut t = Buffer::new(hidden);
-        simd::row_products(call.compute.level, &grad_project, call.weights.project, channels, &mut t);
-        response_backward(call, self.s, &t, gradients.gamma, &mut response.pull);
+        simd::row_products(call.compute.level, &grad_pwconv2, call.weights.pwconv2, channels, &mut t);
+        response_backward(call, self.s, &t, gradients.grn_gamma, &mut response.pull);
         scale_of_response(call, self.s, &mut response.scale);
-        simd::add_scaled_rows(call.compute.level, &response.scale, &grad_project, channels, gradients.project);
+        simd::add_scaled_rows(call.compute.level, &response.scale, &grad_pwconv2, channels, gradients.pwconv2);
     }
 
     /// GRN of small samples, from `du`.
@@ -247,7 +250,7 @@ impl<'a> Part<'a> {
             let s = &self.s[features.clone()];
             t.fill(0.0);
             simd::add_column_products(call.compute.level, &grad_u[values.clone()], &a[values], &mut t);
-            response_backward(call, s, &t, gradients.gamma, &mut response.pull[features.clone()]);
+            response_backward(call, s, &t, gradients.grn_gamma, &mut response.pull[features.clone()]);
             scale_of_response(call, s, &mut response.scale[features]);
         }
     }
@@ -265,7 +268,7 @@ impl<'a> Part<'a> {
                 &response.scale[features.clone()],
                 &response.pull[features],
                 &mut grad_h[rows.start * hidden..rows.end * hidden],
-                gradients.expand_bias,
+                gradients.pwconv1_bias,
             );
         }
     }
@@ -280,7 +283,7 @@ impl<'a> Part<'a> {
                 simd::scale_columns(call.compute.level, &mut self.a[values], scale);
             }
         }
-        product(call.compute, self.a(tile).t(), self.grad(tile), accumulate, gradients.project);
+        product(call.compute, self.a(tile).t(), self.grad(tile), accumulate, gradients.pwconv2);
     }
 
     /// From the gradient of `h` to that of `y`.
@@ -297,8 +300,8 @@ impl<'a> Part<'a> {
         let values = tile.start * channels..tile.end * channels;
         let (y, z, grad_y) = (&self.y[values.clone()], &self.z[values.clone()], &mut grad_y[values]);
         let grad_h = Matrix::new(grad_h, tile.len(), hidden);
-        product(call.compute, Matrix::new(z, tile.len(), channels).t(), grad_h, accumulate, gradients.expand);
-        multiply(grad_h, &turned.expand, false, grad_y);
+        product(call.compute, Matrix::new(z, tile.len(), channels).t(), grad_h, accumulate, gradients.pwconv1);
+        multiply(grad_h, &turned.pwconv1, false, grad_y);
         let (norm, norm_bias) = (&mut *gradients.norm, &mut *gradients.norm_bias);
         simd::layer_norm_backward(call.compute.level, y, call.weights.norm, grad_y, norm, norm_bias);
     }
@@ -322,7 +325,7 @@ pub(super) fn scaled<'a>(call: &Call, group: &Range<usize>, grad_out: &'a [f32],
 /// `pull_c = ds_c / s_c`, by which `a` enters `da`.
 pub(super) fn response_backward(call: &Call, s: &[f32], t: &[f32], grad_gamma: &mut [f32], pull: &mut [f32]) {
     let mean = mean_norm(s);
-    let gamma = call.weights.gamma;
+    let gamma = call.weights.grn_gamma;
     let weighted = s.iter().zip(t).zip(gamma).map(|((&s, &t), &gamma)| f64::from(gamma) * f64::from(t) * f64::from(s));
     let common = weighted.sum::<f64>() / (s.len() as f64 * mean * mean);
     for c in 0..s.len() {

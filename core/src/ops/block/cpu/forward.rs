@@ -43,8 +43,8 @@ pub(in crate::ops::block) fn forward(
         let s = or_own(&mut saved.s, &mut own_s, shape.samples * hidden);
         return panels::forward(&call, x, out, y, s, &mut saved.hidden);
     }
-    let factors = Factors { expand: call.factor(call.expand()), project: call.factor(call.project(&call.project)) };
-    let project_bias = call.project_bias();
+    let factors = Factors { pwconv1: call.factor(call.pwconv1()), pwconv2: call.factor(call.pwconv2(&call.pwconv2)) };
+    let pwconv2_bias = call.pwconv2_bias();
     let groups = call.plan.all_groups();
     let outs = split(out, &groups, rows * channels);
     let ys = split(&mut saved.y, &groups, rows * channels);
@@ -54,11 +54,11 @@ pub(in crate::ops::block) fn forward(
     let jobs: Vec<_> = groups.into_iter().zip(parts).collect();
     jobs.into_par_iter().with_max_len(1).for_each(|(group, ((out, y), (s, h)))| {
         let x = &x[group.start * rows * channels..][..out.len()];
-        forward_group(&call, &factors, &project_bias, x, Forward { group, out, y, s, h });
+        forward_group(&call, &factors, &pwconv2_bias, x, Forward { group, out, y, s, h });
     });
 }
 
-fn forward_group(call: &Call, factors: &Factors, project_bias: &[f32], x: &[f32], job: Forward) {
+fn forward_group(call: &Call, factors: &Factors, pwconv2_bias: &[f32], x: &[f32], job: Forward) {
     let Forward { group, out, y, s, h } = job;
     if call.dropped(&group) {
         out.copy_from_slice(x);
@@ -70,10 +70,10 @@ fn forward_group(call: &Call, factors: &Factors, project_bias: &[f32], x: &[f32]
     let s = or_own(s, &mut own_s, group.len() * hidden);
     let mut a = Buffer::new(group.len() * call.rows() * hidden);
 
-    simd::fill_rows(y, call.weights.depthwise_bias);
-    call.convolve(&mut call.depthwise(), &group, x, call.weights.depthwise, y);
-    hidden_features(call, &factors.expand, &group, y, (h, &mut a), s);
-    project(call, (&factors.project, project_bias), &group, x, &mut a, s, out);
+    simd::fill_rows(y, call.weights.dwconv_bias);
+    call.convolve(&mut call.depthwise(), &group, x, call.weights.dwconv, y);
+    hidden_features(call, &factors.pwconv1, &group, y, (h, &mut a), s);
+    pwconv2(call, (&factors.pwconv2, pwconv2_bias), &group, x, &mut a, s, out);
 }
 
 /// `slice`, or if it is empty a buffer of `length` values.
@@ -88,7 +88,7 @@ fn or_own<'a>(slice: &'a mut [f32], own: &'a mut Buffer, length: usize) -> &'a m
 /// `a = gelu(h)` and the norms `s` of a group; `h` without its bias, unless there is no room for it.
 fn hidden_features(
     call: &Call,
-    expand: &Factor,
+    pwconv1: &Factor,
     group: &Range<usize>,
     y: &[f32],
     (h, a): (&mut [f32], &mut [f32]),
@@ -103,14 +103,14 @@ fn hidden_features(
         call.norm(&y[tile.start * channels..tile.end * channels], z);
         let wide = tile.start * hidden..tile.end * hidden;
         let a = &mut a[wide.clone()];
-        multiply(Matrix::new(z, tile.len(), channels), expand, false, a);
+        multiply(Matrix::new(z, tile.len(), channels), pwconv1, false, a);
         if !h.is_empty() {
             h[wide].copy_from_slice(a);
         }
         for (sample, rows) in call.samples_of(&tile) {
             squares.fill(0.0);
             let a = &mut a[rows.start * hidden..rows.end * hidden];
-            simd::bias_gelu(call.compute.level, a, call.weights.expand_bias, &mut squares);
+            simd::bias_gelu(call.compute.level, a, call.weights.pwconv1_bias, &mut squares);
             simd::add(&mut s[sample * hidden..][..hidden], &squares);
         }
     }
@@ -120,7 +120,7 @@ fn hidden_features(
 }
 
 /// The second pointwise layer and the residual: `a` to `out`. Leaves small samples' `a` scaled.
-fn project(
+fn pwconv2(
     call: &Call,
     (weight, bias): (&Factor, &[f32]),
     group: &Range<usize>,
@@ -131,7 +131,7 @@ fn project(
 ) {
     let (level, channels, hidden) = (call.compute.level, call.shape.channels, call.shape.hidden);
     let folded = fold(call, s);
-    let folded = folded.as_ref().map(|folded| call.factor(call.project(folded)));
+    let folded = folded.as_ref().map(|folded| call.factor(call.pwconv2(folded)));
     let weight = folded.as_ref().unwrap_or(weight);
     let mut scale = Buffer::new(hidden);
     for tile in call.tiles(group) {
@@ -159,8 +159,8 @@ fn fold(call: &Call, s: &[f32]) -> Option<Buffer> {
         return None;
     }
     let mut scale = Buffer::new(call.shape.hidden);
-    let mut folded = Buffer::new(call.project.len());
+    let mut folded = Buffer::new(call.pwconv2.len());
     scale_of_response(call, s, &mut scale);
-    simd::scale_rows(&scale, &call.project, call.shape.channels, &mut folded);
+    simd::scale_rows(&scale, &call.pwconv2, call.shape.channels, &mut folded);
     Some(folded)
 }

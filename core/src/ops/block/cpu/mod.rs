@@ -33,29 +33,29 @@ struct Call<'a> {
     drop: Option<&'a [f32]>,
     plan: Plan,
     /// `W2`, for V1 with its columns scaled.
-    project: Cow<'a, [f32]>,
+    pwconv2: Cow<'a, [f32]>,
 }
 
 impl<'a> Call<'a> {
     fn new(compute: Compute, shape: &'a Shape, weights: &'a Weights, drop: Option<&'a [f32]>) -> Self {
-        let mut project = Cow::Borrowed(weights.project);
+        let mut pwconv2 = Cow::Borrowed(weights.pwconv2);
         if shape.flavour == Flavour::V1 {
-            simd::scale_columns(compute.level, project.to_mut(), weights.gamma);
+            simd::scale_columns(compute.level, pwconv2.to_mut(), weights.layer_scale);
         }
         let plan = Plan::new(shape.samples, shape.cells.rows(), shape.parameters());
-        Self { compute, shape, weights, drop, plan, project }
+        Self { compute, shape, weights, drop, plan, pwconv2 }
     }
 
     /// `b2`, for V2 with `beta W2` added, for V1 scaled.
-    fn project_bias(&self) -> Buffer {
+    fn pwconv2_bias(&self) -> Buffer {
         let (shape, weights, level) = (self.shape, self.weights, self.compute.level);
         let mut bias = Buffer::new(shape.channels);
-        bias.copy_from_slice(weights.project_bias);
+        bias.copy_from_slice(weights.pwconv2_bias);
         match shape.flavour {
-            Flavour::V1 => simd::scale_columns(level, &mut bias, weights.gamma),
+            Flavour::V1 => simd::scale_columns(level, &mut bias, weights.layer_scale),
             Flavour::V2 => {
-                let beta = Matrix::new(weights.beta, 1, shape.hidden);
-                product(Compute::exact(level), beta, self.project(weights.project), true, &mut bias);
+                let beta = Matrix::new(weights.grn_beta, 1, shape.hidden);
+                product(Compute::exact(level), beta, self.pwconv2(weights.pwconv2), true, &mut bias);
             }
         }
         bias
@@ -107,12 +107,12 @@ impl<'a> Call<'a> {
         })
     }
 
-    fn expand(&self) -> Matrix<'a> {
-        Matrix::new(self.weights.expand, self.shape.channels, self.shape.hidden)
+    fn pwconv1(&self) -> Matrix<'a> {
+        Matrix::new(self.weights.pwconv1, self.shape.channels, self.shape.hidden)
     }
 
     /// `W2`, or another matrix of its size.
-    fn project<'b>(&self, weight: &'b [f32]) -> Matrix<'b> {
+    fn pwconv2<'b>(&self, weight: &'b [f32]) -> Matrix<'b> {
         Matrix::new(weight, self.shape.hidden, self.shape.channels)
     }
 
@@ -158,8 +158,8 @@ impl<'a> Call<'a> {
 
 /// The weights of both pointwise layers, for the forward pass or turned for the backward pass.
 struct Factors<'a> {
-    expand: Factor<'a>,
-    project: Factor<'a>,
+    pwconv1: Factor<'a>,
+    pwconv2: Factor<'a>,
 }
 
 /// Mean norm of one sample, plus epsilon. Sums in f64: the norms may be large and many.
@@ -170,7 +170,7 @@ fn mean_norm(s: &[f32]) -> f64 {
 /// `1 + gamma n` of one sample.
 fn scale_of_response(call: &Call, s: &[f32], scale: &mut [f32]) {
     let rate = (1.0 / mean_norm(s)) as f32;
-    for ((scale, s), gamma) in scale.iter_mut().zip(s).zip(call.weights.gamma) {
+    for ((scale, s), gamma) in scale.iter_mut().zip(s).zip(call.weights.grn_gamma) {
         *scale = 1.0 + gamma * (s * rate);
     }
 }

@@ -79,27 +79,27 @@ impl<'a> Batch<'a> {
 /// `out` from `x`; `y [N, R, C]` and `s [N, F]` are written too, and `h` without its bias, panel by panel, unless there is
 /// no room for it.
 pub(super) fn forward(call: &Call, x: &[f32], out: &mut [f32], y: &mut [f32], s: &mut [f32], h: &mut [f32]) {
-    let (batch, project_bias) = (Batch::new(call), call.project_bias());
+    let (batch, pwconv2_bias) = (Batch::new(call), call.pwconv2_bias());
     let panels = &batch.panels;
     let (level, values) = (call.compute.level, call.rows() * call.shape.channels);
     let mut z = Buffer::new(y.len());
     let samples = y.par_chunks_exact_mut(values).zip(z.par_chunks_exact_mut(values)).zip(x.par_chunks_exact(values));
     samples.enumerate().with_max_len(1).for_each(|(sample, ((y, z), x))| {
-        simd::fill_rows(y, call.weights.depthwise_bias);
-        call.convolve(&mut call.depthwise(), &(sample..sample + 1), x, call.weights.depthwise, y);
+        simd::fill_rows(y, call.weights.dwconv_bias);
+        call.convolve(&mut call.depthwise(), &(sample..sample + 1), x, call.weights.dwconv, y);
         call.norm(y, z);
     });
     let (mut a, mut norms) = (panels.buffers(panels.rows()), panels.buffers(call.shape.samples));
     let hs = split(h, panels.ranges(), panels.rows());
     let parts = panels.ranges().par_iter().zip(&mut a).zip(&mut norms).zip(hs).with_max_len(1);
     parts.for_each(|(((panel, a), s), h)| {
-        multiply(panels.matrix(&z), &call.factor(call.expand().columns(panel.clone())), false, a);
+        multiply(panels.matrix(&z), &call.factor(call.pwconv1().columns(panel.clone())), false, a);
         if !h.is_empty() {
             h.copy_from_slice(a);
         }
         s.fill(0.0);
         for (a, s) in a.chunks_exact_mut(call.rows() * panel.len()).zip(s.chunks_exact_mut(panel.len())) {
-            simd::bias_gelu(level, a, &call.weights.expand_bias[panel.clone()], s);
+            simd::bias_gelu(level, a, &call.weights.pwconv1_bias[panel.clone()], s);
         }
         s.iter_mut().for_each(|s| *s = s.sqrt());
     });
@@ -107,12 +107,12 @@ pub(super) fn forward(call: &Call, x: &[f32], out: &mut [f32], y: &mut [f32], s:
     let scale = batch.scale(s);
     let parts = panels.ranges().par_iter().zip(&mut a).with_max_len(1);
     parts.for_each(|(panel, a)| batch.scale_panel(panel, &scale, a));
-    let project = call.project(&call.project);
-    panels.reduce(&a, |panel, narrow| project.rows(panel.clone()).columns(narrow.clone()), out);
+    let pwconv2 = call.pwconv2(&call.pwconv2);
+    panels.reduce(&a, |panel, narrow| pwconv2.rows(panel.clone()).columns(narrow.clone()), out);
     let samples = out.par_chunks_exact_mut(values).zip(x.par_chunks_exact(values));
     samples.enumerate().for_each(|(sample, (out, x))| match call.drop(sample) {
         0.0 => out.copy_from_slice(x),
-        drop => simd::residual(level, x, &project_bias, drop, out),
+        drop => simd::residual(level, x, &pwconv2_bias, drop, out),
     });
 }
 
@@ -181,10 +181,10 @@ struct Panel<'a> {
     /// `sum_r du a` of every sample, `[N, width]`.
     t: Buffer,
     /// The gradient of `W1`, `[C, width]`.
-    expand: Buffer,
-    expand_bias: &'a mut [f32],
+    pwconv1: Buffer,
+    pwconv1_bias: &'a mut [f32],
     beta: &'a mut [f32],
-    project: &'a mut [f32],
+    pwconv2: &'a mut [f32],
 }
 
 /// Adds all gradients.
@@ -206,16 +206,16 @@ pub(super) fn backward(
     let grad_rows = NonzeroRows::new(grad, channels, &mut own_rows);
     let mut sum = Buffer::zeros(channels);
     simd::add_columns(level, grad, &mut sum);
-    simd::add(gradients.project_bias, &sum);
+    simd::add(gradients.pwconv2_bias, &sum);
 
     let width = panels.width();
-    let columns = gradients.expand_bias.chunks_mut(width).zip(gradients.beta.chunks_mut(width));
-    let columns = columns.zip(gradients.project.chunks_mut(width * channels)).zip(panels.ranges());
+    let columns = gradients.pwconv1_bias.chunks_mut(width).zip(gradients.grn_beta.chunks_mut(width));
+    let columns = columns.zip(gradients.pwconv2.chunks_mut(width * channels)).zip(panels.ranges());
     let mut parts: Vec<_> = columns
-        .map(|(((expand_bias, beta), project), columns)| {
+        .map(|(((pwconv1_bias, beta), pwconv2), columns)| {
             let [a, slope] = [(); 2].map(|()| Buffer::new(panels.rows() * columns.len()));
-            let (t, expand) = (Buffer::zeros(samples * columns.len()), Buffer::new(channels * columns.len()));
-            Panel { columns: columns.clone(), a, slope, t, expand, expand_bias, beta, project }
+            let (t, pwconv1) = (Buffer::zeros(samples * columns.len()), Buffer::new(channels * columns.len()));
+            Panel { columns: columns.clone(), a, slope, t, pwconv1, pwconv1_bias, beta, pwconv2 }
         })
         .collect();
     // The gradient of `u`, then that of `h`.
@@ -223,18 +223,18 @@ pub(super) fn backward(
     parts.par_iter_mut().zip(&mut grads).with_max_len(1).for_each(|(panel, grad_u)| {
         let columns = panel.columns.clone();
         if saved.hidden.is_empty() {
-            multiply(panels.matrix(&z), &call.factor(call.expand().columns(columns.clone())), false, &mut panel.slope);
+            multiply(panels.matrix(&z), &call.factor(call.pwconv1().columns(columns.clone())), false, &mut panel.slope);
         } else {
             panel.slope.copy_from_slice(panels.part(&saved.hidden, &columns));
         }
         simd::bias_gelu_with_derivative(
             level,
             &mut panel.slope,
-            &call.weights.expand_bias[columns.clone()],
+            &call.weights.pwconv1_bias[columns.clone()],
             &mut panel.a,
         );
-        let project = call.project(call.weights.project).rows(columns.clone());
-        grad_rows.multiply(&call.factor(project.t()), columns.len(), grad_u);
+        let pwconv2 = call.pwconv2(call.weights.pwconv2).rows(columns.clone());
+        grad_rows.multiply(&call.factor(pwconv2.t()), columns.len(), grad_u);
         let one = call.rows() * columns.len();
         let samples =
             panel.a.chunks_exact(one).zip(grad_u.chunks_exact(one)).zip(panel.t.chunks_exact_mut(columns.len()));
@@ -244,7 +244,7 @@ pub(super) fn backward(
     let [mut t, mut pull] = [(); 2].map(|()| Buffer::new(samples * hidden));
     batch.join(parts.iter().map(|part| &part.t), &mut t);
     let each = saved.s.chunks_exact(hidden).zip(t.chunks_exact(hidden)).zip(pull.chunks_exact_mut(hidden));
-    each.for_each(|((s, t), pull)| response_backward(call, s, t, gradients.gamma, pull));
+    each.for_each(|((s, t), pull)| response_backward(call, s, t, gradients.grn_gamma, pull));
     let scale = batch.scale(&saved.s);
 
     parts.par_iter_mut().zip(&mut grads).with_max_len(1).for_each(|(panel, grad_h)| {
@@ -252,19 +252,19 @@ pub(super) fn backward(
         let each = panel.a.chunks_exact(one).zip(panel.slope.chunks_exact(one)).zip(grad_h.chunks_exact_mut(one));
         let features = batch.columns(&scale, &columns).zip(batch.columns(&pull, &columns));
         for (((a, slope), grad), (scale, pull)) in each.zip(features) {
-            simd::activation_backward(level, a, slope, scale, pull, grad, panel.expand_bias);
+            simd::activation_backward(level, a, slope, scale, pull, grad, panel.pwconv1_bias);
         }
         batch.scale_panel(&columns, &scale, &mut panel.a);
-        grad_rows.add_product(call.compute, &panel.a, columns.len(), panel.project);
-        shift(call, columns, &sum, panel.beta, panel.project);
-        product(call.compute, panels.matrix(&z).t(), panels.matrix(grad_h), false, &mut panel.expand);
+        grad_rows.add_product(call.compute, &panel.a, columns.len(), panel.pwconv2);
+        shift(call, columns, &sum, panel.beta, panel.pwconv2);
+        product(call.compute, panels.matrix(&z).t(), panels.matrix(grad_h), false, &mut panel.pwconv1);
     });
-    let expand: Vec<_> = parts.into_iter().map(|part| part.expand).collect();
-    panels.add(&expand, gradients.expand);
-    drop(expand);
+    let pwconv1: Vec<_> = parts.into_iter().map(|part| part.pwconv1).collect();
+    panels.add(&pwconv1, gradients.pwconv1);
+    drop(pwconv1);
 
-    let (mut grad_y, expand) = (z, call.expand());
-    panels.reduce(&grads, |panel, narrow| expand.rows(narrow.clone()).columns(panel.clone()).t(), &mut grad_y);
+    let (mut grad_y, pwconv1) = (z, call.pwconv1());
+    panels.reduce(&grads, |panel, narrow| pwconv1.rows(narrow.clone()).columns(panel.clone()).t(), &mut grad_y);
     drop(grads);
     before(call, x, &saved.y, grad_out, &mut grad_y, grad_x, gradients);
 }
@@ -281,7 +281,7 @@ fn before(
 ) {
     let Shape { samples, channels, kernel, .. } = *call.shape;
     let (level, values) = (call.compute.level, call.rows() * channels);
-    let turned = turned(call.weights.depthwise, channels);
+    let turned = turned(call.weights.dwconv, channels);
     // Samples have few rows: a chunk may be a single one.
     let plan = Plan::new(samples, LARGE, 0);
     let mut grads: Vec<_> = plan.chunks().iter().map(|_| Buffer::new((kernel * kernel + 3) * channels)).collect();
@@ -302,8 +302,8 @@ fn before(
         call.add_weight_gradient(&mut conv, &chunk, &x[here], grad_y, depthwise);
     });
     let taps = kernel * kernel * channels;
-    add_all(gradients.depthwise, &grads, 0);
-    add_all(gradients.depthwise_bias, &grads, taps);
+    add_all(gradients.dwconv, &grads, 0);
+    add_all(gradients.dwconv_bias, &grads, taps);
     add_all(gradients.norm, &grads, taps + channels);
     add_all(gradients.norm_bias, &grads, taps + 2 * channels);
 }
