@@ -7,6 +7,8 @@ mod ast;
 mod check;
 mod emit;
 mod error;
+mod hygiene;
+mod names;
 mod parse;
 mod plan;
 mod suggest;

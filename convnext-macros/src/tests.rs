@@ -222,7 +222,7 @@ fn products_may_be_written_close() {
 
 #[test]
 fn names_on_the_command_line() {
-    let name = |model: &str| crate::emit::Names::new(&syn::parse_str(model).expect("a name")).command_line();
+    let name = |model: &str| crate::names::Names::new(&syn::parse_str(model).expect("a name")).command_line();
     assert_eq!(name("Atto"), "atto");
     assert_eq!(name("AttoV1"), "atto-v1");
     assert_eq!(name("Nano64"), "nano64");

@@ -51,6 +51,7 @@
 extern crate self as convnext_core;
 
 mod awake;
+pub mod cells;
 pub mod epsilon;
 pub mod launch;
 pub mod nn;
@@ -58,6 +59,7 @@ pub mod ops;
 pub mod optim;
 pub mod plan;
 pub mod profile;
+mod scratch;
 pub mod simd;
 pub mod visibility;
 

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use crate::{
-    detect::{Device, NoCuda, compiler_present},
+    detect::{Device, NoCuda, compiler_present, compiler_version},
     products::Algorithm,
 };
 
@@ -64,7 +64,7 @@ impl Compiler {
         if !compiler_present() {
             return Err(NoCuda::because("NVRTC's library, libnvrtc.so, is not on this machine"));
         }
-        let version = version().map_err(|error| NoCuda::because(format!("NVRTC does not answer: {error}")))?;
+        let version = compiler_version().map_err(|error| NoCuda::because(format!("NVRTC does not answer: {error}")))?;
         Ok(Self { version })
     }
 
@@ -151,14 +151,6 @@ fn architectures() -> Result<Vec<i32>, result::NvrtcError> {
 fn options(module: &Module, architecture: &str) -> Vec<String> {
     let fixed = OPTIONS.iter().map(|option| (*option).to_owned());
     fixed.chain([format!("--gpu-architecture={architecture}")]).chain(module.options()).collect()
-}
-
-#[allow(unsafe_code)]
-pub(super) fn version() -> Result<(i32, i32), result::NvrtcError> {
-    let (mut major, mut minor) = (0, 0);
-    // SAFETY: both pointers are to live integers, which the call only writes.
-    unsafe { sys::nvrtcVersion(&mut major, &mut minor) }.result()?;
-    Ok((major, minor))
 }
 
 /// A program of NVRTC; destroyed when dropped.

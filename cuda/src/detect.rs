@@ -3,8 +3,6 @@
 use cudarc::driver::{result, sys};
 use thiserror::Error;
 
-use crate::compile;
-
 /// Why there is no CUDA here.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("no CUDA: {why}")]
@@ -159,6 +157,15 @@ pub(crate) fn compiler_present() -> bool {
     unsafe { cudarc::nvrtc::sys::is_culib_present() }
 }
 
+/// NVRTC's version, `(major, minor)`.
+#[allow(unsafe_code)]
+pub(crate) fn compiler_version() -> Result<(i32, i32), cudarc::nvrtc::result::NvrtcError> {
+    let (mut major, mut minor) = (0, 0);
+    // SAFETY: both pointers are to live integers, which the call only writes.
+    unsafe { cudarc::nvrtc::sys::nvrtcVersion(&mut major, &mut minor) }.result()?;
+    Ok((major, minor))
+}
+
 /// Whether cuBLASLt can be loaded.
 #[allow(unsafe_code)]
 fn products_present() -> bool {
@@ -189,7 +196,7 @@ pub fn choose(index: Option<usize>) -> Result<Device, NoCuda> {
         }
     }
     let driver = driver_version()?;
-    let compiler = compile::version().map_err(|error| NoCuda::because(format!("NVRTC does not answer: {error}")))?;
+    let compiler = compiler_version().map_err(|error| NoCuda::because(format!("NVRTC does not answer: {error}")))?;
     fits("libnvrtc.so", compiler.0, driver)?;
     fits("libcublasLt.so", products_major(), driver)?;
     Ok(device)

@@ -1,8 +1,8 @@
 //! The names of a block.
 
 use crate::ast::{Declaration, Spec};
-use crate::emit::Names;
 use crate::error::Errors;
+use crate::names::Names;
 use crate::suggest;
 
 /// No name is declared twice, or unknown.

@@ -1,7 +1,9 @@
 //! Stand-ins for a model that could not be compiled: the same names, so that code which uses them stays quiet.
 
-use super::{Names, derives, error, generics, gradients, hygiene, shared, tensor, visitor};
+use super::{derives, error, generics, gradients, shared, tensor, visitor};
 use crate::ast::{Declaration, Pretraining, Setting, Settings, Spec};
+use crate::hygiene;
+use crate::names::Names;
 use proc_macro2::{Ident, TokenStream};
 use quote::quote;
 

@@ -1,11 +1,12 @@
 //! The settings of a declaration: `key: value`, separated by commas.
 
+use super::entry::Entry;
 use super::number::{flat, found, is_mark};
-use super::{example, value};
+use super::value;
 use crate::ast::{Fcmae, Pretraining, Setting, Settings};
 use crate::error::{Errors, Wrong};
 use crate::suggest;
-use proc_macro2::{Delimiter, Group, Span, TokenTree};
+use proc_macro2::{Delimiter, Group, TokenTree};
 use syn::ext::IdentExt;
 
 /// Settings of a model or a family, in the order messages list them.
@@ -17,22 +18,6 @@ const FCMAE_SETTINGS: &[&str] = &["patch", "mask", "decoder", "kernel", "normali
 /// Whether a word is the name of a setting.
 pub(super) fn is_setting(word: &str) -> bool {
     SETTINGS.contains(&word) || FCMAE_SETTINGS.contains(&word)
-}
-
-/// `key: value`.
-pub(super) struct Entry {
-    /// The key.
-    pub(super) name: String,
-    /// Where the key stands.
-    pub(super) span: Span,
-    pub(super) value: Vec<TokenTree>,
-}
-
-impl Entry {
-    /// How the setting is written.
-    pub(super) fn example(&self) -> String {
-        format!("{}: {}", self.name, example(&self.name))
-    }
 }
 
 /// The settings between the braces of a declaration.

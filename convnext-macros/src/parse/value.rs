@@ -1,7 +1,7 @@
 //! Values of settings: sizes (`40 x 2`), fractions, words and lists.
 
+use super::entry::Entry;
 use super::number::{Fault, Piece, decimal, flat, found, is_mark, numbers_in, pieces, product, quoted};
-use super::settings::Entry;
 use super::{example, stages};
 use crate::ast::{Decoder, Flavour, Fraction, Input, Number, Stages};
 use crate::error::{Errors, Wrong};

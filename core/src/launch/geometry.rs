@@ -5,7 +5,7 @@ use super::{
     kernel::Module,
     schedule::{Argument, Schedule, ScheduleError, View},
 };
-use crate::{ops::Cells, visibility::Visibility};
+use crate::{cells::Cells, visibility::Visibility};
 
 /// The geometry of an activation without its masks: what is constant from step to step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

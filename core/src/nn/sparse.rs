@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use dfdx::prelude::*;
 
-use crate::{ops::Cells, visibility::Visibility};
+use crate::{cells::Cells, visibility::Visibility};
 
 /// A sparse activation: a tensor `[N, K, P, P, C]` and which patches its `K` are.
 #[derive(Debug, Clone)]

@@ -3,7 +3,7 @@
 use dfdx::prelude::*;
 use rayon::prelude::*;
 
-use crate::{awake::stay_awake, ops::scratch::Buffer, profile::timed};
+use crate::{awake::stay_awake, profile::timed, scratch::Buffer};
 
 /// What dfdx's CPU device reports when it runs out of memory.
 pub type Error = dfdx::tensor::CpuError;

@@ -2,7 +2,7 @@
 //!
 //! Activations are channels-last. A dense activation is `[N, H, W, C]`, a sparse one `[N, K, P, P, C]`: the `K` visible
 //! patches of each sample in ascending order, `P x P` cells each. Both are `[N, R, C]` to everything but the depthwise
-//! convolution, `R` rows a sample; [`Cells`] says which cell of the grid a row is.
+//! convolution, `R` rows a sample; [`Cells`](crate::cells::Cells) says which cell of the grid a row is.
 //!
 //! Each operation has `forward` and `backward`. Results are written, gradients are accumulated (`+=`). Slices of a
 //! wrong length are a programming error and panic at entry.
@@ -11,7 +11,6 @@
 mod parameters;
 
 pub mod block;
-mod cells;
 pub mod cross_entropy;
 pub mod densify;
 pub mod downsample;
@@ -20,8 +19,6 @@ pub mod masked_mse;
 mod panels;
 mod parallel;
 mod reference;
-pub(crate) mod scratch;
 pub mod stem;
 
-pub use cells::Cells;
 pub use parameters::{Declared, Role, Start};

@@ -7,7 +7,8 @@ use std::ops::{Deref, Range};
 
 use rayon::prelude::*;
 
-use super::{parallel::ranges, scratch::Buffer};
+use super::parallel::ranges;
+use crate::scratch::Buffer;
 use crate::simd::{self, Compute, Factor, Matrix, multiply};
 
 /// Values of a matrix that is large: a quarter of a core's second cache.

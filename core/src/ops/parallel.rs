@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::scratch::Buffer;
+use crate::scratch::Buffer;
 use crate::{profile::timed, simd};
 
 /// Rows that a matrix product should have: enough to pay for packing, few enough for the cache.

@@ -154,7 +154,7 @@ macro_rules! parameters {
 
         impl Gradients<'_> {
             /// Adds buffers of [`Shape::parameters`] values, the fields in order.
-            fn add(&mut self, buffers: &[$crate::ops::scratch::Buffer]) {
+            fn add(&mut self, buffers: &[$crate::scratch::Buffer]) {
                 let mut start = 0;
                 $(
                     $crate::ops::parallel::add_all(self.$field, buffers, start);

@@ -3,8 +3,12 @@
 use pulp::Arch;
 use rayon::prelude::*;
 
-use super::{CHUNK, Ema, Rule, ema::move_towards};
-use crate::{ops::scratch::Buffer, profile::timed};
+use super::{
+    CHUNK, Ema, Rule,
+    ema::move_towards,
+    magnitude::{magnitude, of_magnitude},
+};
+use crate::{profile::timed, scratch::Buffer};
 
 /// Adam with decoupled weight decay (Loshchilov and Hutter, arXiv 1711.05101), in the form PyTorch gives it.
 ///
@@ -307,19 +311,6 @@ fn update(p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32], c: Coefficient
         largest = largest.max(magnitude(*p)).max(magnitude(*m)).max(magnitude(*v));
     }
     largest
-}
-
-/// The bits without their sign: ordered as absolute values are, infinity above all of them and NaN above that. A maximum
-/// of integers is a vector instruction, and passes over no NaN.
-#[inline(always)]
-pub(super) fn magnitude(x: f32) -> u32 {
-    x.to_bits() & 0x7fff_ffff
-}
-
-/// The absolute value with these bits; infinity for NaN.
-fn of_magnitude(bits: u32) -> f32 {
-    let value = f32::from_bits(bits);
-    if value.is_nan() { f32::INFINITY } else { value }
 }
 
 #[cfg(test)]

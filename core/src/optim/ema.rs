@@ -1,6 +1,6 @@
 //! An exponential moving average of the weights.
 
-use super::adamw::magnitude;
+use super::magnitude::magnitude;
 
 /// Moving average `e += (1 - d) (p - e)`, taken after every update.
 #[derive(Debug, Clone, Copy, PartialEq)]

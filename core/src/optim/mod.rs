@@ -27,6 +27,7 @@ pub mod cuda;
 mod ema;
 mod groups;
 mod layout;
+mod magnitude;
 mod schedule;
 
 pub use adamw::{AdamW, Coefficients, Optimizer};

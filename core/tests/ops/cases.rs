@@ -1,8 +1,8 @@
 //! One row per operation and odd size. To test a new operation, implement [`Op`] and add rows.
 
 use convnext_core::{
+    cells::Cells,
     ops::{
-        Cells,
         block::{self, Flavour},
         cross_entropy, densify, downsample, head, masked_mse, stem,
     },

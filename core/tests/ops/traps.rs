@@ -1,8 +1,8 @@
 //! Known mistakes of other implementations, one test each.
 
 use convnext_core::{
+    cells::Cells,
     ops::{
-        Cells,
         block::{self, Flavour},
         cross_entropy, downsample, masked_mse, stem,
     },

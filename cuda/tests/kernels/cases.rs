@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use convnext_core::{
+    cells::Cells,
     launch::{
         element::Element,
         geometry::{Geometry, TableValues, Tables},
         schedule::{Lifetime, Parameter, Schedule, View},
     },
     ops::{
-        Cells,
         block::{self, Flavour},
         cross_entropy, densify, downsample, head, masked_mse, stem,
     },

@@ -9,11 +9,7 @@ use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
-use crate::{
-    ops::{cells::Cells, scratch::Buffer},
-    profile::timed,
-    simd::Level,
-};
+use crate::{cells::Cells, profile::timed, scratch::Buffer, simd::Level};
 
 /// A convolution of `channels` channels, with where a sample's rows lie on the plane.
 pub(super) struct Depthwise {

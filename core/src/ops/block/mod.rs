@@ -37,8 +37,8 @@ pub mod cuda;
 mod depthwise;
 pub mod reference;
 
-use super::{Cells, scratch::Buffer};
 pub use crate::plan::Flavour;
+use crate::{cells::Cells, scratch::Buffer};
 use crate::{profile::timed, simd::Compute};
 
 /// Sizes of a block.

@@ -6,10 +6,8 @@ use rayon::prelude::*;
 
 use super::{Gradients, Shape, Weights};
 use crate::{
-    ops::{
-        parallel::{Plan, split, zero},
-        scratch::Buffer,
-    },
+    ops::parallel::{Plan, split, zero},
+    scratch::Buffer,
     simd::{self, Compute, Factor, Matrix, multiply, product},
 };
 

@@ -9,7 +9,7 @@ mod cpu;
 pub mod cuda;
 pub mod reference;
 
-use super::Cells;
+use crate::cells::Cells;
 use crate::{profile::timed, simd::Compute, visibility::Visibility};
 
 /// Sizes of a densification.

@@ -6,11 +6,9 @@ use rayon::prelude::*;
 
 use super::{Gradients, Shape, Weights};
 use crate::{
-    ops::{
-        Cells,
-        parallel::{Plan, TILE, ranges, split, zero},
-        scratch::Buffer,
-    },
+    cells::Cells,
+    ops::parallel::{Plan, TILE, ranges, split, zero},
+    scratch::Buffer,
     simd::{self, Compute, Factor, Matrix, multiply, product},
 };
 

@@ -11,7 +11,7 @@ mod cpu;
 pub mod cuda;
 pub mod reference;
 
-use super::Cells;
+use crate::cells::Cells;
 use crate::{profile::timed, simd::Compute};
 
 /// Sizes of a downsampling.

@@ -5,10 +5,8 @@ use rayon::prelude::*;
 
 use super::{Gradients, Saved, Shape, Weights};
 use crate::{
-    ops::{
-        parallel::{Plan, split, zero},
-        scratch::Buffer,
-    },
+    ops::parallel::{Plan, split, zero},
+    scratch::Buffer,
     simd::{self, Compute, Level, Matrix, product},
 };
 

@@ -9,7 +9,7 @@ mod cpu;
 pub mod cuda;
 pub mod reference;
 
-use super::scratch::Buffer;
+use crate::scratch::Buffer;
 use crate::{profile::timed, simd::Level};
 
 /// Sizes of a head.

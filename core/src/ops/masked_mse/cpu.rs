@@ -11,8 +11,8 @@ use crate::{
     ops::{
         panels::{LARGE_MATRIX, Panels},
         parallel::{Plan, TILE, split, zero},
-        scratch::Buffer,
     },
+    scratch::Buffer,
     simd::{self, Compute, Factor, Matrix, multiply, product},
 };
 

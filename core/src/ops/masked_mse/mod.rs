@@ -19,7 +19,7 @@ pub mod reference;
 
 pub use patches::{Targets, patches_to_images, predictions_to_patches, targets};
 
-use super::scratch::Buffer;
+use crate::scratch::Buffer;
 use crate::{profile::timed, simd::Compute, visibility::Visibility};
 
 /// Sizes of a prediction and its loss.

@@ -6,10 +6,8 @@ use rayon::prelude::*;
 
 use super::{Gradients, Saved, Shape, Weights};
 use crate::{
-    ops::{
-        parallel::{Plan, TILE, ranges, split, zero},
-        scratch::Buffer,
-    },
+    ops::parallel::{Plan, TILE, ranges, split, zero},
+    scratch::Buffer,
     simd::{self, Compute, Factor, Level, Matrix, multiply, product},
 };
 

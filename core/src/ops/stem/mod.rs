@@ -14,7 +14,7 @@ mod cpu;
 pub mod cuda;
 pub mod reference;
 
-use super::{Cells, scratch::Buffer};
+use crate::{cells::Cells, scratch::Buffer};
 use crate::{profile::timed, simd::Compute};
 
 /// Sizes of a stem.

@@ -13,8 +13,8 @@ use half::bf16 as Half;
 
 use super::{Compute, Precision};
 use crate::{
-    ops::scratch::Buffer,
     profile::{self, Kind, Site, timed},
+    scratch::Buffer,
 };
 
 /// A row-major matrix, or the transpose of one.

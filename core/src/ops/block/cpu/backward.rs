@@ -8,13 +8,15 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::{Call, Factors, Gradients, Saved, Shape, Weights, mean_norm, panels, scale_of_response};
+use super::{
+    Call, Factors, Gradients, Saved, Shape, Weights, panels, response_backward, scale_of_response, scaled, shift,
+};
 use crate::{
     ops::{
         block::depthwise::turned,
         parallel::{TILE, add_all, ranges, zero},
-        scratch::Buffer,
     },
+    scratch::Buffer,
     simd::{self, Compute, Factor, Matrix, multiply, product},
 };
 
@@ -78,15 +80,6 @@ pub(in crate::ops::block) fn backward(
         let jobs: Vec<_> = features.zip(parts).collect();
         jobs.into_par_iter().for_each(|(features, (beta, pwconv2))| shift(&call, features, &sum, beta, pwconv2));
     }
-}
-
-/// What GRN's shift adds to its own gradient and to that of `W2`, from `sum g` over all rows, `g` the gradient of the branch;
-/// for some of the features.
-pub(super) fn shift(call: &Call, features: Range<usize>, sum: &[f32], beta: &mut [f32], pwconv2: &mut [f32]) {
-    let (level, channels) = (call.compute.level, call.shape.channels);
-    let weight = call.pwconv2(call.weights.pwconv2).rows(features.clone());
-    product(Compute::exact(level), weight, Matrix::new(sum, channels, 1), true, beta);
-    simd::add_scaled_rows(level, &call.weights.grn_beta[features], sum, channels, pwconv2);
 }
 
 /// V1's scale, the same for all samples of a chunk: until here `pwconv2` holds `a^T g` and `pwconv2_bias` holds `sum g`,
@@ -304,33 +297,5 @@ impl<'a> Part<'a> {
         multiply(grad_h, &turned.pwconv1, false, grad_y);
         let (norm, norm_bias) = (&mut *gradients.norm, &mut *gradients.norm_bias);
         simd::layer_norm_backward(call.compute.level, y, call.weights.norm, grad_y, norm, norm_bias);
-    }
-}
-
-/// The gradient of a group's output with the drop path's scales; `own` is room for it.
-pub(super) fn scaled<'a>(call: &Call, group: &Range<usize>, grad_out: &'a [f32], own: &'a mut Buffer) -> &'a [f32] {
-    if call.drop.is_none() {
-        return grad_out;
-    }
-    *own = Buffer::new(grad_out.len());
-    let values = call.rows() * call.shape.channels;
-    let samples = own.chunks_exact_mut(values).zip(grad_out.chunks_exact(values));
-    for (sample, (grad, grad_out)) in group.clone().zip(samples) {
-        simd::scale(call.drop(sample), grad_out, grad);
-    }
-    own
-}
-
-/// GRN's backward pass for one sample: from `t_c = sum_r du a` the gradient of `gamma` (added), and
-/// `pull_c = ds_c / s_c`, by which `a` enters `da`.
-pub(super) fn response_backward(call: &Call, s: &[f32], t: &[f32], grad_gamma: &mut [f32], pull: &mut [f32]) {
-    let mean = mean_norm(s);
-    let gamma = call.weights.grn_gamma;
-    let weighted = s.iter().zip(t).zip(gamma).map(|((&s, &t), &gamma)| f64::from(gamma) * f64::from(t) * f64::from(s));
-    let common = weighted.sum::<f64>() / (s.len() as f64 * mean * mean);
-    for c in 0..s.len() {
-        grad_gamma[c] += t[c] * (f64::from(s[c]) / mean) as f32;
-        let slope = f64::from(gamma[c]) * f64::from(t[c]) / mean - common;
-        pull[c] = if s[c] > 0.0 { (slope / f64::from(s[c])) as f32 } else { 0.0 };
     }
 }

@@ -6,7 +6,8 @@ use rayon::prelude::*;
 
 use super::{Call, Factors, Saved, Shape, Weights, panels, scale_of_response};
 use crate::{
-    ops::{parallel::split, scratch::Buffer},
+    ops::parallel::split,
+    scratch::Buffer,
     simd::{self, Compute, Factor, Matrix, multiply},
 };
 

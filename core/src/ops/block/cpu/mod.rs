@@ -8,10 +8,8 @@ use std::{borrow::Cow, ops::Range};
 use super::{Flavour, Gradients, Saved, Shape, Weights, depthwise::Depthwise};
 use crate::{
     epsilon,
-    ops::{
-        parallel::{LARGE, Plan, TILE, ranges},
-        scratch::Buffer,
-    },
+    ops::parallel::{LARGE, Plan, TILE, ranges},
+    scratch::Buffer,
     simd::{self, Compute, Factor, Matrix, Precision, product},
 };
 
@@ -172,5 +170,42 @@ fn scale_of_response(call: &Call, s: &[f32], scale: &mut [f32]) {
     let rate = (1.0 / mean_norm(s)) as f32;
     for ((scale, s), gamma) in scale.iter_mut().zip(s).zip(call.weights.grn_gamma) {
         *scale = 1.0 + gamma * (s * rate);
+    }
+}
+
+/// What GRN's shift adds to its own gradient and to that of `W2`, from `sum g` over all rows, `g` the gradient of the branch;
+/// for some of the features.
+fn shift(call: &Call, features: Range<usize>, sum: &[f32], beta: &mut [f32], pwconv2: &mut [f32]) {
+    let (level, channels) = (call.compute.level, call.shape.channels);
+    let weight = call.pwconv2(call.weights.pwconv2).rows(features.clone());
+    product(Compute::exact(level), weight, Matrix::new(sum, channels, 1), true, beta);
+    simd::add_scaled_rows(level, &call.weights.grn_beta[features], sum, channels, pwconv2);
+}
+
+/// The gradient of a group's output with the drop path's scales; `own` is room for it.
+fn scaled<'a>(call: &Call, group: &Range<usize>, grad_out: &'a [f32], own: &'a mut Buffer) -> &'a [f32] {
+    if call.drop.is_none() {
+        return grad_out;
+    }
+    *own = Buffer::new(grad_out.len());
+    let values = call.rows() * call.shape.channels;
+    let samples = own.chunks_exact_mut(values).zip(grad_out.chunks_exact(values));
+    for (sample, (grad, grad_out)) in group.clone().zip(samples) {
+        simd::scale(call.drop(sample), grad_out, grad);
+    }
+    own
+}
+
+/// GRN's backward pass for one sample: from `t_c = sum_r du a` the gradient of `gamma` (added), and
+/// `pull_c = ds_c / s_c`, by which `a` enters `da`.
+fn response_backward(call: &Call, s: &[f32], t: &[f32], grad_gamma: &mut [f32], pull: &mut [f32]) {
+    let mean = mean_norm(s);
+    let gamma = call.weights.grn_gamma;
+    let weighted = s.iter().zip(t).zip(gamma).map(|((&s, &t), &gamma)| f64::from(gamma) * f64::from(t) * f64::from(s));
+    let common = weighted.sum::<f64>() / (s.len() as f64 * mean * mean);
+    for c in 0..s.len() {
+        grad_gamma[c] += t[c] * (f64::from(s[c]) / mean) as f32;
+        let slope = f64::from(gamma[c]) * f64::from(t[c]) / mean - common;
+        pull[c] = if s[c] > 0.0 { (slope / f64::from(s[c])) as f32 } else { 0.0 };
     }
 }

@@ -6,18 +6,14 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::{
-    Call, Gradients, Saved, Shape,
-    backward::{response_backward, scaled, shift},
-    scale_of_response,
-};
+use super::{Call, Gradients, Saved, Shape, response_backward, scale_of_response, scaled, shift};
 use crate::{
     ops::{
         block::depthwise::turned,
         panels::{LARGE_MATRIX, Panels},
         parallel::{LARGE, Plan, add_all, split, zero},
-        scratch::Buffer,
     },
+    scratch::Buffer,
     simd::{self, Compute, Factor, Matrix, multiply, product},
 };
 

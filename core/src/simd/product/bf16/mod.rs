@@ -8,7 +8,7 @@
 use std::{arch::x86_64::*, sync::OnceLock};
 
 use super::Matrix;
-use crate::{ops::scratch::Buffer, simd::Level};
+use crate::{scratch::Buffer, simd::Level};
 
 mod amx;
 mod dot;

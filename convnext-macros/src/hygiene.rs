@@ -10,7 +10,7 @@ use quote::format_ident;
 const PARAMETERS: &[&str] = &["B", "C", "D", "D0", "E", "E0", "H", "T", "ToD", "ToE", "V", "W"];
 
 /// What the code calls a model of this name while it is emitted.
-pub(super) fn stand_in(name: &Ident) -> Ident {
+pub(crate) fn stand_in(name: &Ident) -> Ident {
     match is_parameter(name) {
         true => format_ident!("{name}__", span = name.span()),
         false => name.clone(),
@@ -18,7 +18,7 @@ pub(super) fn stand_in(name: &Ident) -> Ident {
 }
 
 /// The emitted code of a model, with its name in place of the stand-in.
-pub(super) fn named(name: &Ident, items: TokenStream) -> TokenStream {
+pub(crate) fn named(name: &Ident, items: TokenStream) -> TokenStream {
     if !is_parameter(name) {
         return items;
     }
