@@ -19,15 +19,17 @@ pub mod order;
 pub mod pack;
 pub mod random;
 pub mod shard;
+pub mod target;
 
 mod error;
 
-pub use augment::{Augment, Chain, Geometry, Normalise, Scratch};
+pub use augment::{Augment, AugmentError, Chain, Geometry, Normalise, Scratch};
 pub use decode::{Channels, DECODER, DecodeError, Decoder};
-pub use error::{AugmentError, Error, FileError};
+pub use error::{Error, FileError};
 pub use image::{Image, ImageView};
 pub use mask::random_mask;
 pub use order::{EpochOrder, Order};
 pub use pack::PackError;
 pub use random::{Draw, Purpose, Random};
 pub use shard::{Access, ClassDifference, Encoding, Sample, Shard, ShardError, ShardSet, ShardWriter};
+pub use target::{BoundingBox, Example, Target, TargetKind};

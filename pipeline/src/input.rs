@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use convnext_core::plan::Plan;
 use convnext_data::{
-    Augment as Step, AugmentError, Chain, Channels, Decoder, Geometry, Normalise as Table, Order, ShardSet,
+    Augment as Step, AugmentError, Chain, Channels, Decoder, Geometry, Normalise as Table, Order, ShardSet, TargetKind,
     augment::{CentreCrop, Erase, Flip, Pad, RandAugment, RandomResizedCrop},
 };
 use convnext_weights::checkpoint::Usage;
@@ -129,7 +129,7 @@ impl Input<'_> {
     /// # Errors
     /// [`InputError`], as there.
     pub fn check_evaluation(&self, batch: usize, view: View) -> Result<(), InputError> {
-        let form = stream::check(&self.stages(vec![self.evaluation_step(view)], None, true, false)?)?;
+        let form = stream::check(&self.stages(vec![self.evaluation_step(view)], TargetKind::Class, false)?)?;
         self.check_memory(form, batch)
     }
 
@@ -143,7 +143,7 @@ impl Input<'_> {
 
     /// All samples once, in the order of the shards, as evaluation sees them.
     pub fn evaluation(&self, shards: Arc<ShardSet>, batch: usize, view: View) -> Result<Stream, InputError> {
-        let stages = self.stages(vec![self.evaluation_step(view)], None, true, false)?;
+        let stages = self.stages(vec![self.evaluation_step(view)], TargetKind::Class, false)?;
         let (order, len) = (Order::sequential(shards.len()), shards.len());
         let (workers, policy, replaced) = (self.workers(), Policy::Fail, Replaced::default());
         let settings = Settings { batch, epoch: len, start: 0, end: len, seed: 0, workers, policy, replaced };
@@ -175,8 +175,8 @@ impl Input<'_> {
     }
 
     fn training_stages(&self, augment: &Augment, masked: bool, bytes: bool) -> Result<Vec<Box<dyn Stage>>, InputError> {
-        let (steps, flip) = self.training_steps(augment, bytes);
-        let mut stages = self.stages(steps, flip, !masked, bytes)?;
+        let target = if masked { TargetKind::None } else { TargetKind::Class };
+        let mut stages = self.stages(self.training_steps(augment), target, bytes)?;
         if let Some(fcmae) = self.plan.fcmae.filter(|_| masked) {
             stages.push(Box::new(Mask { patch: fcmae.patch, visible: fcmae.visible }));
         }
@@ -186,16 +186,17 @@ impl Input<'_> {
     fn stages(
         &self,
         steps: Vec<Box<dyn Step>>,
-        flip: Option<Flip>,
-        labelled: bool,
+        target: TargetKind,
         bytes: bool,
     ) -> Result<Vec<Box<dyn Stage>>, InputError> {
         let channels = self.plan.channels;
-        let chain = Arc::new(Chain::new(steps, Geometry::decoded(channels))?);
+        let mut chain = Chain::new(steps, Geometry::decoded(channels).with_target(target))?;
+        // Who takes bytes mirrors them on the way.
+        let flip = if bytes { chain.split_flip() } else { None };
         let size = (self.plan.height, self.plan.width, channels);
         let mut stages: Vec<Box<dyn Stage>> = vec![
-            Box::new(Decode { decoder: self.decoder()?, labelled }),
-            Box::new(Augmented { chain, channels, flip }),
+            Box::new(Decode { decoder: self.decoder()?, target }),
+            Box::new(Augmented { chain: Arc::new(chain), channels, flip }),
         ];
         if !bytes {
             stages.push(Box::new(Normalise { table: Arc::new(self.table()?), size }));
@@ -203,8 +204,8 @@ impl Input<'_> {
         Ok(stages)
     }
 
-    /// The steps, and a flip that is left to who takes the bytes: one that would be the last step.
-    fn training_steps(&self, augment: &Augment, bytes: bool) -> (Vec<Box<dyn Step>>, Option<Flip>) {
+    /// What training does to an image, in order.
+    fn training_steps(&self, augment: &Augment) -> Vec<Box<dyn Step>> {
         let (height, width) = (self.plan.height, self.plan.width);
         let mut steps: Vec<Box<dyn Step>> = Vec::new();
         match augment.pad {
@@ -215,9 +216,7 @@ impl Input<'_> {
             })),
             shift => steps.push(Box::new(Pad { height, width, shift: shift as usize, fill: 0 })),
         }
-        let last = augment.rand_augment.is_none() && augment.erasing == 0.0;
-        let left = (augment.flip && bytes && last).then(Flip::default);
-        if augment.flip && left.is_none() {
+        if augment.flip {
             steps.push(Box::new(Flip::default()));
         }
         if let Some(rand_augment) = augment.rand_augment {
@@ -230,7 +229,7 @@ impl Input<'_> {
         if augment.erasing > 0.0 {
             steps.push(Box::new(Erase { probability: augment.erasing, ..Erase::default() }));
         }
-        (steps, left)
+        steps
     }
 
     fn evaluation_step(&self, view: View) -> Box<dyn Step> {

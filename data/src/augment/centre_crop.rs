@@ -1,9 +1,10 @@
 //! What evaluation looks at.
 
-use super::{Augment, Filter, Geometry, Scratch, Window, check_size, setting};
-use crate::error::AugmentError;
+use super::axis::{Axis, move_target};
+use super::{Augment, AugmentError, Filter, Geometry, Scratch, Window, check_size, setting};
 use crate::image::Image;
 use crate::random::Draw;
+use crate::target::Example;
 
 const NAME: &str = "centre crop";
 
@@ -41,7 +42,7 @@ impl CentreCrop {
     }
 
     /// The part of an image that is shrunk, and the size it is shrunk to.
-    fn plan(&self, height: usize, width: usize) -> (Window, (usize, usize)) {
+    fn shrinking(&self, height: usize, width: usize) -> (Window, (usize, usize)) {
         let wanted = (self.height, self.width);
         let Some(fraction) = self.fraction else {
             return (Window { top: 0, left: 0, height, width }, wanted);
@@ -69,11 +70,14 @@ fn most(other: usize, times: u128, wanted: usize, wanted_other: usize) -> usize 
     (other as u128 * times * wanted as u128).div_ceil(wanted_other as u128).min(usize::MAX as u128) as usize
 }
 
+/// Where the centre begins. Python rounds a half to the even number, and torchvision with it.
+fn centre(side: usize, wanted: usize) -> usize {
+    ((side - wanted) as f64 / 2.0).round_ties_even() as usize
+}
+
 /// Cuts the centre out of `image`, in place.
 fn cut_centre(image: &mut Image, height: usize, width: usize) {
-    // Python rounds a half to the even number, and torchvision with it.
-    let start = |side: usize, wanted: usize| ((side - wanted) as f64 / 2.0).round_ties_even() as usize;
-    let (top, left) = (start(image.height, height), start(image.width, width));
+    let (top, left) = (centre(image.height, height), centre(image.width, width));
     let row = width * image.channels;
     for y in 0..height {
         let from = ((top + y) * image.width + left) * image.channels;
@@ -90,11 +94,19 @@ impl Augment for CentreCrop {
         Ok(input.resized(self.height, self.width))
     }
 
-    fn apply(&self, image: &mut Image, _: &Draw, scratch: &mut Scratch) -> Result<(), AugmentError> {
-        let (window, size) = self.plan(image.height, image.width);
+    fn apply(&self, example: &mut Example, _: &Draw, scratch: &mut Scratch) -> Result<(), AugmentError> {
+        let Example { image, target } = example;
+        let (window, size) = self.shrinking(image.height, image.width);
         scratch.resample.run(image.view(), window, size, self.filter, &mut scratch.image)?;
         std::mem::swap(image, &mut scratch.image);
         cut_centre(image, self.height, self.width);
+        let axis = |start, part, length, canvas| {
+            let offset = -(centre(length, canvas) as isize);
+            Axis { start, part, length, offset, canvas }
+        };
+        let rows = axis(window.top, window.height, size.0, self.height);
+        let columns = axis(window.left, window.width, size.1, self.width);
+        move_target(target, rows, columns, scratch);
         Ok(())
     }
 }
@@ -102,7 +114,7 @@ impl Augment for CentreCrop {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::augment::testing::{coordinates, draw};
+    use crate::augment::testing::{applied, coordinates};
     use proptest::prelude::*;
 
     #[test]
@@ -113,8 +125,7 @@ mod tests {
         let mut resized = Image::default();
         let whole = Window::whole(image.view());
         scratch.resample.run(image.view(), whole, (146, 182), Filter::Bicubic, &mut resized).unwrap();
-        let mut cropped = image.clone();
-        CentreCrop::new(128, 128).apply(&mut cropped, &draw(0), &mut scratch).unwrap();
+        let cropped = applied(&CentreCrop::new(128, 128), image, 0);
         for (y, x) in [(0, 0), (0, 127), (127, 0), (64, 64), (127, 127)] {
             assert_eq!(cropped.pixel(y, x), resized.pixel(y + 9, x + 27));
         }
@@ -122,7 +133,7 @@ mod tests {
 
     #[test]
     fn a_ribbon_stays_small() {
-        let (window, size) = CentreCrop::new(224, 224).plan(1, 1 << 26);
+        let (window, size) = CentreCrop::new(224, 224).shrinking(1, 1 << 26);
         assert_eq!(window, Window { top: 0, left: (1 << 25) - 8, height: 1, width: 16 });
         assert_eq!(size, (256, 4096));
     }
@@ -136,15 +147,15 @@ mod tests {
         let least = CentreCrop::new(224, 224).with_fraction(Some(CentreCrop::LEAST_FRACTION));
         assert!(least.output(Geometry::decoded(3)).is_ok());
         for (height, width) in [(1, 65_535), (65_535, 1), (1, 1), (65_535, 1000)] {
-            let (_, (h, w)) = least.plan(height, width);
+            let (_, (h, w)) = least.shrinking(height, width);
             assert!(h * w <= 2 * (16 * 224usize).pow(2), "{height}x{width} becomes {h}x{w}");
         }
     }
 
     #[test]
     fn from_384_on_the_whole_image_is_warped() {
-        let plan = CentreCrop::new(384, 384).plan(100, 300);
-        assert_eq!(plan, (Window { top: 0, left: 0, height: 100, width: 300 }, (384, 384)));
+        let shrinking = CentreCrop::new(384, 384).shrinking(100, 300);
+        assert_eq!(shrinking, (Window { top: 0, left: 0, height: 100, width: 300 }, (384, 384)));
     }
 
     proptest! {
@@ -153,9 +164,8 @@ mod tests {
             height in 1usize..200, width in 1usize..200, to_height in 1usize..64, to_width in 1usize..64,
             fraction in 0.1f64..=1.0,
         ) {
-            let mut image = coordinates(height, width);
             let crop = CentreCrop::new(to_height, to_width).with_fraction(Some(fraction));
-            crop.apply(&mut image, &draw(0), &mut Scratch::default()).unwrap();
+            let image = applied(&crop, coordinates(height, width), 0);
             prop_assert_eq!((image.height, image.width), (to_height, to_width));
         }
     }

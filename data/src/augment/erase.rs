@@ -1,9 +1,9 @@
-//! Random erasing: a rectangle of the image is lost.
+//! Random erasing: a rectangle of the image is lost. Its target stays.
 
-use super::{Augment, Geometry, Scratch, check_probability, setting};
-use crate::error::AugmentError;
+use super::{Augment, AugmentError, Geometry, Scratch, check_probability, setting};
 use crate::image::Image;
 use crate::random::{Draw, Purpose, Random};
+use crate::target::Example;
 
 const NAME: &str = "random erasing";
 /// Tries to find a rectangle that fits; after them the image stays whole.
@@ -66,7 +66,8 @@ impl Augment for Erase {
         Ok(input)
     }
 
-    fn apply(&self, image: &mut Image, draw: &Draw, _: &mut Scratch) -> Result<(), AugmentError> {
+    fn apply(&self, example: &mut Example, draw: &Draw, _: &mut Scratch) -> Result<(), AugmentError> {
+        let image = &mut example.image;
         let mut random = draw.random(Purpose::Erase);
         if !random.chance(self.probability) {
             return Ok(());
@@ -100,14 +101,13 @@ fn fill(fill: Fill, pixel: &mut [u8], random: &mut Random) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::augment::testing::draw;
+    use crate::augment::testing::applied;
 
     #[test]
     fn erases_a_rectangle_of_the_stated_area() {
         let erase = Erase { probability: 1.0, fill: Fill::Colour([255; 4]), ..Erase::default() };
         for sample in 0..200 {
-            let mut image = Image::new(64, 64, 3);
-            erase.apply(&mut image, &draw(sample), &mut Scratch::default()).unwrap();
+            let image = applied(&erase, Image::new(64, 64, 3), sample);
             let erased = image.pixels.iter().filter(|&&v| v == 255).count() as f64 / 3.0 / 4096.0;
             assert!((0.015..0.35).contains(&erased), "{erased}");
         }
@@ -116,8 +116,7 @@ mod tests {
     #[test]
     fn happens_as_often_as_stated() {
         let erased = |sample| {
-            let mut image = Image::new(16, 16, 1);
-            Erase::default().apply(&mut image, &draw(sample), &mut Scratch::default()).unwrap();
+            let image = applied(&Erase::default(), Image::new(16, 16, 1), sample);
             image.pixels.iter().any(|&v| v != 0)
         };
         let count = (0..1000).filter(|&sample| erased(sample)).count();

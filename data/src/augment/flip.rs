@@ -1,9 +1,9 @@
 //! Left to right.
 
-use super::{Augment, Geometry, Scratch, check_probability};
-use crate::error::AugmentError;
+use super::{Augment, AugmentError, Geometry, Scratch, check_probability};
 use crate::image::Image;
 use crate::random::{Draw, Purpose};
+use crate::target::{Example, Target};
 
 /// Mirrors the image left to right with a probability.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -19,9 +19,13 @@ impl Default for Flip {
 }
 
 impl Flip {
-    /// Whether this sample is mirrored: for who mirrors it elsewhere.
-    pub fn decides(&self, draw: &Draw) -> bool {
-        draw.random(Purpose::Flip).chance(self.probability)
+    /// Mirrors the target alone, and says whether the image is still to be mirrored: by who takes it.
+    pub fn leave_image(&self, example: &mut Example, draw: &Draw) -> bool {
+        let flipped = draw.random(Purpose::Flip).chance(self.probability);
+        if flipped {
+            mirror_target(&mut example.target, example.image.width);
+        }
+        flipped
     }
 }
 
@@ -31,11 +35,28 @@ impl Augment for Flip {
         Ok(input)
     }
 
-    fn apply(&self, image: &mut Image, draw: &Draw, _: &mut Scratch) -> Result<(), AugmentError> {
-        if self.decides(draw) {
-            mirror(image);
+    fn apply(&self, example: &mut Example, draw: &Draw, _: &mut Scratch) -> Result<(), AugmentError> {
+        if self.leave_image(example, draw) {
+            mirror(&mut example.image);
         }
         Ok(())
+    }
+
+    fn as_flip(&self) -> Option<Flip> {
+        Some(*self)
+    }
+}
+
+/// Of a picture that is `width` pixels wide.
+fn mirror_target(target: &mut Target, width: usize) {
+    match target {
+        Target::None | Target::Class(_) | Target::Classes(_) => {}
+        Target::Segmentation(map) => mirror(map),
+        Target::Boxes(boxes) => {
+            for object in boxes {
+                (object.left, object.right) = (width as f32 - object.right, width as f32 - object.left);
+            }
+        }
     }
 }
 
@@ -58,23 +79,18 @@ fn mirror_pixels<const C: usize>(image: &mut Image) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::augment::testing::{coordinates, draw};
+    use crate::augment::testing::{applied, coordinates};
 
     #[test]
     fn mirrors_columns_and_keeps_rows() {
-        let mut image = coordinates(3, 5);
-        Flip { probability: 1.0 }.apply(&mut image, &draw(0), &mut Scratch::default()).unwrap();
+        let image = applied(&Flip { probability: 1.0 }, coordinates(3, 5), 0);
         assert_eq!(image.pixel(2, 0), [2, 4, 7]);
         assert_eq!(image.pixel(0, 4), [0, 0, 7]);
     }
 
     #[test]
     fn about_half_are_flipped() {
-        let flipped = |sample| {
-            let mut image = coordinates(1, 2);
-            Flip::default().apply(&mut image, &draw(sample), &mut Scratch::default()).unwrap();
-            image.pixel(0, 0)[1] == 1
-        };
+        let flipped = |sample| applied(&Flip::default(), coordinates(1, 2), sample).pixel(0, 0)[1] == 1;
         let count = (0..1000).filter(|&sample| flipped(sample)).count();
         assert!((440..560).contains(&count), "{count}");
     }

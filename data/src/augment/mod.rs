@@ -1,11 +1,14 @@
-//! Pixels to other pixels, and at last to numbers.
+//! Pixels to other pixels, with the targets that belong to them, and at last to numbers.
 //!
 //! One file per augmentation. Each is a plain struct of settings that implements [`Augment`]: it says what geometry it
 //! makes of which before anything runs, and takes its randomness from the [`Draw`] it is given, so that a sample looks
-//! the same whichever worker has it.
+//! the same whichever worker has it. One that moves pixels moves the target with them, or refuses targets that would have
+//! to be moved.
 
+mod axis;
 mod centre_crop;
 mod erase;
+mod error;
 mod flip;
 mod normalise;
 mod pad;
@@ -17,6 +20,7 @@ use std::fmt::Debug;
 
 pub use centre_crop::CentreCrop;
 pub use erase::{Erase, Fill};
+pub use error::AugmentError;
 pub use flip::Flip;
 pub use normalise::Normalise;
 pub use pad::Pad;
@@ -24,23 +28,30 @@ pub use rand_augment::{Operation, RandAugment};
 pub use random_resized_crop::RandomResizedCrop;
 pub use resample::{Filter, Resample, Window};
 
-use crate::error::AugmentError;
 use crate::image::Image;
 use crate::random::Draw;
+use crate::target::{Example, TargetKind};
 
-/// The shape of images between two steps: what is known before any image is seen.
+/// What examples are like between two steps: known before any is seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Geometry {
     /// Height and width, where all images have the same.
     pub size: Option<(usize, usize)>,
     /// Values of a pixel: 1, 3 or 4.
     pub channels: usize,
+    /// What comes with an image.
+    pub target: TargetKind,
 }
 
 impl Geometry {
-    /// Decoded images: any size.
+    /// Decoded images: any size, no target.
     pub fn decoded(channels: usize) -> Self {
-        Self { size: None, channels }
+        Self { size: None, channels, target: TargetKind::None }
+    }
+
+    /// The same with a target.
+    pub fn with_target(self, target: TargetKind) -> Self {
+        Self { target, ..self }
     }
 
     /// The same channels at a fixed size.
@@ -57,8 +68,13 @@ pub trait Augment: Debug + Send + Sync {
     /// A setting is out of range, or it cannot work on `input`.
     fn output(&self, input: Geometry) -> Result<Geometry, AugmentError>;
 
-    /// Changes `image`. `draw` names the sample and decides everything random.
-    fn apply(&self, image: &mut Image, draw: &Draw, scratch: &mut Scratch) -> Result<(), AugmentError>;
+    /// Changes `example`. `draw` names the sample and decides everything random.
+    fn apply(&self, example: &mut Example, draw: &Draw, scratch: &mut Scratch) -> Result<(), AugmentError>;
+
+    /// The flip that this is, if it is one: see [`Chain::split_flip`].
+    fn as_flip(&self) -> Option<Flip> {
+        None
+    }
 }
 
 /// Buffers that augmentations share. Make one per thread: in the steady state nothing is allocated per sample.
@@ -68,6 +84,8 @@ pub struct Scratch {
     pub resample: Resample,
     /// Where a step writes its result before it swaps it with its input.
     pub image: Image,
+    /// The source of each column of a segmentation.
+    columns: Vec<Option<usize>>,
 }
 
 /// Steps in sequence, checked to fit.
@@ -94,9 +112,17 @@ impl Chain {
         (self.size.0, self.size.1, self.channels)
     }
 
-    /// Runs all steps on `image`.
-    pub fn apply(&self, image: &mut Image, draw: &Draw, scratch: &mut Scratch) -> Result<(), AugmentError> {
-        self.steps.iter().try_for_each(|step| step.apply(image, draw, scratch))
+    /// Takes the last step off the chain if it is a flip: who takes the images can mirror them on the way, as a GPU does,
+    /// with [`Flip::leave_image`].
+    pub fn split_flip(&mut self) -> Option<Flip> {
+        let flip = self.steps.last()?.as_flip()?;
+        self.steps.pop();
+        Some(flip)
+    }
+
+    /// Runs all steps on `example`.
+    pub fn apply(&self, example: &mut Example, draw: &Draw, scratch: &mut Scratch) -> Result<(), AugmentError> {
+        self.steps.iter().try_for_each(|step| step.apply(example, draw, scratch))
     }
 }
 
@@ -135,6 +161,13 @@ pub(crate) mod testing {
         Image::from_pixels(height, width, 3, pixels).unwrap()
     }
 
+    /// `image` after `augmentation`.
+    pub(crate) fn applied(augmentation: &impl Augment, image: Image, sample: u64) -> Image {
+        let mut example = Example::from(image);
+        augmentation.apply(&mut example, &draw(sample), &mut Scratch::default()).unwrap();
+        example.image
+    }
+
     pub(crate) fn draw(sample: u64) -> Draw {
         Draw { seed: 1, epoch: 0, sample }
     }
@@ -150,9 +183,30 @@ mod tests {
             Chain::new(vec![Box::new(RandomResizedCrop::new(32, 48)), Box::new(Flip::default())], Geometry::decoded(3))
                 .unwrap();
         assert_eq!(chain.output(), (32, 48, 3));
-        let mut image = testing::coordinates(100, 70);
-        chain.apply(&mut image, &testing::draw(3), &mut Scratch::default()).unwrap();
-        assert_eq!((image.height, image.width, image.channels), (32, 48, 3));
+        let mut example = Example::from(testing::coordinates(100, 70));
+        chain.apply(&mut example, &testing::draw(3), &mut Scratch::default()).unwrap();
+        let Image { height, width, channels, .. } = example.image;
+        assert_eq!((height, width, channels), (32, 48, 3));
+    }
+
+    #[test]
+    fn a_flip_is_split_off_where_it_comes_last() {
+        let chain = |steps: Vec<Box<dyn Augment>>| Chain::new(steps, Geometry::decoded(3)).unwrap();
+        let crop = || Box::new(CentreCrop::new(8, 8));
+        let mut last = chain(vec![crop(), Box::new(Flip { probability: 0.25 })]);
+        assert_eq!(last.split_flip(), Some(Flip { probability: 0.25 }));
+        assert_eq!(last.split_flip(), None);
+        let mut first = chain(vec![crop(), Box::new(Flip::default()), Box::new(Erase::default())]);
+        assert_eq!(first.split_flip(), None);
+        // Whoever mirrors the image gets what the whole chain would have given.
+        let whole = chain(vec![crop(), Box::new(Flip { probability: 0.25 })]);
+        for sample in 0..50 {
+            let (mut left, mut done) = (testing::coordinates(9, 8).into(), testing::coordinates(9, 8).into());
+            last.apply(&mut left, &testing::draw(sample), &mut Scratch::default()).unwrap();
+            whole.apply(&mut done, &testing::draw(sample), &mut Scratch::default()).unwrap();
+            let flipped = Flip { probability: 0.25 }.leave_image(&mut left, &testing::draw(sample));
+            assert_eq!(left != done, flipped);
+        }
     }
 
     #[test]
@@ -180,9 +234,9 @@ mod tests {
         )
         .unwrap();
         let run = |scratch: &mut Scratch, sample| {
-            let mut image = testing::coordinates(60, 50);
-            chain.apply(&mut image, &testing::draw(sample), scratch).unwrap();
-            image
+            let mut example = Example::from(testing::coordinates(60, 50));
+            chain.apply(&mut example, &testing::draw(sample), scratch).unwrap();
+            example
         };
         let mut used = Scratch::default();
         (0..50).for_each(|sample| drop(run(&mut used, sample)));

@@ -1,9 +1,7 @@
 //! Bytes to numbers.
 
-use crate::error::AugmentError;
+use super::{AugmentError, setting};
 use crate::image::ImageView;
-
-use super::setting;
 
 const NAME: &str = "normalise";
 

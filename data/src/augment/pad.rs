@@ -3,10 +3,11 @@
 //! An image that is larger than the canvas is shrunk to fit into it, in training as in evaluation. Its middle alone would
 //! be another picture than the one that its label is of, and would show the two another part of the world.
 
-use super::{Augment, Filter, Geometry, Scratch, Window, check_size, setting};
-use crate::error::AugmentError;
+use super::axis::{Axis, move_target};
+use super::{Augment, AugmentError, Filter, Geometry, Scratch, Window, check_size, setting};
 use crate::image::Image;
 use crate::random::{Draw, Purpose};
+use crate::target::Example;
 
 const NAME: &str = "pad";
 
@@ -36,12 +37,25 @@ impl Augment for Pad {
         Ok(input.resized(self.height, self.width))
     }
 
-    fn apply(&self, image: &mut Image, draw: &Draw, scratch: &mut Scratch) -> Result<(), AugmentError> {
+    fn apply(&self, example: &mut Example, draw: &Draw, scratch: &mut Scratch) -> Result<(), AugmentError> {
+        let Example { image, target } = example;
+        let (height, width) = (image.height, image.width);
         self.shrink(image, scratch)?;
         let mut random = draw.random(Purpose::Shift);
         let mut shift = || random.range(2 * self.shift as u64 + 1) as isize - self.shift as isize;
         let top = centred(self.height, image.height) + shift();
         let left = centred(self.width, image.width) + shift();
+        let rows = Axis { start: 0, part: height, length: image.height, offset: top, canvas: self.height };
+        let columns = Axis { start: 0, part: width, length: image.width, offset: left, canvas: self.width };
+        self.lay(image, (top, left), scratch);
+        move_target(target, rows, columns, scratch);
+        Ok(())
+    }
+}
+
+impl Pad {
+    /// Puts the image on the canvas, its first pixel at `(top, left)`.
+    fn lay(&self, image: &mut Image, (top, left): (isize, isize), scratch: &mut Scratch) {
         let (to_y, from_y, rows) = overlap(top, image.height, self.height);
         let (to_x, from_x, columns) = overlap(left, image.width, self.width);
 
@@ -54,11 +68,8 @@ impl Augment for Pad {
             canvas.pixels[to..to + columns * c].copy_from_slice(&image.pixels[from..from + columns * c]);
         }
         std::mem::swap(image, canvas);
-        Ok(())
     }
-}
 
-impl Pad {
     fn shrink(&self, image: &mut Image, scratch: &mut Scratch) -> Result<(), AugmentError> {
         if image.height <= self.height && image.width <= self.width {
             return Ok(());
@@ -87,17 +98,12 @@ fn overlap(start: isize, image: usize, canvas: usize) -> (usize, usize, usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::augment::testing::{coordinates, draw};
+    use crate::augment::testing::{applied, coordinates};
     use proptest::prelude::*;
-
-    fn apply(pad: Pad, mut image: Image, sample: u64) -> Image {
-        pad.apply(&mut image, &draw(sample), &mut Scratch::default()).unwrap();
-        image
-    }
 
     #[test]
     fn without_shift_it_is_centred() {
-        let padded = apply(Pad { height: 32, width: 32, shift: 0, fill: 9 }, coordinates(28, 28), 0);
+        let padded = applied(&Pad { height: 32, width: 32, shift: 0, fill: 9 }, coordinates(28, 28), 0);
         assert_eq!(padded.pixel(1, 1), [9, 9, 9]);
         assert_eq!(padded.pixel(2, 2), [0, 0, 7]);
         assert_eq!(padded.pixel(29, 29), [27, 27, 7]);
@@ -109,7 +115,7 @@ mod tests {
     fn a_larger_image_is_shrunk_into_the_canvas() {
         let pixels = (0..40).flat_map(|y| (0..80).flat_map(move |x| [3 * y as u8, 2 * x as u8, 7])).collect();
         let image = Image::from_pixels(40, 80, 3, pixels).unwrap();
-        let padded = apply(Pad { height: 32, width: 32, shift: 0, fill: 0 }, image, 0);
+        let padded = applied(&Pad { height: 32, width: 32, shift: 0, fill: 0 }, image, 0);
         assert_eq!((padded.height, padded.width), (32, 32));
         assert_eq!(padded.pixel(7, 16), [0, 0, 0]);
         assert_eq!(padded.pixel(24, 16), [0, 0, 0]);
@@ -127,13 +133,13 @@ mod tests {
         let border = |at: usize| !(32..288).contains(&at);
         let pixels = (0..320 * 320).map(|i| if border(i / 320) || border(i % 320) { 255 } else { 0 }).collect();
         let image = Image::from_pixels(320, 320, 1, pixels).unwrap();
-        let padded = apply(Pad { height: 32, width: 32, shift: 0, fill: 0 }, image, 0);
+        let padded = applied(&Pad { height: 32, width: 32, shift: 0, fill: 0 }, image, 0);
         assert!(padded.pixel(0, 0)[0] > 250 && padded.pixel(16, 1)[0] > 250 && padded.pixel(16, 16)[0] < 5);
     }
 
     #[test]
     fn a_ribbon_keeps_a_pixel() {
-        let padded = apply(Pad { height: 8, width: 8, shift: 0, fill: 9 }, Image::new(1, 60_000, 3), 0);
+        let padded = applied(&Pad { height: 8, width: 8, shift: 0, fill: 9 }, Image::new(1, 60_000, 3), 0);
         assert_eq!((padded.pixel(3, 0), padded.pixel(4, 0)), (&[0; 3][..], &[9; 3][..]));
     }
 
@@ -142,7 +148,7 @@ mod tests {
         let pad = Pad { height: 6, width: 6, shift: 1, fill: 255 };
         let mut places: Vec<_> = (0..200)
             .map(|sample| {
-                let image = apply(pad, coordinates(4, 4), sample);
+                let image = applied(&pad, coordinates(4, 4), sample);
                 image.pixels.chunks(3).position(|p| p == [0, 0, 7]).unwrap()
             })
             .collect();
@@ -154,7 +160,7 @@ mod tests {
     proptest! {
         #[test]
         fn every_size_works(h in 1usize..40, w in 1usize..40, to_h in 1usize..40, to_w in 1usize..40, shift in 0usize..60, s: u64) {
-            let image = apply(Pad { height: to_h, width: to_w, shift, fill: 0 }, coordinates(h, w), s);
+            let image = applied(&Pad { height: to_h, width: to_w, shift, fill: 0 }, coordinates(h, w), s);
             prop_assert_eq!(image.pixels.len(), to_h * to_w * 3);
         }
     }

@@ -1,10 +1,10 @@
 //! RandAugment: a few random operations of about the same strength.
 
-use super::{Augment, Geometry, Scratch, setting};
+use super::{Augment, AugmentError, Geometry, Scratch, setting};
 use crate::decode::luma;
-use crate::error::AugmentError;
 use crate::image::Image;
 use crate::random::{Draw, Purpose};
+use crate::target::Example;
 
 const NAME: &str = "RandAugment";
 /// Magnitude at which an operation is strongest.
@@ -36,13 +36,16 @@ impl Augment for RandAugment {
         setting(self.operations <= 15, NAME, "operations", self.operations, "0 to 15")?;
         setting((0.0..=STRONGEST).contains(&self.magnitude), NAME, "magnitude", self.magnitude, "0 to 10")?;
         setting(self.deviation >= 0.0 && self.deviation.is_finite(), NAME, "deviation", self.deviation, "0 or more")?;
+        if input.target.is_spatial() {
+            return Err(AugmentError::Target { augmentation: NAME, target: input.target });
+        }
         match input.channels {
             1 | 3 => Ok(input),
             found => Err(AugmentError::Channels { augmentation: NAME, wanted: "1 or 3", found }),
         }
     }
 
-    fn apply(&self, image: &mut Image, draw: &Draw, scratch: &mut Scratch) -> Result<(), AugmentError> {
+    fn apply(&self, example: &mut Example, draw: &Draw, scratch: &mut Scratch) -> Result<(), AugmentError> {
         let mut random = draw.random(Purpose::Augment);
         for _ in 0..self.operations {
             // All are drawn whether used or not, so that one choice does not move the next.
@@ -52,7 +55,7 @@ impl Augment for RandAugment {
             let strength = strength.clamp(0.0, STRONGEST) / STRONGEST;
             let signed = if random.chance(0.5) { strength } else { -strength };
             if applied {
-                operation.apply(signed, image, scratch);
+                operation.apply(signed, &mut example.image, scratch);
             }
         }
         Ok(())
@@ -277,7 +280,7 @@ fn bilinear(image: &Image, y: f64, x: f64, to: &mut [u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::augment::testing::{coordinates, draw};
+    use crate::augment::testing::{self, coordinates, draw};
 
     fn applied(operation: Operation, signed: f64, mut image: Image) -> Image {
         operation.apply(signed, &mut image, &mut Scratch::default());
@@ -366,11 +369,7 @@ mod tests {
 
     #[test]
     fn about_a_quarter_are_left_alone() {
-        let unchanged = |sample| {
-            let mut image = noise(8, 8);
-            RandAugment::default().apply(&mut image, &draw(sample), &mut Scratch::default()).unwrap();
-            image == noise(8, 8)
-        };
+        let unchanged = |sample| testing::applied(&RandAugment::default(), noise(8, 8), sample) == noise(8, 8);
         let count = (0..1000).filter(|&sample| unchanged(sample)).count();
         // Neither of two operations with probability 1/4; noise is a fixed point of two operations besides.
         assert!((200..420).contains(&count), "{count}");

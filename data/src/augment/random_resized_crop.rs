@@ -1,9 +1,9 @@
 //! A random part of the image, of random area and aspect, at a fixed size.
 
-use super::{Augment, Filter, Geometry, Scratch, Window, check_size, setting};
-use crate::error::AugmentError;
-use crate::image::Image;
+use super::axis::{Axis, move_target};
+use super::{Augment, AugmentError, Filter, Geometry, Scratch, Window, check_size, setting};
 use crate::random::{Draw, Purpose, Random};
+use crate::target::Example;
 
 const NAME: &str = "random resized crop";
 /// Tries before the centre is taken.
@@ -83,10 +83,14 @@ impl Augment for RandomResizedCrop {
         Ok(input.resized(self.height, self.width))
     }
 
-    fn apply(&self, image: &mut Image, draw: &Draw, scratch: &mut Scratch) -> Result<(), AugmentError> {
+    fn apply(&self, example: &mut Example, draw: &Draw, scratch: &mut Scratch) -> Result<(), AugmentError> {
+        let Example { image, target } = example;
         let window = self.window(image.height, image.width, &mut draw.random(Purpose::Crop));
         scratch.resample.run(image.view(), window, (self.height, self.width), self.filter, &mut scratch.image)?;
         std::mem::swap(image, &mut scratch.image);
+        let rows = Axis::resized(window.top, window.height, self.height);
+        let columns = Axis::resized(window.left, window.width, self.width);
+        move_target(target, rows, columns, scratch);
         Ok(())
     }
 }

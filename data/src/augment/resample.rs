@@ -4,7 +4,7 @@ use fast_image_resize as fir;
 use fir::images::{CroppedImage, Image as FirImage, ImageRef};
 use fir::{FilterType, PixelType, ResizeAlg, ResizeOptions};
 
-use crate::error::AugmentError;
+use super::AugmentError;
 use crate::image::{Image, ImageView};
 
 /// How pixels between pixels are made. All are widened when shrinking (antialiased), as Pillow does.

@@ -5,9 +5,8 @@ use std::path::PathBuf;
 use image::codecs::jpeg::JpegEncoder;
 use image::{ColorType, ImageEncoder};
 
-use crate::augment::{Filter, Resample, Window};
+use crate::augment::{AugmentError, Filter, Resample, Window};
 use crate::decode::{Channels, DecodeError, Decoder, Format, Info};
-use crate::error::AugmentError;
 use crate::image::{Image, ImageView};
 use crate::pack::{Options, PackError};
 use crate::shard::Encoding;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::error::FileError;
+use crate::target::TargetKind;
 
 /// A shard that cannot be used, or a sample of it.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +58,14 @@ pub enum ShardError {
     NoLabel {
         /// The sample: shard, number and key.
         sample: String,
+    },
+    /// A sample has no target of the kind that is needed.
+    #[error("{sample}: {kind} is needed, and there is none with its key; {}", members(*.kind))]
+    NoTarget {
+        /// The sample: shard, number and key.
+        sample: String,
+        /// What is needed.
+        kind: TargetKind,
     },
     /// A sample id outside the set.
     #[error("sample {id} was asked for, there are {len}; was the run started on other shards?")]
@@ -135,6 +144,16 @@ pub enum ShardError {
         /// The key.
         key: String,
     },
+}
+
+/// Where in a shard a target of this kind lies.
+fn members(kind: TargetKind) -> &'static str {
+    match kind {
+        TargetKind::None | TargetKind::Class => "a class is a .cls member, or \"label\" in a .json member",
+        TargetKind::Classes => "they are numbers, \"labels\" in a .json member",
+        TargetKind::Segmentation => "it is a .seg.png or .mask.png member, of one channel",
+        TargetKind::Boxes => "they are \"boxes\", each [left, top, right, bottom], and \"labels\" in a .json member",
+    }
 }
 
 /// The ways names of classes can be wrong. Where labels are not looked at, they do not matter.

@@ -38,6 +38,7 @@ use map::Bytes;
 use crate::decode::Decoder;
 use crate::error::{Error, FileError};
 use crate::image::Image;
+use crate::target::{Target, TargetKind};
 
 /// One tar and its index, open.
 #[derive(Debug)]
@@ -400,6 +401,19 @@ impl<'a> Sample<'a> {
             return Err(ClassNamesFault::clone(fault).into());
         }
         self.label().ok_or_else(|| ShardError::NoLabel { sample: self.to_string() })
+    }
+
+    /// Reads the target of this kind into `target`.
+    ///
+    /// # Errors
+    /// It has none of this kind, or its bytes changed since the shard was indexed.
+    pub fn target_into(&self, kind: TargetKind, _scratch: &mut Vec<u8>, target: &mut Target) -> Result<(), ShardError> {
+        *target = match kind {
+            TargetKind::None => Target::None,
+            TargetKind::Class => Target::Class(self.require_label()?),
+            _ => return Err(ShardError::NoTarget { sample: self.to_string(), kind }),
+        };
+        Ok(())
     }
 
     /// Its encoding, by its name.

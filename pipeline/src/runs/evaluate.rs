@@ -3,7 +3,7 @@
 use std::{fs, path::Path, sync::Arc};
 
 use convnext_core::nn::Entry;
-use convnext_data::{Image, ShardSet};
+use convnext_data::{Example, Image, ShardSet};
 use convnext_weights::{
     checkpoint::{Taken, Which},
     convert,
@@ -145,16 +145,17 @@ fn save_mistakes(
     let input = Input { plan: &entry.plan, data: measure.data, workers: 1 };
     let chain = input.evaluation_chain(measure.view)?;
     let mut decoder = input.decoder()?;
-    let (mut bytes, mut image, mut scratch) = (Vec::new(), Image::default(), convnext_data::Scratch::default());
+    let (mut bytes, mut example, mut scratch) = (Vec::new(), Example::default(), convnext_data::Scratch::default());
     for (number, mistake) in evaluation.mistakes.iter_mut().enumerate() {
         let Some(id) = mistake.picture.take().and_then(|id| id.parse().ok()) else { continue };
         let sample = shards.sample(id)?;
-        let prepared = sample.decode_into(&mut decoder, &mut bytes, &mut image).and_then(|()| {
-            Ok(chain.apply(&mut image, &convnext_data::Draw { seed: 0, epoch: 0, sample: id }, &mut scratch)?)
+        let prepared = sample.decode_into(&mut decoder, &mut bytes, &mut example.image).and_then(|()| {
+            Ok(chain.apply(&mut example, &convnext_data::Draw { seed: 0, epoch: 0, sample: id }, &mut scratch)?)
         });
         prepared.map_err(crate::stream::StreamError::from)?;
         let name = format!("pictures/mistake-{number:02}.png");
-        let picture = pictures::picture(&image.pixels, image.height, image.width, image.channels)?;
+        let Image { height, width, channels, pixels } = &example.image;
+        let picture = pictures::picture(pixels, *height, *width, *channels)?;
         let png = pictures::png(&picture)?;
         let written = inside::folder(out, "pictures").and_then(|_| inside::replace(out, &name, &png));
         written.map_err(|source| RunError::Write { path: out.join(&name), source })?;

@@ -227,7 +227,7 @@ impl Finetuning<'_> {
 impl Task for Finetuning<'_> {
     fn aim(&self, batch: &Batch) -> Result<Aim, RunError> {
         let plan = &self.entry.plan;
-        let labels: Vec<u32> = batch.labels.iter().map(|label| label.unwrap_or(0)).collect();
+        let labels: Vec<u32> = batch.targets.iter().map(|target| target.class().unwrap_or(0)).collect();
         let size = Images { height: plan.height, width: plan.width, channels: plan.channels };
         let mix = self.mix();
         let mixing = mix.draw(size, (self.recipe.seed, batch.epochs[0], batch.position));

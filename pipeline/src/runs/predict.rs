@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use convnext_core::nn::Entry;
-use convnext_data::{Decoder, Draw, Image, Scratch};
+use convnext_data::{Decoder, Draw, Example, Scratch};
 use convnext_weights::checkpoint::{Taken, Which};
 
 use super::{RunError, evaluate::load};
@@ -87,7 +87,7 @@ pub(crate) struct Loader {
     decoder: Decoder,
     chain: convnext_data::Chain,
     table: convnext_data::Normalise,
-    image: Image,
+    example: Example,
     scratch: Scratch,
 }
 
@@ -98,7 +98,7 @@ impl Loader {
             decoder: input.decoder()?,
             chain: input.evaluation_chain(view)?,
             table: input.table()?,
-            image: Image::default(),
+            example: Example::default(),
             scratch: Scratch::default(),
         })
     }
@@ -112,10 +112,11 @@ impl Loader {
 
     /// One image `[H, W, C]` from encoded bytes, normalised.
     pub(crate) fn decode(&mut self, bytes: &[u8]) -> Result<Vec<f32>, convnext_data::Error> {
-        self.decoder.decode_into(bytes, &mut self.image)?;
-        self.chain.apply(&mut self.image, &Draw { seed: 0, epoch: 0, sample: 0 }, &mut self.scratch)?;
-        let mut pixels = vec![0.0; self.image.pixels.len()];
-        self.table.run(self.image.view(), &mut pixels)?;
+        self.decoder.decode_into(bytes, &mut self.example.image)?;
+        self.chain.apply(&mut self.example, &Draw { seed: 0, epoch: 0, sample: 0 }, &mut self.scratch)?;
+        let image = self.example.image.view();
+        let mut pixels = vec![0.0; image.pixels.len()];
+        self.table.run(image, &mut pixels)?;
         Ok(pixels)
     }
 }

@@ -50,7 +50,7 @@ impl<'a> Tally<'a> {
             return Err(RunError::Incomplete { measured: self.samples, expected: self.shards.len() });
         }
         for (n, row) in logits.chunks_exact(self.classes).enumerate() {
-            self.add_sample(batch.ids[n], batch.labels[n], row)?;
+            self.add_sample(batch.ids[n], batch.targets[n].class(), row)?;
         }
         Ok(())
     }
@@ -166,7 +166,10 @@ impl<'a> Answer<'a> {
 mod tests {
     use std::ops::ControlFlow;
 
-    use convnext_data::pack::{self, Options, Source};
+    use convnext_data::{
+        Target,
+        pack::{self, Options, Source},
+    };
 
     use super::*;
 
@@ -216,8 +219,8 @@ mod tests {
 
     fn batch(labels: &[u32]) -> Batch {
         let samples = labels.len();
-        let labels = labels.iter().map(|&label| Some(label)).collect();
-        Batch { samples, labels, ids: (0..samples as u64).collect(), ..Batch::default() }
+        let targets = labels.iter().map(|&label| Target::Class(label)).collect();
+        Batch { samples, targets, ids: (0..samples as u64).collect(), ..Batch::default() }
     }
 
     #[test]

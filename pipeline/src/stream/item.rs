@@ -1,6 +1,6 @@
 //! One sample on its way, in buffers that are used again.
 
-use convnext_data::{Draw, Image};
+use convnext_data::{Draw, Example};
 
 /// One sample on its way through the stages.
 #[derive(Debug)]
@@ -9,10 +9,8 @@ pub struct Item {
     pub position: u64,
     /// Whose randomness the sample has.
     pub draw: Draw,
-    /// Its label, if it has one.
-    pub label: Option<u32>,
-    /// The image as bytes.
-    pub image: Image,
+    /// The image as bytes, and its target.
+    pub example: Example,
     /// Whether the image is still to be mirrored left to right.
     pub flip: bool,
     /// The image as floats `[H, W, C]`.
@@ -30,8 +28,7 @@ impl Default for Item {
         Self {
             position: 0,
             draw: Draw { seed: 0, epoch: 0, sample: 0 },
-            label: None,
-            image: Image::default(),
+            example: Example::default(),
             flip: false,
             pixels: Vec::new(),
             mask: Vec::new(),
@@ -45,7 +42,6 @@ impl Item {
     pub(crate) fn begin(&mut self, position: u64, draw: Draw) {
         self.position = position;
         self.draw = draw;
-        self.label = None;
         self.faults.clear();
     }
 }

@@ -426,17 +426,18 @@ fn assemble(
                 quarantine.note(next, &item.faults)?;
                 Ok(item)
             });
-            let item = match checked {
+            let mut item = match checked {
                 Ok(item) => item,
                 Err(error) => {
                     let _ = batches.send(Err(error));
                     return;
                 }
             };
-            batch.push(&item, form.normalised());
+            batch.push(&mut item, form.normalised());
             let _ = free.try_send(item);
             next += 1;
             if batch.samples == settings.batch || next == settings.end {
+                batch.finish();
                 batch.replaced = quarantine.replaced();
                 let mut fresh = reused.try_recv().unwrap_or_default();
                 fresh.clear();

@@ -3,7 +3,7 @@
 use std::{fmt::Debug, sync::Arc};
 
 use convnext_data::{
-    Decoder, Error, ShardSet,
+    Decoder, Error, ShardSet, TargetKind,
     augment::{Chain, Flip, Normalise as Table, Scratch},
     mask::random_mask,
     random::Purpose,
@@ -34,13 +34,13 @@ pub trait Work {
 pub struct Decode {
     /// Decodes, to the channels it is for.
     pub decoder: Decoder,
-    /// Whether a sample without a label is an error.
-    pub labelled: bool,
+    /// The target that is read with it; a sample without one is an error.
+    pub target: TargetKind,
 }
 
 struct DecodeWork {
     decoder: Decoder,
-    labelled: bool,
+    target: TargetKind,
 }
 
 impl Stage for Decode {
@@ -56,15 +56,15 @@ impl Stage for Decode {
     }
 
     fn worker(&self) -> Box<dyn Work> {
-        Box::new(DecodeWork { decoder: self.decoder.clone(), labelled: self.labelled })
+        Box::new(DecodeWork { decoder: self.decoder.clone(), target: self.target })
     }
 }
 
 impl Work for DecodeWork {
     fn process(&mut self, shards: &ShardSet, item: &mut Item) -> Result<(), Error> {
         let sample = shards.sample(item.draw.sample)?;
-        item.label = if self.labelled { Some(sample.require_label()?) } else { sample.label() };
-        sample.decode_into(&mut self.decoder, &mut item.bytes, &mut item.image)
+        sample.target_into(self.target, &mut item.bytes, &mut item.example.target)?;
+        sample.decode_into(&mut self.decoder, &mut item.bytes, &mut item.example.image)
     }
 }
 
@@ -75,7 +75,7 @@ pub struct Augmented {
     pub chain: Arc<Chain>,
     /// Channels that the chain takes.
     pub channels: usize,
-    /// A last step that is only drawn, and left to who takes the bytes.
+    /// The last step of the chain, where whoever takes the bytes mirrors them ([`Chain::split_flip`]).
     pub flip: Option<Flip>,
 }
 
@@ -106,8 +106,9 @@ impl Stage for Augmented {
 
 impl Work for AugmentWork {
     fn process(&mut self, _: &ShardSet, item: &mut Item) -> Result<(), Error> {
-        item.flip = self.flip.is_some_and(|flip| flip.decides(&item.draw));
-        Ok(self.chain.apply(&mut item.image, &item.draw, &mut self.scratch)?)
+        self.chain.apply(&mut item.example, &item.draw, &mut self.scratch)?;
+        item.flip = self.flip.is_some_and(|flip| flip.leave_image(&mut item.example, &item.draw));
+        Ok(())
     }
 }
 
@@ -143,8 +144,9 @@ impl Stage for Normalise {
 
 impl Work for NormaliseWork {
     fn process(&mut self, _: &ShardSet, item: &mut Item) -> Result<(), Error> {
-        item.pixels.resize(item.image.pixels.len(), 0.0);
-        Ok(self.0.run(item.image.view(), &mut item.pixels)?)
+        let image = &item.example.image;
+        item.pixels.resize(image.pixels.len(), 0.0);
+        Ok(self.0.run(image.view(), &mut item.pixels)?)
     }
 }
 
@@ -193,7 +195,8 @@ impl Stage for Mask {
 
 impl Work for Mask {
     fn process(&mut self, _: &ShardSet, item: &mut Item) -> Result<(), Error> {
-        item.mask.resize(self.patches(item.image.height, item.image.width), 0);
+        let image = &item.example.image;
+        item.mask.resize(self.patches(image.height, image.width), 0);
         random_mask(&mut item.draw.random(Purpose::Mask), self.visible, &mut item.mask);
         Ok(())
     }

@@ -98,7 +98,10 @@ fn settings(samples: u64, workers: usize, policy: Policy) -> Settings {
 
 fn start(set: &Arc<ShardSet>, trap: u64, settings: Settings) -> Stream {
     let stages: Vec<Box<dyn Stage>> = vec![
-        Box::new(Decode { decoder: convnext_data::Decoder::new(convnext_data::Channels::Grey), labelled: true }),
+        Box::new(Decode {
+            decoder: convnext_data::Decoder::new(convnext_data::Channels::Grey),
+            target: convnext_data::TargetKind::Class,
+        }),
         Box::new(Trap(trap)),
     ];
     Stream::start(set.clone(), Order::sequential(set.len()), stages.into(), settings).unwrap()
@@ -143,8 +146,10 @@ fn a_stream_that_ends_early_is_an_error() {
 
     // The thread that names the samples dies: of a position that no order has.
     let order = Order::sequential(8);
-    let stages: Vec<Box<dyn Stage>> =
-        vec![Box::new(Decode { decoder: convnext_data::Decoder::new(convnext_data::Channels::Grey), labelled: true })];
+    let stages: Vec<Box<dyn Stage>> = vec![Box::new(Decode {
+        decoder: convnext_data::Decoder::new(convnext_data::Channels::Grey),
+        target: convnext_data::TargetKind::Class,
+    })];
     let settings = Settings { epoch: 1 << 40, start: 4, end: 20, ..settings(8, 1, Policy::Fail) };
     let mut stream = Stream::start(set, order, stages.into(), settings).unwrap();
     let (_, error) = drain(&mut stream);

@@ -9,7 +9,7 @@ use convnext_core::{
     plan::{FcmaePlan, Plan},
 };
 use convnext_data::{
-    Chain, Channels, Decoder, Geometry, Normalise as Table, Order,
+    Chain, Channels, Decoder, Geometry, Normalise as Table, Order, TargetKind,
     augment::{Flip, RandomResizedCrop},
     random::{Purpose, Random},
     random_mask,
@@ -170,7 +170,7 @@ fn stages(plan: &Plan) -> Outcome<Vec<Box<dyn Stage>>> {
     let chain = Chain::new(vec![Box::new(crop), Box::new(Flip::default())], Geometry::decoded(channels))?;
     let table = Table::new(&vec![0.5; channels], &vec![0.25; channels])?;
     let mut stages: Vec<Box<dyn Stage>> = vec![
-        Box::new(Decode { decoder: Decoder::new(decoded), labelled: false }),
+        Box::new(Decode { decoder: Decoder::new(decoded), target: TargetKind::None }),
         Box::new(Augmented { chain: Arc::new(chain), channels, flip: None }),
         Box::new(Normalise { table: Arc::new(table), size: (height, width, channels) }),
     ];

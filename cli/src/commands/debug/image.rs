@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use convnext_data::{Decoder, Draw, Scratch};
+use convnext_data::{Decoder, Draw, Example, Scratch};
 use convnext_pipeline::{
     bounded,
     input::{Input, View},
@@ -43,9 +43,10 @@ pub(crate) fn run(args: &Args, context: &Context<'_>) -> Outcome {
     let bytes = bounded::read(&args.input, bounded::PICTURE)
         .map_err(|error| Failure::because(failed("cannot be read"), error))?;
     let decoded = Decoder::new(channels).decode(&bytes);
-    let mut image = decoded.map_err(|error| Failure::because(failed("cannot be decoded"), error))?;
+    let mut example = Example::from(decoded.map_err(|error| Failure::because(failed("cannot be decoded"), error))?);
     // Evaluation draws nothing.
-    chain.apply(&mut image, &Draw { seed: 0, epoch: 0, sample: 0 }, &mut Scratch::default())?;
+    chain.apply(&mut example, &Draw { seed: 0, epoch: 0, sample: 0 }, &mut Scratch::default())?;
+    let image = example.image;
     let mut values = vec![0.0; image.pixels.len()];
     table.run(image.view(), &mut values)?;
     npy::write(&args.output, &[1, image.height, image.width, image.channels], &values)
