@@ -11,3 +11,4 @@ pub mod checkpoint;
 pub mod convert;
 mod durable;
 pub mod onnx;
+pub mod pytorch;

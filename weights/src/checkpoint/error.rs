@@ -9,7 +9,8 @@ use std::{
 
 use thiserror::Error;
 
-use super::{HEADER_CAP, pytorch::PytorchError};
+use super::HEADER_CAP;
+use crate::pytorch::PytorchError;
 
 /// Why a checkpoint could not be written or read. Every message names the file and says what to do.
 #[derive(Debug, Error)]

@@ -22,7 +22,6 @@
 mod error;
 mod manifest;
 mod metric;
-pub mod pytorch;
 mod shards;
 mod sniff;
 mod store;
@@ -49,11 +48,10 @@ pub use which::{Origin, Taken, Which, WhichCheckpoint, WhichValues};
 
 use error::at;
 use manifest::{EMA, Manifest, OPTIMIZER, STATE, WEIGHTS, read_json, sync_directory};
-use pytorch::Section;
 use tensors::{Part, TensorFile};
 use which::{Found, find};
 
-use crate::durable::directory_of;
+use crate::{durable::directory_of, pytorch::Section};
 use convnext_core::optim::Layout;
 
 /// Where a run stands, beside its tensors.

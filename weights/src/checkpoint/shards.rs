@@ -11,9 +11,9 @@ use serde::Deserialize;
 use super::{
     CheckpointError, HEADER_CAP,
     error::{at, open_plain},
-    pytorch::Section,
     tensors::TensorFile,
 };
+use crate::pytorch::Section;
 
 /// How the name of an index ends.
 const ENDING: &str = ".index.json";

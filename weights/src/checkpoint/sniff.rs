@@ -2,10 +2,8 @@
 
 use std::{io::Read, path::Path};
 
-use super::{
-    error::{CheckpointError, at, open_plain},
-    pytorch::PytorchFile,
-};
+use super::error::{CheckpointError, at, open_plain};
+use crate::pytorch::PytorchFile;
 
 /// Bytes that are looked at: a tar says what it is after 257.
 const HEAD: u64 = 1024;

@@ -10,13 +10,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::pytorch::{Dtype as PytorchType, PytorchFile, Section};
 use convnext_core::optim::{Layout, Segment};
 use half::{bf16, f16};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 
 use super::{
     error::{CheckpointError, Misshapen, TensorProblems, at, open_plain},
-    pytorch::{Dtype as PytorchType, PytorchFile, Section},
     shards::{self, Shards},
     sniff::{self, Format},
     usage::{self, Usage},

@@ -8,9 +8,9 @@ use std::{
 use super::{
     Checkpoint, CheckpointError, Skipped, Store,
     manifest::{EMA, MANIFEST},
-    pytorch::Section,
     tensors::TensorFile,
 };
+use crate::pytorch::Section;
 
 /// Which weights are meant. A plain file has only one kind; a checkpoint has values to choose from, a run checkpoints too.
 ///

@@ -2,7 +2,7 @@
 //! wrote for the values in the comments.
 
 use super::{
-    PytorchError, PytorchFile, Section, archive, file,
+    Problem, PytorchFile, Section, archive, file,
     forge::{self, Described, Legacy, Pickle, SIX},
     names, one_to, open, refusal, refused, values,
 };
@@ -195,9 +195,9 @@ fn a_tensor_that_says_its_type() {
     assert_eq!(values(&mut open(&of_type(24, &[6], "float32")).unwrap(), "a"), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
     let error = open(&of_type(24, &[12], "uint16")).unwrap().read("a", &mut [0.0; 12]).unwrap_err();
     assert!(error.to_string().contains("`a` is uint16"), "{error}");
-    refused!(of_type(24, &[7], "float32"), PytorchError::OutOfStorage { elements: 6, .. });
-    refused!(of_type(24, &[13], "uint16"), PytorchError::OutOfStorage { elements: 12, .. });
-    refused!(of_type(24, &[6], "float33"), PytorchError::NoTensors(_));
+    refused!(of_type(24, &[7], "float32"), Damaged, "which has 6 elements");
+    refused!(of_type(24, &[13], "uint16"), Damaged, "which has 12 elements");
+    refused!(of_type(24, &[6], "float33"), Unsupported, "has no named tensors");
 }
 
 #[test]
@@ -232,9 +232,12 @@ fn a_whole_module_is_read_by_its_state() {
 
 #[test]
 fn an_object_without_tensors_is_called_by_its_name() {
-    let message =
-        refused!(archive(&Pickle::new().global("mine", "Model").raw(b")\x81}b").stop()), PytorchError::Root { .. });
-    assert!(message.contains("holds an object of `mine.Model`"), "{message}");
+    let message = refused!(
+        archive(&Pickle::new().global("mine", "Model").raw(b")\x81}b").stop()),
+        Unsupported,
+        "the saved object is"
+    );
+    assert!(message.contains("is an object of `mine.Model`"), "{message}");
 }
 
 #[test]

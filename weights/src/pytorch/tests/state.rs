@@ -1,7 +1,7 @@
 //! Which tensors of a checkpoint are read, and under which names.
 
 use super::{
-    PytorchError, PytorchFile, Section, archive, file,
+    Problem, PytorchFile, Section, archive, file,
     forge::{Pickle, SIX},
     names, open, refusal, refused,
 };
@@ -77,7 +77,7 @@ fn the_average_comes_before_the_model_and_either_can_be_had() {
 fn what_is_asked_for_and_is_not_there() {
     let refused = |names: &[&str], section| {
         let error = PytorchFile::open(file(&sections(names)).path(), section).map(drop).unwrap_err();
-        assert!(matches!(error, PytorchError::NoSection { .. }), "{error:?}");
+        assert!(matches!(error.problem, Problem::NoSection { .. }), "{error:?}");
         error.to_string()
     };
     let message = refused(&["model", "optimizer"], Section::Average);
@@ -155,22 +155,22 @@ fn dicts_inside_are_flattened() {
 
 #[test]
 fn something_else_than_a_dict() {
-    refused!(archive(&Pickle::new().raw(b"]").stop()), PytorchError::Root { found, .. } if found == "a list");
-    refused!(archive(&Pickle::new().tensor(SIX).stop()), PytorchError::Root { found, .. } if found == "a tensor");
+    refused!(archive(&Pickle::new().raw(b"]").stop()), Unsupported, "the saved object is a list");
+    refused!(archive(&Pickle::new().tensor(SIX).stop()), Unsupported, "the saved object is a tensor");
 }
 
 #[test]
 fn no_tensors() {
-    refused!(archive(&Pickle::new().raw(b"}").text("a").raw(b"Ns").stop()), PytorchError::NoTensors(_));
+    refused!(archive(&Pickle::new().raw(b"}").text("a").raw(b"Ns").stop()), Unsupported, "has no named tensors");
 }
 
 #[test]
 fn a_dict_in_itself() {
     let itself = |pickle: &mut Pickle| archive(&pickle.raw(b"}").put().text("me").raw(b"h\x00s").stop());
-    refused!(itself(&mut Pickle::new()), PytorchError::NoTensors(_));
+    refused!(itself(&mut Pickle::new()), Unsupported, "has no named tensors");
     let bytes =
         archive(&Pickle::new().raw(b"}").put().text("me").raw(b"h\x00s").text("a").tensor(SIX).raw(b"s").stop());
-    let message = refused!(bytes, PytorchError::TooDeep { .. });
+    let message = refused!(bytes, Unsupported, "lies more than 8 dicts deep");
     assert!(message.contains("me.me.me"), "{message}");
     // Beside the tensors it does no harm.
     let mut pickle = Pickle::new();
@@ -189,18 +189,18 @@ fn dicts_that_share_dicts() {
         (0..20).for_each(|key| _ = pickle.text(&format!("{key}")).raw(b"j\x00\x01\x00\x00"));
         pickle.raw(b"ur\x00\x01\x00\x00");
     }
-    refused!(archive(&pickle.raw(b"u").stop()), PytorchError::TooManyEntries(_));
+    refused!(archive(&pickle.raw(b"u").stop()), TooLarge, "has more than the 1048576 dict entries");
 }
 
 #[test]
 fn two_tensors_of_one_name() {
     let mut pickle = Pickle::new();
     pickle.raw(b"}(").text("a.b").tensor(SIX).text("a");
-    refused!(archive(&dict(&mut pickle, &["b"]).raw(b"u").stop()), PytorchError::NameTwice { name, .. } if name == "a.b");
+    refused!(archive(&dict(&mut pickle, &["b"]).raw(b"u").stop()), Unsupported, "`a.b` is the name of two tensors");
 }
 
 #[test]
 fn a_name_without_an_end() {
     let name = "x".repeat(2000);
-    refused!(archive(&dict(&mut Pickle::new(), &[&name]).stop()), PytorchError::NameTooLong { .. });
+    refused!(archive(&dict(&mut Pickle::new(), &[&name]).stop()), TooLarge, "is the start of a name");
 }

@@ -13,30 +13,16 @@
 //! are dropped. Containers refer to each other by number, so that nesting and sharing cost nothing. What a length claims is
 //! never allocated before it has been read.
 
-use std::{
-    collections::HashMap,
-    io::{self, Read},
-    path::Path,
-    rc::Rc,
-};
+use std::{collections::HashMap, io::Read, rc::Rc};
 
 use super::{
-    error::{PytorchError, cut, shown},
-    object::{Global, HELD_CAP, Heap, TEXTS_CAP, Value},
-    opcode, rebuild,
+    heap::{HELD_CAP, Heap, TEXTS_CAP},
+    opcode,
+    problem::{Part, Problem, shown},
+    rebuild,
+    source::Source,
+    value::{Global, Value},
 };
-
-/// Longest pickle that is read, in bytes. That of a large model with its optimizer has one megabyte.
-pub(super) const PICKLE_CAP: u64 = 1 << 30;
-
-/// Longest text that may be a name, in bytes. Longer ones are passed over.
-const TEXT_CAP: u64 = 1 << 16;
-
-/// Longest whole number whose value is kept, in bytes.
-const INT_CAP: usize = 8;
-
-/// Longest line of the first protocols, in bytes. torch.save has not written them for many years.
-const LINE_CAP: usize = 1 << 20;
 
 const LATEST_PROTOCOL: u8 = 5;
 
@@ -55,123 +41,21 @@ pub(super) struct Object {
 }
 
 /// Runs one pickle, from its first byte to the end of its last instruction.
-pub(super) fn load(path: &Path, reader: &mut impl Read, form: Form) -> Result<Object, PytorchError> {
-    let source = Source { path, reader, offset: 0 };
+pub(super) fn load(reader: &mut impl Read, form: Form) -> Result<Object, Problem> {
     let machine = Machine {
-        path,
         form,
-        source,
+        source: Source::new(reader),
         heap: Heap::default(),
         stack: Vec::new(),
         marks: Vec::new(),
         memo: HashMap::new(),
         texts: 0,
         opcode: opcode::PROTO,
-        at: 0,
     };
     machine.run()
 }
 
-/// The bytes of a pickle, counted.
-struct Source<'a, R> {
-    path: &'a Path,
-    reader: &'a mut R,
-    offset: u64,
-}
-
-impl<R: Read> Source<'_, R> {
-    fn count(&mut self, len: u64) -> Result<(), PytorchError> {
-        self.offset = self.offset.saturating_add(len);
-        if self.offset > PICKLE_CAP {
-            return Err(PytorchError::PickleTooLong(self.path.into()));
-        }
-        Ok(())
-    }
-
-    fn fill(&mut self, into: &mut [u8]) -> Result<(), PytorchError> {
-        self.count(u64::try_from(into.len()).unwrap_or(u64::MAX))?;
-        self.reader.read_exact(into).map_err(cut("its pickle", self.path))
-    }
-
-    /// Passes over bytes.
-    fn skip(&mut self, len: u64) -> Result<(), PytorchError> {
-        self.count(len)?;
-        let passed = io::copy(&mut self.reader.by_ref().take(len), &mut io::sink());
-        match passed {
-            Ok(passed) if passed < len => Err(PytorchError::Truncated { path: self.path.into(), part: "its pickle" }),
-            Ok(_) => Ok(()),
-            Err(error) => Err(cut("its pickle", self.path)(error)),
-        }
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], PytorchError> {
-        let mut bytes = [0; N];
-        self.fill(&mut bytes)?;
-        Ok(bytes)
-    }
-
-    fn u8(&mut self) -> Result<u8, PytorchError> {
-        self.array().map(u8::from_le_bytes)
-    }
-
-    fn u32(&mut self) -> Result<u32, PytorchError> {
-        self.array().map(u32::from_le_bytes)
-    }
-
-    fn u64(&mut self) -> Result<u64, PytorchError> {
-        self.array().map(u64::from_le_bytes)
-    }
-
-    /// A text of so many bytes.
-    fn text(&mut self, len: u64) -> Result<Value, PytorchError> {
-        if len > TEXT_CAP {
-            self.skip(len)?;
-            return Ok(Value::LongText);
-        }
-        let mut bytes = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
-        self.fill(&mut bytes)?;
-        self.utf8(bytes)
-    }
-
-    /// Python writes halves of surrogate pairs too, as in the names of files that are no UTF-8.
-    fn utf8(&self, bytes: Vec<u8>) -> Result<Value, PytorchError> {
-        let surrogate = |two: &[u8]| matches!(two, [0xed, 0xa0..=0xbf]);
-        match String::from_utf8(bytes) {
-            Ok(text) => Ok(Value::Text(text.into())),
-            Err(error) if error.as_bytes().windows(2).any(surrogate) => Ok(Value::LongText),
-            Err(_) => Err(PytorchError::Utf8 { path: self.path.into(), at: self.offset }),
-        }
-    }
-
-    /// Up to a newline, which is not part of it.
-    fn line(&mut self) -> Result<Vec<u8>, PytorchError> {
-        let mut bytes = Vec::new();
-        loop {
-            match self.u8()? {
-                b'\n' => return Ok(bytes),
-                _ if bytes.len() >= LINE_CAP => return Err(PytorchError::LineTooLong(self.path.into())),
-                byte => bytes.push(byte),
-            }
-        }
-    }
-
-    /// Little-endian two's complement.
-    fn long(&mut self, len: u64) -> Result<Value, PytorchError> {
-        let Some(short) = usize::try_from(len).ok().filter(|len| *len <= INT_CAP) else {
-            self.skip(len)?;
-            return Ok(Value::BigInt);
-        };
-        let mut bytes = vec![0; short];
-        self.fill(&mut bytes)?;
-        let sign: u8 = if bytes.last().is_some_and(|byte| byte & 0x80 != 0) { 0xff } else { 0 };
-        let mut wide = [sign; INT_CAP];
-        wide.iter_mut().zip(&bytes).for_each(|(wide, byte)| *wide = *byte);
-        Ok(Value::Int(i64::from_le_bytes(wide)))
-    }
-}
-
 struct Machine<'a, R> {
-    path: &'a Path,
     form: Form,
     source: Source<'a, R>,
     heap: Heap,
@@ -183,42 +67,41 @@ struct Machine<'a, R> {
     texts: usize,
     /// The instruction at hand, for messages.
     opcode: u8,
-    /// Its place.
-    at: u64,
 }
 
 impl<R: Read> Machine<'_, R> {
-    fn run(mut self) -> Result<Object, PytorchError> {
+    fn run(mut self) -> Result<Object, Problem> {
         loop {
-            self.at = self.source.offset;
-            self.opcode = self.source.u8()?;
+            let start = self.source.offset();
+            let done = self.step().and_then(|()| self.check_caps());
+            done.map_err(|problem| problem.at_byte(start))?;
             if self.opcode == opcode::STOP {
-                return self.stop();
+                return self.stop().map_err(|problem| problem.at_byte(start));
             }
-            self.step()?;
-            self.check_caps()?;
         }
     }
 
-    fn check_caps(&self) -> Result<(), PytorchError> {
+    fn check_caps(&self) -> Result<(), Problem> {
         let most = self.stack.len().max(self.marks.len()).max(self.memo.len());
         if self.heap.is_full() || most > HELD_CAP || self.texts > TEXTS_CAP {
-            return Err(PytorchError::TooMuch(self.path.into()));
+            let what = format!("holds more than the {HELD_CAP} values or the {TEXTS_CAP} bytes of text allowed");
+            return Err(Part::Pickle.too_large(what));
         }
         Ok(())
     }
 
-    fn stop(mut self) -> Result<Object, PytorchError> {
+    fn stop(mut self) -> Result<Object, Problem> {
         let root = self.pop()?;
-        let values = self.stack.len().saturating_add(self.marks.len());
-        if values > 0 {
-            return Err(PytorchError::Unbalanced { path: self.path.into(), values });
+        match self.stack.len().saturating_add(self.marks.len()) {
+            0 => Ok(Object { heap: self.heap, root }),
+            values => Err(Part::Pickle.forged(format!("ends with {values} values left over"))),
         }
-        Ok(Object { heap: self.heap, root })
     }
 
-    fn step(&mut self) -> Result<(), PytorchError> {
+    fn step(&mut self) -> Result<(), Problem> {
+        self.opcode = self.source.u8()?;
         match self.opcode {
+            opcode::STOP => Ok(()),
             opcode::PROTO => self.protocol(),
             opcode::FRAME => self.source.u64().map(drop),
             opcode::MARK => self.mark(),
@@ -257,20 +140,23 @@ impl<R: Read> Machine<'_, R> {
             opcode::OBJ | opcode::INST => self.instance(),
             opcode::BUILD => self.build(),
             opcode::BINPERSID => self.persistent_id(),
-            _ => Err(PytorchError::Opcode { path: self.path.into(), opcode: opcode::name(self.opcode), at: self.at }),
+            _ => {
+                let what = format!("has {}, which torch.save does not write", opcode::name(self.opcode));
+                Err(Part::Pickle.damaged(what))
+            }
         }
     }
 
-    fn protocol(&mut self) -> Result<(), PytorchError> {
+    fn protocol(&mut self) -> Result<(), Problem> {
         match self.source.u8()? {
             ..=LATEST_PROTOCOL => Ok(()),
-            found => Err(PytorchError::Protocol { path: self.path.into(), found }),
+            found => Err(Part::Pickle.unsupported(format!("is of protocol {found}, and 0 to 5 are known"))),
         }
     }
 
     // Plain values.
 
-    fn int(&mut self) -> Result<(), PytorchError> {
+    fn int(&mut self) -> Result<(), Problem> {
         let value = match self.opcode {
             opcode::BININT1 => Value::Int(self.source.u8()?.into()),
             opcode::BININT2 => Value::Int(u16::from_le_bytes(self.source.array()?).into()),
@@ -284,7 +170,7 @@ impl<R: Read> Machine<'_, R> {
     }
 
     /// In decimal digits; 00 and 01 are what the first protocol has for truth values.
-    fn written_int(&mut self) -> Result<(), PytorchError> {
+    fn written_int(&mut self) -> Result<(), Problem> {
         let line = self.source.line()?;
         let value = match (self.opcode, &*line) {
             (opcode::INT, b"00") => Value::Bool(false),
@@ -298,7 +184,7 @@ impl<R: Read> Machine<'_, R> {
     }
 
     /// A length in front of what it counts, as wide as the instruction has it.
-    fn length(&mut self) -> Result<u64, PytorchError> {
+    fn length(&mut self) -> Result<u64, Problem> {
         match self.opcode {
             opcode::LONG1 | opcode::SHORT_BINUNICODE | opcode::SHORT_BINSTRING | opcode::SHORT_BINBYTES => {
                 self.source.u8().map(u64::from)
@@ -308,62 +194,63 @@ impl<R: Read> Machine<'_, R> {
         }
     }
 
-    fn text(&mut self) -> Result<(), PytorchError> {
+    fn text(&mut self) -> Result<(), Problem> {
         let len = self.length()?;
-        let text = self.source.text(len)?;
+        let text = match self.source.text(len)? {
+            Some(bytes) => utf8(bytes).ok_or_else(not_utf8)?,
+            None => Value::LongText,
+        };
         self.push_text(text)
     }
 
-    /// A text of Python 2, in whatever encoding.
-    fn string(&mut self) -> Result<(), PytorchError> {
+    /// A text of Python 2, in whatever encoding. One that is not UTF-8 is passed over, as a long one is.
+    fn string(&mut self) -> Result<(), Problem> {
         let len = self.length()?;
-        let text = self.source.text(len);
-        self.push_text(text.or_else(not_unicode)?)
+        let text = self.source.text(len)?.and_then(utf8);
+        self.push_text(text.unwrap_or(Value::LongText))
     }
 
-    fn bytes(&mut self) -> Result<(), PytorchError> {
+    fn bytes(&mut self) -> Result<(), Problem> {
         let len = self.length()?;
         self.pass(len, Value::Bytes)
     }
 
     /// A text as Python writes it in a program. One with escapes is no name of a tensor.
-    fn quoted(&mut self) -> Result<(), PytorchError> {
+    fn quoted(&mut self) -> Result<(), Problem> {
         let line = self.source.line()?;
         let inner = match &*line {
             [b'\'', inner @ .., b'\''] | [b'"', inner @ .., b'"'] => inner,
             _ => return Err(self.wrong_line()),
         };
-        let plain = !inner.contains(&b'\\');
-        let text = if plain { self.source.utf8(inner.to_vec()).or_else(not_unicode)? } else { Value::LongText };
-        self.push_text(text)
+        let plain = Some(inner).filter(|inner| !inner.contains(&b'\\'));
+        self.push_text(plain.and_then(|inner| utf8(inner.to_vec())).unwrap_or(Value::LongText))
     }
 
     /// A text in Latin-1, other characters escaped.
-    fn written_text(&mut self) -> Result<(), PytorchError> {
+    fn written_text(&mut self) -> Result<(), Problem> {
         let line = self.source.line()?;
-        let plain = line.iter().all(|byte| byte.is_ascii() && *byte != b'\\');
-        let text = if plain { self.source.utf8(line)? } else { Value::LongText };
-        self.push_text(text)
+        let plain = Some(line).filter(|line| line.iter().all(|byte| byte.is_ascii() && *byte != b'\\'));
+        self.push_text(plain.and_then(utf8).unwrap_or(Value::LongText))
     }
 
-    fn pass(&mut self, len: u64, value: Value) -> Result<(), PytorchError> {
+    fn pass(&mut self, len: u64, value: Value) -> Result<(), Problem> {
         self.source.skip(len)?;
         self.push(value)
     }
 
-    fn pass_line(&mut self, value: Value) -> Result<(), PytorchError> {
+    fn pass_line(&mut self, value: Value) -> Result<(), Problem> {
         self.source.line()?;
         self.push(value)
     }
 
     // Containers.
 
-    fn tuple(&mut self, values: Vec<Value>) -> Result<(), PytorchError> {
+    fn tuple(&mut self, values: Vec<Value>) -> Result<(), Problem> {
         let tuple = self.heap.tuple(values);
         self.push(tuple)
     }
 
-    fn tuple_of(&mut self, len: usize) -> Result<(), PytorchError> {
+    fn tuple_of(&mut self, len: usize) -> Result<(), Problem> {
         let mut values = Vec::with_capacity(len);
         for _ in 0..len {
             values.push(self.pop()?);
@@ -372,31 +259,31 @@ impl<R: Read> Machine<'_, R> {
         self.tuple(values)
     }
 
-    fn tuple_from_mark(&mut self) -> Result<(), PytorchError> {
+    fn tuple_from_mark(&mut self) -> Result<(), Problem> {
         let values = self.pop_to_mark()?;
         self.tuple(values)
     }
 
-    fn list(&mut self) -> Result<(), PytorchError> {
+    fn list(&mut self) -> Result<(), Problem> {
         let values = if self.opcode == opcode::LIST { self.pop_to_mark()? } else { Vec::new() };
         let list = self.heap.list();
         self.push(list)?;
         self.extend(values)
     }
 
-    fn dict(&mut self) -> Result<(), PytorchError> {
+    fn dict(&mut self) -> Result<(), Problem> {
         let values = if self.opcode == opcode::DICT { self.pop_to_mark()? } else { Vec::new() };
         let dict = self.heap.new_dict(false);
         self.push(dict)?;
         self.insert(values)
     }
 
-    fn append(&mut self) -> Result<(), PytorchError> {
+    fn append(&mut self) -> Result<(), Problem> {
         let values = if self.opcode == opcode::APPEND { vec![self.pop()?] } else { self.pop_to_mark()? };
         self.extend(values)
     }
 
-    fn extend(&mut self, values: Vec<Value>) -> Result<(), PytorchError> {
+    fn extend(&mut self, values: Vec<Value>) -> Result<(), Problem> {
         match *self.top()? {
             Value::List(list) => self.heap.append(list, values),
             Value::Foreign(_) => {}
@@ -405,7 +292,7 @@ impl<R: Read> Machine<'_, R> {
         Ok(())
     }
 
-    fn set_items(&mut self) -> Result<(), PytorchError> {
+    fn set_items(&mut self) -> Result<(), Problem> {
         let values = match self.opcode {
             opcode::SETITEM => {
                 let value = self.pop()?;
@@ -417,7 +304,7 @@ impl<R: Read> Machine<'_, R> {
     }
 
     /// Puts keys and values by turns into the dict on top of the stack.
-    fn insert(&mut self, values: Vec<Value>) -> Result<(), PytorchError> {
+    fn insert(&mut self, values: Vec<Value>) -> Result<(), Problem> {
         let (Value::Dict(dict) | Value::Foreign(dict)) = *self.top()? else { return Err(self.wrong_top()) };
         let mut values = values.into_iter();
         while let Some(key) = values.next() {
@@ -425,20 +312,20 @@ impl<R: Read> Machine<'_, R> {
             if !key.is_key() {
                 return Err(self.operand(&key));
             }
-            let twice = |key: Rc<str>| PytorchError::KeyTwice { path: self.path.into(), key: shown(&key) };
+            let twice = |key: Rc<str>| Part::Pickle.forged(format!("sets `{}` twice in one dict", shown(&key)));
             self.heap.insert(dict, key, value).map_err(twice)?;
         }
         Ok(())
     }
 
-    fn set(&mut self) -> Result<(), PytorchError> {
+    fn set(&mut self) -> Result<(), Problem> {
         if self.opcode == opcode::FROZENSET {
             self.pop_to_mark()?;
         }
         self.push(Value::Set)
     }
 
-    fn add_items(&mut self) -> Result<(), PytorchError> {
+    fn add_items(&mut self) -> Result<(), Problem> {
         self.pop_to_mark()?;
         match self.top()? {
             Value::Set | Value::Foreign(_) => Ok(()),
@@ -448,7 +335,7 @@ impl<R: Read> Machine<'_, R> {
 
     // The memo.
 
-    fn memo_index(&mut self) -> Result<u32, PytorchError> {
+    fn memo_index(&mut self) -> Result<u32, Problem> {
         match self.opcode {
             opcode::MEMOIZE => Ok(u32::try_from(self.memo.len()).unwrap_or(u32::MAX)),
             opcode::BINPUT | opcode::BINGET => self.source.u8().map(u32::from),
@@ -461,28 +348,28 @@ impl<R: Read> Machine<'_, R> {
         }
     }
 
-    fn put(&mut self) -> Result<(), PytorchError> {
+    fn put(&mut self) -> Result<(), Problem> {
         let index = self.memo_index()?;
         let value = self.top()?.clone();
         self.memo.insert(index, value);
         Ok(())
     }
 
-    fn get(&mut self) -> Result<(), PytorchError> {
+    fn get(&mut self) -> Result<(), Problem> {
         let index = self.memo_index()?;
-        let unset = || PytorchError::Memo { path: self.path.into(), index, at: self.at };
+        let unset = || Part::Pickle.damaged(format!("refers to memo {index}, which it never set"));
         let value = self.memo.get(&index).cloned().ok_or_else(unset)?;
         self.push(value)
     }
 
     // Names, and what pickle would do with them.
 
-    fn global(&mut self) -> Result<(), PytorchError> {
+    fn global(&mut self) -> Result<(), Problem> {
         let global = if self.opcode == opcode::STACK_GLOBAL { self.named_on_stack()? } else { self.named_here()? };
         self.push(global)
     }
 
-    fn named_on_stack(&mut self) -> Result<Value, PytorchError> {
+    fn named_on_stack(&mut self) -> Result<Value, Problem> {
         match (self.pop()?, self.pop()?) {
             (Value::Text(name), Value::Text(module)) => Ok(self.named(&module, &name)),
             (Value::Text(_), other) | (other, _) => Err(self.operand(&other)),
@@ -490,7 +377,7 @@ impl<R: Read> Machine<'_, R> {
     }
 
     /// From two lines.
-    fn named_here(&mut self) -> Result<Value, PytorchError> {
+    fn named_here(&mut self) -> Result<Value, Problem> {
         let (module, name) = (self.source.line()?, self.source.line()?);
         Ok(self.named(&String::from_utf8_lossy(&module), &String::from_utf8_lossy(&name)))
     }
@@ -509,7 +396,7 @@ impl<R: Read> Machine<'_, R> {
     }
 
     /// A name by its number in a list that only the program has that saved.
-    fn extension(&mut self) -> Result<(), PytorchError> {
+    fn extension(&mut self) -> Result<(), Problem> {
         let number = match self.opcode {
             opcode::EXT1 => self.source.u8()?.into(),
             opcode::EXT2 => u16::from_le_bytes(self.source.array()?).into(),
@@ -519,7 +406,7 @@ impl<R: Read> Machine<'_, R> {
         self.push(value)
     }
 
-    fn reduce(&mut self) -> Result<(), PytorchError> {
+    fn reduce(&mut self) -> Result<(), Problem> {
         let arguments = self.pop()?;
         let function = self.pop()?;
         let Value::Tuple(arguments) = arguments else { return Err(self.operand(&arguments)) };
@@ -527,7 +414,7 @@ impl<R: Read> Machine<'_, R> {
         self.push(value)
     }
 
-    fn reduce_with_names(&mut self) -> Result<(), PytorchError> {
+    fn reduce_with_names(&mut self) -> Result<(), Problem> {
         let names = self.pop()?;
         if !matches!(names, Value::Dict(_)) {
             return Err(self.operand(&names));
@@ -536,7 +423,7 @@ impl<R: Read> Machine<'_, R> {
     }
 
     /// The arguments lie above the mark; before them the class, on the stack or here in two lines.
-    fn instance(&mut self) -> Result<(), PytorchError> {
+    fn instance(&mut self) -> Result<(), Problem> {
         let class = if self.opcode == opcode::INST { Some(self.named_here()?) } else { None };
         let mut arguments = self.pop_to_mark()?;
         let class = match class {
@@ -550,17 +437,17 @@ impl<R: Read> Machine<'_, R> {
     }
 
     /// What `function(*arguments)` would be. Nothing is called.
-    fn call(&mut self, function: &Value, arguments: usize) -> Result<Value, PytorchError> {
+    fn call(&mut self, function: &Value, arguments: usize) -> Result<Value, Problem> {
         match function {
-            Value::Global(function) => rebuild::call(self.path, &mut self.heap, *function, arguments),
+            Value::Global(function) => rebuild::call(&mut self.heap, *function, arguments),
             Value::Foreign(_) => Ok(rebuild::foreign(&mut self.heap, function, arguments)),
-            other => Err(PytorchError::Call { path: self.path.into(), callee: other.kind().into() }),
+            other => Err(Part::Pickle.forged(format!("wants to call {}", other.kind()))),
         }
     }
 
     /// A state dict has an attribute `_metadata`: versions of modules, which are of no use here. So are the attributes of a
     /// tensor.
-    fn build(&mut self) -> Result<(), PytorchError> {
+    fn build(&mut self) -> Result<(), Problem> {
         let state = self.pop()?;
         let target = self.top()?.clone();
         match target {
@@ -571,36 +458,35 @@ impl<R: Read> Machine<'_, R> {
             Value::Dict(dict) if self.heap.dict(dict).is_some_and(|dict| dict.ordered) => {}
             Value::Tensor(_) => {}
             other => {
-                return Err(PytorchError::Build {
-                    path: self.path.into(),
-                    target: self.heap.class(&other).to_string(),
-                });
+                let target = self.heap.class(&other);
+                let what = format!("sets attributes of {target}, and only an OrderedDict or an object may have some");
+                return Err(Part::Pickle.unsupported(what));
             }
         }
         if matches!(state, Value::Dict(_)) { Ok(()) } else { Err(self.operand(&state)) }
     }
 
-    fn persistent_id(&mut self) -> Result<(), PytorchError> {
+    fn persistent_id(&mut self) -> Result<(), Problem> {
         let id = self.pop()?;
-        let value = rebuild::persistent(self.path, &mut self.heap, self.form, &id)?;
+        let value = rebuild::persistent(&mut self.heap, self.form, &id)?;
         self.push(value)
     }
 
     // The stack.
 
-    fn push(&mut self, value: Value) -> Result<(), PytorchError> {
+    fn push(&mut self, value: Value) -> Result<(), Problem> {
         self.stack.push(value);
         Ok(())
     }
 
-    fn push_text(&mut self, value: Value) -> Result<(), PytorchError> {
+    fn push_text(&mut self, value: Value) -> Result<(), Problem> {
         if let Value::Text(text) = &value {
             self.texts = self.texts.saturating_add(text.len());
         }
         self.push(value)
     }
 
-    fn mark(&mut self) -> Result<(), PytorchError> {
+    fn mark(&mut self) -> Result<(), Problem> {
         self.marks.push(self.stack.len());
         Ok(())
     }
@@ -609,30 +495,30 @@ impl<R: Read> Machine<'_, R> {
         self.marks.last().copied().unwrap_or(0)
     }
 
-    fn top(&self) -> Result<&Value, PytorchError> {
+    fn top(&self) -> Result<&Value, Problem> {
         let reachable = self.stack.len() > self.floor();
         self.stack.last().filter(|_| reachable).ok_or_else(|| self.underflow())
     }
 
-    fn pop(&mut self) -> Result<Value, PytorchError> {
+    fn pop(&mut self) -> Result<Value, Problem> {
         self.top()?;
         self.stack.pop().ok_or_else(|| self.underflow())
     }
 
     /// Takes away the value on top, or the mark if that is on top.
-    fn drop_top(&mut self) -> Result<(), PytorchError> {
+    fn drop_top(&mut self) -> Result<(), Problem> {
         if self.stack.len() > self.floor() {
             return self.pop().map(drop);
         }
         self.marks.pop().map(drop).ok_or_else(|| self.underflow())
     }
 
-    fn duplicate(&mut self) -> Result<(), PytorchError> {
+    fn duplicate(&mut self) -> Result<(), Problem> {
         let top = self.top()?.clone();
         self.push(top)
     }
 
-    fn pop_to_mark(&mut self) -> Result<Vec<Value>, PytorchError> {
+    fn pop_to_mark(&mut self) -> Result<Vec<Value>, Problem> {
         let mark = self.marks.pop().ok_or_else(|| self.underflow())?;
         // `pop` never goes below a mark, so the minimum is the mark.
         Ok(self.stack.split_off(mark.min(self.stack.len())))
@@ -640,26 +526,32 @@ impl<R: Read> Machine<'_, R> {
 
     // Errors.
 
-    fn underflow(&self) -> PytorchError {
-        PytorchError::Underflow { path: self.path.into(), opcode: opcode::name(self.opcode), at: self.at }
+    fn underflow(&self) -> Problem {
+        Part::Pickle.damaged(format!("has too few values for {}", opcode::name(self.opcode)))
     }
 
-    fn operand(&self, found: &Value) -> PytorchError {
-        let (path, opcode) = (self.path.into(), opcode::name(self.opcode));
-        PytorchError::Operand { path, opcode, found: found.kind(), at: self.at }
+    fn operand(&self, found: &Value) -> Problem {
+        Part::Pickle.damaged(format!("gives {} to {}", found.kind(), opcode::name(self.opcode)))
     }
 
-    fn wrong_top(&self) -> PytorchError {
+    fn wrong_top(&self) -> Problem {
         self.stack.last().map_or_else(|| self.underflow(), |found| self.operand(found))
     }
 
-    fn wrong_line(&self) -> PytorchError {
-        let (path, opcode) = (self.path.into(), opcode::name(self.opcode));
-        PytorchError::Operand { path, opcode, found: "another line", at: self.at }
+    fn wrong_line(&self) -> Problem {
+        Part::Pickle.damaged(format!("gives another line to {}", opcode::name(self.opcode)))
     }
 }
 
-/// A text that is not of Unicode's characters is passed over, as a long one is.
-fn not_unicode(error: PytorchError) -> Result<Value, PytorchError> {
-    if matches!(error, PytorchError::Utf8 { .. }) { Ok(Value::LongText) } else { Err(error) }
+/// A text, unless it is no UTF-8. Python writes halves of surrogate pairs too, as in names of files that are none.
+fn utf8(bytes: Vec<u8>) -> Option<Value> {
+    let surrogate = |two: &[u8]| matches!(two, [0xed, 0xa0..=0xbf]);
+    match String::from_utf8(bytes) {
+        Ok(text) => Some(Value::Text(text.into())),
+        Err(error) => error.as_bytes().windows(2).any(surrogate).then_some(Value::LongText),
+    }
+}
+
+fn not_utf8() -> Problem {
+    Part::Pickle.damaged("holds a text that is not UTF-8")
 }

@@ -6,11 +6,13 @@
 //! weights are passed over, and the worst that a file can do is to be refused. `pickle` has the argument in full.
 //!
 //! ```text
-//! archive, zip_directory   the zip container, torch 1.6 and later
-//! legacy                   the container before that
-//! pickle, opcode           the machine
-//! object, rebuild          what it can build: values, storages, tensors, names
-//! state                    from the object to named tensors
+//! archive, entries            the zip container, torch 1.6 and later
+//! legacy                      the container before that
+//! pickle, source, opcode      the machine
+//! heap, value, tensor, dtype  what it can build: values, storages, tensors, names
+//! rebuild                     the functions of torch that build tensors
+//! section                     from the object to named tensors
+//! problem                     what can be wrong with a file
 //! ```
 //!
 //! # Which tensors
@@ -24,16 +26,19 @@
 
 mod archive;
 mod dtype;
-mod error;
+mod entries;
+mod heap;
 mod legacy;
-mod object;
 mod opcode;
 mod pickle;
+mod problem;
 mod rebuild;
-mod state;
+mod section;
+mod source;
+mod tensor;
 #[cfg(test)]
 mod tests;
-mod zip_directory;
+mod value;
 
 use std::{
     collections::HashMap,
@@ -43,14 +48,14 @@ use std::{
 };
 
 pub use dtype::Dtype;
-pub use error::PytorchError;
-pub use state::Section;
+pub use problem::{Part, Problem, PytorchError};
+pub(crate) use section::Section;
 
 use dtype::Decoder;
-use error::{at, cut};
-use object::Tensor;
 use pickle::Object;
-use state::Named;
+use problem::cut;
+use section::Named;
+use tensor::{Storage, Tensor};
 
 /// Bytes that are read at a time; a multiple of every element's width.
 const CHUNK: usize = 1 << 16;
@@ -60,7 +65,7 @@ const SPAN_CAP: u64 = 1 << 28;
 
 /// A checkpoint of PyTorch whose pickle has been run and whose tensors have been found sound.
 #[derive(Debug)]
-pub struct PytorchFile {
+pub(crate) struct PytorchFile {
     path: PathBuf,
     file: File,
     section: Option<String>,
@@ -91,7 +96,7 @@ enum Container {
 impl PytorchFile {
     /// Whether a file that starts so is one that `torch.save` wrote, as far as sixty-four bytes tell. That does not mean that
     /// [`Self::open`] accepts it; any zip archive starts the same.
-    pub fn is_pytorch(head: &[u8]) -> bool {
+    pub(crate) fn is_pytorch(head: &[u8]) -> bool {
         container(head).is_some()
     }
 
@@ -99,38 +104,44 @@ impl PytorchFile {
     ///
     /// # Errors
     /// If the file cannot be read, is damaged, or holds no such dict of tensors; see [`PytorchError`].
-    pub fn open(path: &Path, section: Section<'_>) -> Result<Self, PytorchError> {
-        let mut file = File::open(path).map_err(at("open", path))?;
-        let len = file.metadata().map_err(at("read", path))?.len();
-        let (object, starts) = match container(&head(&mut file).map_err(at("read", path))?) {
-            Some(Container::Archive) => archive::open(path, &mut file, len)?,
-            Some(Container::Legacy) => legacy::open(path, &mut file, len)?,
-            None => return Err(PytorchError::NotPytorch(path.into())),
+    pub(crate) fn open(path: &Path, section: Section<'_>) -> Result<Self, PytorchError> {
+        Self::parse(path, section).map_err(|problem| PytorchError { path: path.into(), problem })
+    }
+
+    fn parse(path: &Path, section: Section<'_>) -> Result<Self, Problem> {
+        let mut file = File::open(path).map_err(problem::io("open"))?;
+        let len = file.metadata().map_err(problem::io("read"))?.len();
+        let mut head = Vec::new();
+        Read::by_ref(&mut file).take(64).read_to_end(&mut head).map_err(problem::io("read"))?;
+        let (object, starts) = match container(&head) {
+            Some(Container::Archive) => archive::open(&mut file, len)?,
+            Some(Container::Legacy) => legacy::open(&mut file, len)?,
+            None => return Err(Problem::NotPytorch),
         };
-        let Named { section, average, tensors } = state::named(path, &object, section)?;
-        let tensors = place(path, &object, &starts, tensors)?;
+        let Named { section, average, tensors } = section::named(&object, section)?;
+        let tensors = place(&object, &starts, tensors)?;
         let by_name = tensors.iter().enumerate().map(|(index, tensor)| (tensor.name.clone(), index)).collect();
         Ok(Self { path: path.into(), file, section, average, tensors, by_name })
     }
 
     /// Keys of the dict whose tensors these are, joined by dots: `model_ema`. None where the file is one dict of tensors.
-    pub fn section(&self) -> Option<&str> {
+    pub(crate) fn section(&self) -> Option<&str> {
         self.section.as_deref()
     }
 
     /// Whether that dict is called like a moving average of the trained weights.
-    pub fn is_average(&self) -> bool {
+    pub(crate) fn is_average(&self) -> bool {
         self.average
     }
 
     /// Names and shapes of all tensors, in the order of the file. The product of a shape does not overflow, and is no more
     /// than the elements of the tensor's storage in the file.
-    pub fn tensors(&self) -> impl Iterator<Item = (&str, &[usize])> {
+    pub(crate) fn tensors(&self) -> impl Iterator<Item = (&str, &[usize])> {
         self.tensors.iter().map(|placed| (&*placed.name, &*placed.tensor.shape))
     }
 
     /// Type of a tensor's elements; none if there is no such tensor.
-    pub fn dtype(&self, name: &str) -> Option<Dtype> {
+    pub(crate) fn dtype(&self, name: &str) -> Option<Dtype> {
         self.by_name.get(name).and_then(|index| self.tensors.get(*index)).map(|placed| placed.dtype)
     }
 
@@ -140,50 +151,46 @@ impl PytorchFile {
     /// # Errors
     /// If there is no such tensor, if it is not of floating-point numbers or of another length than `into`, or if the file
     /// cannot be read. `into` may then be filled in part.
-    pub fn read(&mut self, name: &str, into: &mut [f32]) -> Result<(), PytorchError> {
+    pub(crate) fn read(&mut self, name: &str, into: &mut [f32]) -> Result<(), PytorchError> {
+        self.read_elements(name, into).map_err(|problem| PytorchError { path: self.path.clone(), problem })
+    }
+
+    fn read_elements(&mut self, name: &str, into: &mut [f32]) -> Result<(), Problem> {
         let placed = self.by_name.get(name).and_then(|index| self.tensors.get(*index));
-        let placed = placed.ok_or_else(|| no_tensor(&self.path, name))?;
-        let decode = placed.check(&self.path, into.len())?;
-        let mut elements = Elements { path: &self.path, file: &mut self.file, dtype: placed.dtype, decode };
+        let placed = placed.ok_or_else(|| no_tensor(name))?;
+        let decode = placed.check(into.len())?;
+        let mut elements = Elements { file: &mut self.file, dtype: placed.dtype, decode };
         if placed.tensor.is_contiguous() {
-            return elements.read(placed.start, into);
+            return elements.read(placed.start, into).map_err(cut(placed.part()));
         }
-        let mut span = vec![0.0; placed.checked_span(&self.path)?];
-        elements.read(placed.start, &mut span)?;
+        let mut span = vec![0.0; placed.checked_span()?];
+        elements.read(placed.start, &mut span).map_err(cut(placed.part()))?;
         gather(&placed.tensor, &span, into);
         Ok(())
     }
 }
 
-fn head(file: &mut File) -> io::Result<Vec<u8>> {
-    let mut head = Vec::new();
-    file.take(64).read_to_end(&mut head)?;
-    Ok(head)
-}
-
 fn container(head: &[u8]) -> Option<Container> {
-    if head.starts_with(&zip_directory::MAGIC) {
+    if head.starts_with(&entries::MAGIC) {
         return Some(Container::Archive);
     }
     legacy::is_magic(head).then_some(Container::Legacy)
 }
 
-fn no_tensor(path: &Path, name: &str) -> PytorchError {
-    PytorchError::NoTensor { path: path.into(), name: name.into() }
+fn no_tensor(name: &str) -> Problem {
+    Part::tensor(name).of_other_model("is no tensor of the file")
 }
 
-fn place(
-    path: &Path,
-    object: &Object,
-    starts: &[u64],
-    named: Vec<(String, usize)>,
-) -> Result<Vec<Placed>, PytorchError> {
+fn place(object: &Object, starts: &[u64], named: Vec<(String, usize)>) -> Result<Vec<Placed>, Problem> {
     let placed = |(name, id): (String, usize)| {
-        // Both are there: the state has numbers of this heap only.
-        let missing = || no_tensor(path, &name);
-        let tensor = object.heap.tensor(id).ok_or_else(missing)?;
-        object.heap.check_size(path, tensor)?;
-        Placed::new(name.clone(), tensor, starts).ok_or_else(missing)
+        // All are there: the section has numbers of this heap only.
+        let missing = no_tensor(&name);
+        let tensor = object.heap.tensor(id);
+        let storage = tensor.and_then(|tensor| object.heap.storages().get(tensor.storage));
+        let (Some(tensor), Some(storage)) = (tensor, storage) else { return Err(missing) };
+        let placed = Placed::new(name, tensor, starts).ok_or(missing)?;
+        placed.check_size(storage)?;
+        Ok(placed)
     };
     named.into_iter().map(placed).collect()
 }
@@ -197,25 +204,39 @@ impl Placed {
         Some(Self { name, dtype, tensor: tensor.clone(), len, span, start })
     }
 
-    fn check(&self, path: &Path, asked: usize) -> Result<Decoder, PytorchError> {
-        let (path, name, dtype) = (path.into(), self.name.clone(), self.dtype);
-        let Some(decode) = dtype.decoder() else { return Err(PytorchError::Dtype { path, name, dtype }) };
-        if asked != self.len {
-            return Err(PytorchError::Length { path, name, elements: self.len, asked });
+    fn part(&self) -> Part {
+        Part::tensor(&self.name)
+    }
+
+    /// Fails if the tensor repeats elements until it is larger than its storage: so a few bytes of file could claim any
+    /// amount of the caller's memory.
+    fn check_size(&self, storage: &Storage) -> Result<(), Problem> {
+        let elements = storage.elements_of(self.dtype);
+        if u64::try_from(self.len).is_ok_and(|len| len <= elements) {
+            return Ok(());
         }
-        Ok(decode)
+        let shape = &self.tensor.shape;
+        Err(self.part().not_contiguous(format!("of shape {shape:?} is larger than its storage of {elements} elements")))
+    }
+
+    fn check(&self, asked: usize) -> Result<Decoder, Problem> {
+        let Self { len, dtype, .. } = *self;
+        let decode = dtype.decoder().ok_or_else(|| Problem::NotFloat { at: self.part(), dtype })?;
+        match asked {
+            _ if asked == len => Ok(decode),
+            _ => Err(self.part().of_other_model(format!("has {len} elements where {asked} were asked for"))),
+        }
     }
 
     /// The span, if it is one to hold in memory. It is never longer than the storage in the file.
-    fn checked_span(&self, path: &Path) -> Result<usize, PytorchError> {
+    fn checked_span(&self) -> Result<usize, Problem> {
         let span = usize::try_from(self.span).ok().filter(|_| self.span <= SPAN_CAP);
-        span.ok_or_else(|| PytorchError::Strewn { path: path.into(), name: self.name.clone(), span: self.span })
+        span.ok_or_else(|| self.part().not_contiguous(format!("is strewn over {} elements of its storage", self.span)))
     }
 }
 
 /// Elements of one type in a file.
 struct Elements<'a> {
-    path: &'a Path,
     file: &'a mut File,
     dtype: Dtype,
     decode: Decoder,
@@ -223,13 +244,13 @@ struct Elements<'a> {
 
 impl Elements<'_> {
     /// Elements that lie back to back.
-    fn read(&mut self, start: u64, into: &mut [f32]) -> Result<(), PytorchError> {
+    fn read(&mut self, start: u64, into: &mut [f32]) -> io::Result<()> {
         let width = usize::from(self.dtype.width()).max(1);
         let mut bytes = vec![0; CHUNK.min(into.len().saturating_mul(width))];
-        self.file.seek(SeekFrom::Start(start)).map_err(at("read", self.path))?;
+        self.file.seek(SeekFrom::Start(start))?;
         for values in into.chunks_mut(CHUNK / width) {
             bytes.truncate(values.len().saturating_mul(width));
-            self.file.read_exact(&mut bytes).map_err(cut("a tensor", self.path))?;
+            self.file.read_exact(&mut bytes)?;
             (self.decode)(&bytes, values);
         }
         Ok(())

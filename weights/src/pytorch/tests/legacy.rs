@@ -1,7 +1,7 @@
 //! Lies of the older format.
 
 use super::{
-    PytorchError, PytorchFile, Section, file,
+    Problem, PytorchFile, Section, file,
     forge::{self, Described, Legacy, Pickle, SIX},
     one_to, open, refusal, refused, small_legacy, values,
 };
@@ -15,27 +15,27 @@ fn changed(change: impl FnOnce(&mut Legacy)) -> Vec<u8> {
 #[test]
 fn another_version() {
     let bytes = changed(|legacy| legacy.version = Pickle::new().int(1000).stop());
-    refused!(bytes, PytorchError::LegacyPart { part: "version", .. });
+    refused!(bytes, Damaged, "the version is not what torch.save writes");
 }
 
 #[test]
 fn no_description_of_the_machine() {
     let bytes = changed(|legacy| legacy.machine = Pickle::new().raw(b"}").stop());
-    refused!(bytes, PytorchError::LegacyPart { part: "description of the machine", .. });
+    refused!(bytes, Damaged, "the description of the machine is not what torch.save writes");
 }
 
 #[test]
 fn a_big_endian_machine() {
     let bytes = changed(|legacy| legacy.machine = forge::machine(false));
-    refused!(bytes, PytorchError::ByteOrder { .. });
+    refused!(bytes, Unsupported, "byte order `");
 }
 
 #[test]
 fn no_list_of_storages() {
     let bytes = changed(|legacy| legacy.keys = Pickle::new().raw(b"}").stop());
-    refused!(bytes, PytorchError::LegacyPart { part: "list of storages", .. });
+    refused!(bytes, Damaged, "the list of storages is not what torch.save writes");
     let bytes = changed(|legacy| legacy.keys = Pickle::new().raw(b"]").ordered().raw(b"a").stop());
-    refused!(bytes, PytorchError::LegacyPart { part: "list of storages", .. });
+    refused!(bytes, Damaged, "the list of storages is not what torch.save writes");
 }
 
 fn six(keys: &[&str], storages: &[(i64, &[u8])]) -> Vec<u8> {
@@ -45,36 +45,36 @@ fn six(keys: &[&str], storages: &[(i64, &[u8])]) -> Vec<u8> {
 
 #[test]
 fn a_storage_that_is_not_listed() {
-    refused!(six(&[], &[]), PytorchError::StorageMissing { .. });
+    refused!(six(&[], &[]), CutOff, "is not in the file");
 }
 
 #[test]
 fn a_storage_that_nobody_has() {
     let data = one_to(6);
-    refused!(six(&["0", "77"], &[(6, &data), (6, &data)]), PytorchError::StorageUnknown { key, .. } if key == "77");
+    refused!(six(&["0", "77"], &[(6, &data), (6, &data)]), Forged, "storage `77` is in the file, and no tensor's");
 }
 
 #[test]
 fn a_storage_that_is_listed_twice() {
     let data = one_to(6);
-    refused!(six(&["0", "0"], &[(6, &data), (6, &data)]), PytorchError::StorageTwice { .. });
+    refused!(six(&["0", "0"], &[(6, &data), (6, &data)]), Forged, "storage `0` is listed twice");
 }
 
 #[test]
 fn a_storage_of_another_length() {
-    refused!(six(&["0"], &[(5, &one_to(5))]), PytorchError::StorageLength { elements: 6, found: 20, .. });
-    refused!(six(&["0"], &[(-1, &one_to(6))]), PytorchError::StorageLength { found: u64::MAX, .. });
+    refused!(six(&["0"], &[(5, &one_to(5))]), CutOff, "has 20 bytes where");
+    refused!(six(&["0"], &[(-1, &one_to(6))]), CutOff, "has 18446744073709551615 bytes where");
 }
 
 #[test]
 fn a_storage_that_is_cut_off() {
-    refused!(six(&["0"], &[(6, &one_to(5))]), PytorchError::StorageLength { found: 20, .. });
-    refused!(six(&["0"], &[]), PytorchError::Truncated { .. });
+    refused!(six(&["0"], &[(6, &one_to(5))]), CutOff, "has 20 bytes where");
+    refused!(six(&["0"], &[]), CutOff, "ends too early");
 }
 
 #[test]
 fn bytes_after_the_last_storage() {
-    refused!(six(&["0"], &[(6, &one_to(8))]), PytorchError::Leftover { bytes: 8, .. });
+    refused!(six(&["0"], &[(6, &one_to(8))]), Forged, "is followed by 8 bytes");
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn a_view_of_another_storage() {
     object.raw(b"}(").text("storage").global("torch", "FloatStorage").text("0").text("cpu").int(6);
     object.text("1").int(0).int(6).raw(b"\x87tQ");
     let bytes = Legacy::new(object.stop(), &[], &[]).bytes();
-    refused!(bytes, PytorchError::PersistentId { reason: "a view of another storage", .. });
+    refused!(bytes, Unsupported, "refers to a storage by a view of another storage");
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn a_tensor_that_is_strewn_over_gigabytes() {
     let hole = file(&start);
     hole.as_file().set_len(start.len() as u64 + 2 * u64::from(elements)).unwrap();
     let error = PytorchFile::open(hole.path(), Section::Best).unwrap().read("a", &mut [0.0; 2]).unwrap_err();
-    assert!(matches!(error, PytorchError::Strewn { .. }), "{error:?}");
+    assert!(matches!(error.problem, Problem::NotContiguous { .. }), "{error:?}");
 }
 
 #[test]

@@ -266,3 +266,47 @@ fn list(keys: &[&str]) -> Vec<u8> {
     keys.iter().for_each(|key| _ = pickle.text(key));
     pickle.raw(b"e").stop()
 }
+
+/// An archive with a storage of `hole` bytes, and one behind it, as torch writes it where numbers need 64 bits: what lies
+/// before the hole, and after it.
+pub(super) fn large(pickle: &[u8], hole: u64, behind: &[u8]) -> [Vec<u8>; 2] {
+    const WIDE: u64 = u32::MAX as u64;
+    let wide = |values: &[u64]| {
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        if bytes.is_empty() { bytes } else { [b"\x01\0", &(bytes.len() as u16).to_le_bytes()[..], &bytes].concat() }
+    };
+    let header = |name: &str, extra: &[u8]| {
+        let lengths = [name.len(), extra.len()].map(|len| (len as u16).to_le_bytes()).concat();
+        [b"PK\x03\x04\0\0\x08\x08", &[0; 18][..], &lengths, name.as_bytes(), extra].concat()
+    };
+    let listed = |name: &str, len: u64, place: u64| {
+        let beyond = |value: u64| Some(value).filter(|value| *value >= WIDE);
+        let extra = wide(&[beyond(len), beyond(len), beyond(place)].into_iter().flatten().collect::<Vec<_>>());
+        let field = |value: u64| (value.min(WIDE) as u32).to_le_bytes();
+        let lengths = [name.len(), extra.len()].map(|len| (len as u16).to_le_bytes()).concat();
+        let sizes = [field(len), field(len)].concat();
+        let start = [b"PK\x01\x02\0\0\0\0\x08\x08", &[0; 10][..], &sizes, &lengths, &[0; 10]].concat();
+        [&start, &field(place)[..], name.as_bytes(), &extra].concat()
+    };
+    let names = ["big/data.pkl", "big/data/0", "big/data/1"];
+    let first = [&header(names[0], b""), pickle].concat();
+    let before = [&first[..], &header(names[1], b"")].concat();
+    let place = before.len() as u64 + hole;
+    let last = [&header(names[2], &wide(&[place])), behind].concat();
+    let directory = [
+        listed(names[0], pickle.len() as u64, 0),
+        listed(names[1], hole, first.len() as u64),
+        listed(names[2], behind.len() as u64, place),
+    ]
+    .concat();
+    let start = place + last.len() as u64;
+    let mut after =
+        [last, directory.clone(), b"PK\x06\x06\x2c\0\0\0\0\0\0\0\x1e\x03\x2d\0\0\0\0\0\0\0\0\0".to_vec()].concat();
+    [3, 3, directory.len() as u64, start].iter().for_each(|field| after.extend(field.to_le_bytes()));
+    after.extend(b"PK\x06\x07\0\0\0\0");
+    after.extend((start + directory.len() as u64).to_le_bytes());
+    after.extend(b"\x01\0\0\0PK\x05\x06\0\0\0\0\x03\0\x03\0");
+    after.extend((directory.len() as u32).to_le_bytes());
+    after.extend(b"\xff\xff\xff\xff\0\0");
+    [before, after]
+}

@@ -1,12 +1,14 @@
 //! The functions of torch that a pickle may name, as far as they describe tensors.
 
-use std::{path::Path, rc::Rc};
+use std::rc::Rc;
 
 use super::{
     Dtype,
-    error::PytorchError,
-    object::{Global, Heap, RANK_CAP, Storage, Tensor, Value},
+    heap::Heap,
     pickle::Form,
+    problem::{Part, Problem},
+    tensor::{RANK_CAP, Storage, Tensor},
+    value::{Global, Value},
 };
 
 /// Longest key of a storage. Keys are numbers: a counter, or an address in the memory of the program that saved.
@@ -17,17 +19,17 @@ const MAKERS: [&str; 4] =
     ["copyreg._reconstructor", "copy_reg._reconstructor", "copyreg.__newobj__", "copy_reg.__newobj__"];
 
 /// What `function(*arguments)` stands for.
-pub(super) fn call(path: &Path, heap: &mut Heap, function: Global, arguments: usize) -> Result<Value, PytorchError> {
+pub(super) fn call(heap: &mut Heap, function: Global, arguments: usize) -> Result<Value, Problem> {
     match function {
         Global::OrderedDict if heap.sequence(arguments).is_empty() => Ok(heap.new_dict(true)),
-        Global::OrderedDict => Err(wrong(path, function, "entries; they are set one by one")),
+        Global::OrderedDict => Err(wrong(function, "entries; they are set one by one")),
         Global::RebuildTensorV1 | Global::RebuildTensorV2 | Global::RebuildTensorV3 => {
-            tensor(path, heap, function, arguments)
+            tensor(heap, function, arguments)
         }
-        Global::RebuildParameter | Global::RebuildParameterWithState => parameter(path, heap, function, arguments),
-        Global::RebuildFromType => from_type(path, heap, arguments),
+        Global::RebuildParameter | Global::RebuildParameterWithState => parameter(heap, function, arguments),
+        Global::RebuildFromType => from_type(heap, arguments),
         Global::Storage(_) | Global::Type(_) => {
-            Err(PytorchError::Call { path: path.into(), callee: format!("`{}`", function.name()) })
+            Err(Part::Pickle.forged(format!("wants to call `{}`", function.name())))
         }
     }
 }
@@ -42,14 +44,15 @@ pub(super) fn foreign(heap: &mut Heap, function: &Value, arguments: usize) -> Va
     heap.foreign(class)
 }
 
-fn wrong(path: &Path, function: Global, reason: &'static str) -> PytorchError {
-    PytorchError::Arguments { path: path.into(), function: function.name(), reason }
+fn wrong(function: Global, arguments: &str) -> Problem {
+    let what = format!("calls `{}` with {arguments}, and only plain tensors are read", function.name());
+    Part::Pickle.unsupported(what)
 }
 
 /// `_rebuild_tensor_v2(storage, storage_offset, size, stride, requires_grad, backward_hooks[, metadata])`; the version
 /// before ends after the stride, the one after has the type before the metadata.
-fn tensor(path: &Path, heap: &mut Heap, function: Global, arguments: usize) -> Result<Value, PytorchError> {
-    let wrong = |reason| wrong(path, function, reason);
+fn tensor(heap: &mut Heap, function: Global, arguments: usize) -> Result<Value, Problem> {
+    let wrong = |reason| wrong(function, reason);
     let few = || wrong("too few arguments");
     let (window, rest) = heap.sequence(arguments).split_at_checked(4).ok_or_else(few)?;
     let (own_type, rest) = match (function, rest) {
@@ -87,7 +90,8 @@ fn tensor(path: &Path, heap: &mut Heap, function: Global, arguments: usize) -> R
         return Err(wrong("another number of sizes than of strides"));
     }
     if shape.len() > RANK_CAP {
-        return Err(PytorchError::Rank { path: path.into(), found: shape.len() });
+        let what = format!("has a tensor of {} dimensions, and {RANK_CAP} are allowed", shape.len());
+        return Err(Part::Pickle.too_large(what));
     }
     let of_storage = heap.storages().get(storage).map_or(Dtype::Untyped, |storage| storage.dtype);
     let tensor = Tensor {
@@ -97,7 +101,7 @@ fn tensor(path: &Path, heap: &mut Heap, function: Global, arguments: usize) -> R
         strides: numbers(strides).ok_or_else(|| wrong("strides that are no tuple of distances"))?,
         dtype: own_type.unwrap_or(of_storage),
     };
-    heap.new_tensor(path, tensor)
+    heap.new_tensor(tensor)
 }
 
 /// A tensor that cannot be told from its storage alone.
@@ -108,7 +112,7 @@ fn passed_over(heap: &mut Heap, like: &Value) -> Value {
 
 /// `_rebuild_parameter(data, requires_grad, backward_hooks)`: the tensor itself. The other one has the parameter's
 /// attributes besides.
-fn parameter(path: &Path, heap: &mut Heap, function: Global, arguments: usize) -> Result<Value, PytorchError> {
+fn parameter(heap: &mut Heap, function: Global, arguments: usize) -> Result<Value, Problem> {
     let fields = match (function, heap.sequence(arguments)) {
         (Global::RebuildParameterWithState, [fields @ .., _state]) => fields,
         (_, fields) => fields,
@@ -117,17 +121,17 @@ fn parameter(path: &Path, heap: &mut Heap, function: Global, arguments: usize) -
         [data @ (Value::Tensor(_) | Value::Foreign(_)), Value::Bool(_), hooks] if is_empty(heap, hooks) => {
             Ok(data.clone())
         }
-        [_, _, _] => Err(wrong(path, function, "something else than a tensor, a bool and no hooks")),
-        _ => Err(wrong(path, function, "another number of arguments than three")),
+        [_, _, _] => Err(wrong(function, "something else than a tensor, a bool and no hooks")),
+        _ => Err(wrong(function, "another number of arguments than three")),
     }
 }
 
 /// `_rebuild_from_type_v2(function, class, arguments, state)`: what the function makes, of another class.
-fn from_type(path: &Path, heap: &mut Heap, arguments: usize) -> Result<Value, PytorchError> {
-    let wrong = |reason| wrong(path, Global::RebuildFromType, reason);
+fn from_type(heap: &mut Heap, arguments: usize) -> Result<Value, Problem> {
+    let wrong = |reason| wrong(Global::RebuildFromType, reason);
     match *heap.sequence(arguments) {
         [Value::Global(Global::RebuildFromType), ..] => Err(wrong("itself")),
-        [Value::Global(function), _, Value::Tuple(arguments), _] => call(path, heap, function, arguments),
+        [Value::Global(function), _, Value::Tuple(arguments), _] => call(heap, function, arguments),
         [ref function @ Value::Foreign(_), _, Value::Tuple(_), _] => {
             let function = function.clone();
             Ok(passed_over(heap, &function))
@@ -148,20 +152,24 @@ fn numbers<T: TryFrom<i64>>(values: &[Value]) -> Option<Vec<T>> {
     values.iter().map(number).collect()
 }
 
+fn foreign_reference(by: &str) -> Problem {
+    Part::Pickle.unsupported(format!("refers to a storage by {by}, and only tensors are read"))
+}
+
 /// What a reference out of the pickle stands for: a storage, or, in the older format, the class of a module, which
 /// comes with its source: `("module", class, file, source)`.
-pub(super) fn persistent(path: &Path, heap: &mut Heap, form: Form, id: &Value) -> Result<Value, PytorchError> {
-    let wrong = |reason| PytorchError::PersistentId { path: path.into(), reason };
+pub(super) fn persistent(heap: &mut Heap, form: Form, id: &Value) -> Result<Value, Problem> {
+    let wrong = foreign_reference;
     let Value::Tuple(id) = id else { return Err(wrong("something else than a tuple")) };
     match heap.sequence(*id) {
         [Value::Text(tag), class @ Value::Foreign(_), _, _] if &**tag == "module" => Ok(class.clone()),
-        _ => storage(path, heap, form, *id),
+        _ => storage(heap, form, *id),
     }
 }
 
 /// A storage from `("storage", class, key, device, elements)`; the older format has one more, `None`.
-fn storage(path: &Path, heap: &mut Heap, form: Form, id: usize) -> Result<Value, PytorchError> {
-    let wrong = |reason| PytorchError::PersistentId { path: path.into(), reason };
+fn storage(heap: &mut Heap, form: Form, id: usize) -> Result<Value, Problem> {
+    let wrong = foreign_reference;
     let fields = match (form, heap.sequence(id)) {
         (Form::Archive, fields) => fields,
         (Form::Legacy, [fields @ .., Value::None]) => fields,
@@ -185,7 +193,7 @@ fn storage(path: &Path, heap: &mut Heap, form: Form, id: usize) -> Result<Value,
     }
     let elements = u64::try_from(*elements).map_err(|_| wrong("a negative length"))?;
     let storage = Storage { key: Rc::clone(key), dtype: *dtype, elements };
-    heap.new_storage(path, storage)
+    heap.new_storage(storage)
 }
 
 fn is_number(key: &str) -> bool {

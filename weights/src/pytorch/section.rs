@@ -1,21 +1,22 @@
 //! From the object that was saved to a list of named tensors.
 
-use std::{collections::HashSet, path::Path, rc::Rc};
+use std::{collections::HashSet, rc::Rc};
 
 use super::{
-    error::{PytorchError, shown},
-    object::{Bearing, Heap, Value},
+    heap::{Bearing, Heap},
     pickle::Object,
+    problem::{Part, Problem, shown},
+    value::Value,
 };
 
 /// Deepest nesting of dicts that is searched.
-pub(super) const DEPTH_CAP: usize = 8;
+const DEPTH_CAP: usize = 8;
 
 /// Most dict entries that are looked at, shared ones counted each time.
-pub(super) const VISIT_CAP: usize = 1 << 20;
+const VISIT_CAP: usize = 1 << 20;
 
 /// Longest name of a tensor, in bytes.
-pub(super) const NAME_CAP: usize = 1024;
+const NAME_CAP: usize = 1024;
 
 /// Where training programs put the moving average of the weights; of several, the first.
 const AVERAGES: [&str; 9] = [
@@ -47,7 +48,7 @@ const TRAINED: [&str; 11] = [
 
 /// Which dict of a file is read. A file that is one dict of tensors has only that, whatever is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Section<'a> {
+pub(crate) enum Section<'a> {
     /// The moving average if the file has one, else the trained weights.
     #[default]
     Best,
@@ -71,28 +72,27 @@ pub(super) struct Named {
 }
 
 /// The tensors of the dict that `section` means.
-pub(super) fn named(path: &Path, object: &Object, section: Section<'_>) -> Result<Named, PytorchError> {
+pub(super) fn named(object: &Object, section: Section<'_>) -> Result<Named, Problem> {
     let Object { heap, root } = object;
-    let search = Search { path, heap, bearing: heap.bearing() };
+    let search = Search { heap, bearing: heap.bearing() };
     match root {
         _ if search.bears(root) => {}
-        Value::Dict(_) => return Err(PytorchError::NoTensors(path.into())),
-        Value::Foreign(_) => return Err(PytorchError::Root { path: path.into(), found: foreign(heap, root) }),
-        _ => return Err(PytorchError::Root { path: path.into(), found: root.kind().into() }),
+        Value::Dict(_) => return Err(Part::Object.unsupported("has no named tensors")),
+        Value::Foreign(_) => return Err(no_dict(&format!("an object of `{}`", heap.class(root)))),
+        _ => return Err(no_dict(root.kind())),
     }
     let (keys, dict) = search.section(root, section)?;
-    let tensors = Walk::new(path, &search).flatten(dict)?;
+    let tensors = Walk::new(&search).flatten(dict)?;
     let average = keys.iter().any(|key| AVERAGES.contains(key));
     Ok(Named { section: (!keys.is_empty()).then(|| keys.join(".")), average, tensors })
 }
 
-fn foreign(heap: &Heap, value: &Value) -> String {
-    format!("an object of `{}`", heap.class(value))
+fn no_dict(found: &str) -> Problem {
+    Part::Object.unsupported(format!("is {found}, where a dict of tensors or a module with some is read"))
 }
 
 /// Looks for the dict to read.
 struct Search<'a> {
-    path: &'a Path,
     heap: &'a Heap,
     /// What has tensors in it.
     bearing: Bearing,
@@ -117,7 +117,7 @@ impl<'a> Search<'a> {
         entries.filter(|entry| !matches!(entry.1, Value::Tensor(_)) && self.bears(entry.1))
     }
 
-    fn section(&self, root: &'a Value, section: Section<'_>) -> Result<Found<'a>, PytorchError> {
+    fn section(&self, root: &'a Value, section: Section<'_>) -> Result<Found<'a>, Problem> {
         let found = match section {
             Section::Key(key) => self.at(root, key),
             Section::Best => Some(self.descend(root, &[&AVERAGES, &TRAINED])),
@@ -171,14 +171,14 @@ impl<'a> Search<'a> {
         self.dicts(found.1).any(|(key, _)| AVERAGES.contains(&key))
     }
 
-    fn missing(&self, root: &Value, section: Section<'_>) -> PytorchError {
+    fn missing(&self, root: &Value, section: Section<'_>) -> Problem {
         let wanted = match section {
             Section::Key(key) => format!("dict of tensors at `{}`", shown(key)),
             Section::Trained => "trained weights".into(),
             Section::Average | Section::Best => "moving average".into(),
         };
         let found: Vec<_> = self.dicts(root).map(|(key, _)| shown(key)).collect();
-        PytorchError::NoSection { path: self.path.into(), wanted, found }
+        Problem::NoSection { wanted, found }
     }
 }
 
@@ -189,7 +189,6 @@ fn is_trained((keys, _): &Found<'_>) -> bool {
 
 /// Goes through a dict and the dicts in it, each as often as it is there; hence the caps.
 struct Walk<'a> {
-    path: &'a Path,
     search: &'a Search<'a>,
     found: Vec<(String, usize)>,
     names: HashSet<String>,
@@ -197,46 +196,48 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    fn new(path: &'a Path, search: &'a Search<'a>) -> Self {
-        Self { path, search, found: Vec::new(), names: HashSet::new(), visits: 0 }
+    fn new(search: &'a Search<'a>) -> Self {
+        Self { search, found: Vec::new(), names: HashSet::new(), visits: 0 }
     }
 
-    fn flatten(mut self, dict: &Value) -> Result<Vec<(String, usize)>, PytorchError> {
+    fn flatten(mut self, dict: &Value) -> Result<Vec<(String, usize)>, Problem> {
         self.dict("", dict, 0)?;
         Ok(self.found)
     }
 
-    fn dict(&mut self, prefix: &str, dict: &Value, depth: usize) -> Result<(), PytorchError> {
+    fn dict(&mut self, prefix: &str, dict: &Value, depth: usize) -> Result<(), Problem> {
         if depth >= DEPTH_CAP {
-            return Err(PytorchError::TooDeep { path: self.path.into(), name: shown(prefix) });
+            let what = format!("lies more than {DEPTH_CAP} dicts deep, or contains itself");
+            return Err(Part::tensor(prefix).unsupported(what));
         }
         for (key, value) in self.search.heap.entries(dict) {
             self.visits += 1;
             if self.visits > VISIT_CAP {
-                return Err(PytorchError::TooManyEntries(self.path.into()));
+                return Err(Part::Object.too_large(format!("has more than the {VISIT_CAP} dict entries allowed")));
             }
             match value {
-                Value::Tensor(tensor) => self.tensor(join(self.path, prefix, key)?, *tensor)?,
-                _ if self.search.bears(value) => self.dict(&join(self.path, prefix, key)?, value, depth + 1)?,
+                Value::Tensor(tensor) => self.tensor(join(prefix, key)?, *tensor)?,
+                _ if self.search.bears(value) => self.dict(&join(prefix, key)?, value, depth + 1)?,
                 _ => {}
             }
         }
         Ok(())
     }
 
-    fn tensor(&mut self, name: String, tensor: usize) -> Result<(), PytorchError> {
+    fn tensor(&mut self, name: String, tensor: usize) -> Result<(), Problem> {
         if !self.names.insert(name.clone()) {
-            return Err(PytorchError::NameTwice { path: self.path.into(), name: shown(&name) });
+            return Err(Part::tensor(&name).unsupported("is the name of two tensors"));
         }
         self.found.push((name, tensor));
         Ok(())
     }
 }
 
-fn join(path: &Path, prefix: &str, key: &Rc<str>) -> Result<String, PytorchError> {
+fn join(prefix: &str, key: &Rc<str>) -> Result<String, Problem> {
     let name = if prefix.is_empty() { key.to_string() } else { format!("{prefix}.{key}") };
     if name.len() > NAME_CAP {
-        return Err(PytorchError::NameTooLong { path: path.into(), start: shown(&name) });
+        let what = format!("is the start of a name of more than the {NAME_CAP} bytes allowed");
+        return Err(Part::tensor(&name).too_large(what));
     }
     Ok(name)
 }
