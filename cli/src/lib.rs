@@ -35,6 +35,7 @@ mod device;
 mod failure;
 mod host;
 mod manner;
+#[allow(unsafe_code, reason = "settings of the C library's allocator")]
 mod memory;
 mod npy;
 mod numbers;

@@ -5,7 +5,6 @@
 /// By default the allocator gives large blocks back to the system at once; taking them again costs a page fault for every
 /// 4 KiB, and every return interrupts the other cores. That was a tenth of a training step.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
-#[allow(unsafe_code)]
 pub(crate) fn keep() {
     /// The largest value that the library takes.
     const LARGE: libc::c_int = 32 << 20;

@@ -137,7 +137,6 @@ fn target(device: &Device, known: &[i32]) -> Option<String> {
     known.iter().filter(|&&number| number < own).max().map(|number| format!("{VIRTUAL}{number}"))
 }
 
-#[allow(unsafe_code)]
 fn architectures() -> Result<Vec<i32>, result::NvrtcError> {
     let mut count = 0;
     // SAFETY: the pointer is to a live integer, which the call only writes.
@@ -160,7 +159,6 @@ struct Program<'a> {
     _text: &'a CString,
 }
 
-#[allow(unsafe_code)]
 impl<'a> Program<'a> {
     fn new(text: &'a CString) -> Result<Self, result::NvrtcError> {
         Ok(Self { program: result::create_program(text, None)?, _text: text })
@@ -195,7 +193,6 @@ impl<'a> Program<'a> {
     }
 }
 
-#[allow(unsafe_code)]
 impl Drop for Program<'_> {
     fn drop(&mut self) {
         // SAFETY: `program` is alive, and nothing uses it after this. A failure to destroy it leaks memory, no more.

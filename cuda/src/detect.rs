@@ -83,7 +83,6 @@ fn device(index: i32) -> Result<Device, NoCuda> {
     Ok(Device { index: index as usize, name, capability: (major as u32, minor as u32), memory })
 }
 
-#[allow(unsafe_code)]
 fn properties(device: sys::CUdevice) -> Result<(usize, i32, i32), result::DriverError> {
     use sys::CUdevice_attribute::{
         CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR as MAJOR, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR as MINOR,
@@ -99,7 +98,6 @@ fn properties(device: sys::CUdevice) -> Result<(usize, i32, i32), result::Driver
 }
 
 /// The newest CUDA that the driver knows, `(major, minor)`.
-#[allow(unsafe_code)]
 fn driver_version() -> Result<(i32, i32), NoCuda> {
     let mut version = 0;
     // SAFETY: the pointer is to a live integer, which the call only writes.
@@ -121,7 +119,6 @@ pub(super) fn driver_at_least(needed: (i32, i32), what: &str) -> Result<(), NoCu
 }
 
 /// cuBLASLt's major version.
-#[allow(unsafe_code)]
 fn products_major() -> i32 {
     // SAFETY: the call has no preconditions; the library is there, as the caller has seen.
     let version = unsafe { cudarc::cublaslt::sys::cublasLtGetVersion() };
@@ -144,21 +141,18 @@ fn fits(library: &str, major: i32, driver: (i32, i32)) -> Result<(), NoCuda> {
 }
 
 /// Whether the driver's library can be loaded; asked first, since cudarc panics without it.
-#[allow(unsafe_code)]
 fn driver_present() -> bool {
     // SAFETY: loads libcuda.so, whose initialisers are NVIDIA's and have no preconditions, and lets it go.
     unsafe { sys::is_culib_present() }
 }
 
 /// Whether NVRTC can be loaded.
-#[allow(unsafe_code)]
 pub(crate) fn compiler_present() -> bool {
     // SAFETY: loads libnvrtc.so, whose initialisers have no preconditions, and lets it go.
     unsafe { cudarc::nvrtc::sys::is_culib_present() }
 }
 
 /// NVRTC's version, `(major, minor)`.
-#[allow(unsafe_code)]
 pub(crate) fn compiler_version() -> Result<(i32, i32), cudarc::nvrtc::result::NvrtcError> {
     let (mut major, mut minor) = (0, 0);
     // SAFETY: both pointers are to live integers, which the call only writes.
@@ -167,7 +161,6 @@ pub(crate) fn compiler_version() -> Result<(i32, i32), cudarc::nvrtc::result::Nv
 }
 
 /// Whether cuBLASLt can be loaded.
-#[allow(unsafe_code)]
 fn products_present() -> bool {
     // SAFETY: loads libcublasLt.so, whose initialisers have no preconditions, and lets it go.
     unsafe { cudarc::cublaslt::sys::is_culib_present() }

@@ -97,7 +97,6 @@ pub(super) struct Memory {
     bytes: usize,
 }
 
-#[allow(unsafe_code)]
 impl Memory {
     pub(super) fn new(context: &CudaContext, bytes: usize) -> Result<Self, ExecuteError> {
         context.bind_to_thread().map_err(driver("use the context"))?;
@@ -107,7 +106,6 @@ impl Memory {
     }
 }
 
-#[allow(unsafe_code)]
 impl Drop for Memory {
     fn drop(&mut self) {
         // SAFETY: allocated by `new`; whoever has it waits for the streams that use it before it is dropped.
@@ -116,7 +114,6 @@ impl Drop for Memory {
 }
 
 /// The context of a device, one for the process: to make one takes a good part of a second.
-#[allow(unsafe_code)]
 fn context(device: usize) -> Result<Arc<CudaContext>, ExecuteError> {
     static CONTEXTS: Mutex<BTreeMap<usize, Arc<CudaContext>>> = Mutex::new(BTreeMap::new());
     // What is in the map is whole whenever the lock is released.
@@ -223,7 +220,6 @@ impl Executor {
     ///
     /// # Panics
     /// If there are more or fewer bytes than the view has.
-    #[allow(unsafe_code)]
     pub fn write(&mut self, view: &View, bytes: &[u8]) -> Result<(), ExecuteError> {
         let range = self.range(view);
         assert_eq!(range.len(), bytes.len(), "values of another length than their buffer");
@@ -238,7 +234,6 @@ impl Executor {
     ///
     /// # Errors
     /// [`ExecuteError::Driver`].
-    #[allow(unsafe_code)]
     pub fn read(&self, view: &View) -> Result<Vec<u8>, ExecuteError> {
         let mut bytes = vec![0u8; self.range(view).len()];
         self.context.bind_to_thread().map_err(driver("use the context"))?;
@@ -335,7 +330,6 @@ impl Executor {
         ready.iter().try_for_each(|step| self.run_step(step))
     }
 
-    #[allow(unsafe_code)]
     fn run_step(&self, step: &Ready) -> Result<(), ExecuteError> {
         let stream = self.stream.cu_stream();
         match step {
@@ -561,7 +555,6 @@ fn ready_bias(
 }
 
 impl ReadyLaunch {
-    #[allow(unsafe_code)]
     fn run(&self, stream: &CudaStream) -> Result<(), DriverError> {
         let mut launch = stream.launch_builder(&self.function);
         for argument in &self.arguments {

@@ -139,7 +139,6 @@ struct Layout(sys::cublasLtMatrixLayout_t);
 /// A description of what is asked of an algorithm; destroyed when dropped.
 struct Preference(sys::cublasLtMatmulPreference_t);
 
-#[allow(unsafe_code)]
 impl Drop for Description {
     fn drop(&mut self) {
         // SAFETY: created by `Description::new`, destroyed here only. A failure leaks it.
@@ -147,7 +146,6 @@ impl Drop for Description {
     }
 }
 
-#[allow(unsafe_code)]
 impl Drop for Layout {
     fn drop(&mut self) {
         // SAFETY: created by `Layout::new`, destroyed here only. A failure leaks it.
@@ -155,7 +153,6 @@ impl Drop for Layout {
     }
 }
 
-#[allow(unsafe_code)]
 impl Drop for Preference {
     fn drop(&mut self) {
         // SAFETY: created by `Preference::new`, destroyed here only. A failure leaks it.
@@ -188,7 +185,6 @@ impl Described {
     }
 }
 
-#[allow(unsafe_code)]
 impl Description {
     fn new(request: &Request, bias: Option<u64>, tf32: bool) -> Result<Self, result::CublasError> {
         use sys::cublasLtMatmulDescAttributes_t as Attribute;
@@ -221,7 +217,6 @@ impl Description {
     }
 }
 
-#[allow(unsafe_code)]
 impl Preference {
     fn new(pointers: &Pointers) -> Result<Self, result::CublasError> {
         use sys::cublasLtMatmulPreferenceAttributes_t as Attribute;
@@ -256,7 +251,6 @@ fn alignment(address: u64) -> u32 {
     if address == 0 { LARGEST_ALIGNMENT as u32 } else { lowest.min(LARGEST_ALIGNMENT) as u32 }
 }
 
-#[allow(unsafe_code)]
 impl Products {
     /// The library, for the context that is current.
     pub(super) fn new(tf32: bool) -> Result<Self, ProductError> {
@@ -385,7 +379,6 @@ impl Products {
     }
 }
 
-#[allow(unsafe_code)]
 impl Drop for Products {
     fn drop(&mut self) {
         // SAFETY: nothing uses handle and workspace after this; the executor has waited for its stream.
@@ -467,7 +460,6 @@ mod tests {
     }
 
     /// What the library remembers of a matrix, and of a product.
-    #[allow(unsafe_code)]
     fn recalled(described: &Described) -> ([u64; 3], [i32; 3]) {
         use sys::{cublasLtMatmulDescAttributes_t as Of, cublasLtMatrixLayoutAttribute_t as In};
         let mut written = 0;

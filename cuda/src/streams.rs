@@ -18,7 +18,6 @@ struct Pinned {
     bytes: usize,
 }
 
-#[allow(unsafe_code)]
 impl Pinned {
     /// Zeros.
     fn new(context: &CudaContext, bytes: usize) -> Result<Self, ExecuteError> {
@@ -39,7 +38,6 @@ impl Pinned {
     }
 }
 
-#[allow(unsafe_code)]
 impl Drop for Pinned {
     fn drop(&mut self) {
         // SAFETY: allocated by `new`; `Streams` waits for its streams before it is dropped.
@@ -111,7 +109,6 @@ impl Streams {
         }
     }
 
-    #[allow(unsafe_code)]
     fn upload(&mut self, slot: usize) -> Result<(), ExecuteError> {
         let Slot { staging, arrival, .. } = &mut self.slots[slot];
         // SAFETY: the slice is read by the driver only from here on; the host fills it again after the slot's event.
@@ -121,7 +118,6 @@ impl Streams {
             .map_err(driver("copy a batch"))
     }
 
-    #[allow(unsafe_code)]
     fn take(&self, slot: usize) -> Result<(), ExecuteError> {
         let (to, from) = (self.executor.inputs(), self.slots[slot].arrival.start);
         let (bytes, stream) = (self.executor.placement().inputs, self.executor.stream().cu_stream());
@@ -130,7 +126,6 @@ impl Streams {
         unsafe { result::memcpy_dtod_async(to, from, bytes, stream) }.map_err(driver("take a batch"))
     }
 
-    #[allow(unsafe_code)]
     fn send_report(&mut self, entry: usize) -> Result<(), ExecuteError> {
         let from = self.executor.address(&self.step.state.status);
         // SAFETY: the host has read what the entry held before, and reads it again after the entry's event.
@@ -164,13 +159,11 @@ impl Backend for Streams {
         }
     }
 
-    #[allow(unsafe_code)]
     fn staging(&mut self, slot: usize) -> &mut [u8] {
         // SAFETY: the session has awaited the last upload from this slot, and starts the next one when it has filled it.
         unsafe { self.slots[slot].staging.as_mut_slice() }
     }
 
-    #[allow(unsafe_code)]
     fn report(&mut self, entry: usize) -> [f32; 4] {
         // SAFETY: the session has awaited the copy to this entry, and starts the next one after this returns.
         let bytes = unsafe { self.entries[entry].status.as_mut_slice() };

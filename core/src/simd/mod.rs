@@ -11,6 +11,7 @@ mod level;
 pub mod math;
 mod norm;
 mod precision;
+#[allow(unsafe_code, reason = "gemm's call, and the instructions for bf16")]
 mod product;
 mod rows;
 

@@ -131,7 +131,6 @@ struct Mapped {
 }
 
 impl Mapped {
-    #[allow(unsafe_code)]
     fn new(file: &File, path: &Path) -> io::Result<Self> {
         // SAFETY: a map is a slice of bytes that the operating system may change under us when another process writes to
         // the file. Nothing in this crate relies on two reads of it being equal: every number read from a map is checked
@@ -187,17 +186,14 @@ mod cut {
 
     // SAFETY: `start` and `len` are atomic; `next` is never written after the value is in the list; `message` is written
     // under the lock of `FREE` while `start` is 0, and read by the handler alone, in a thread that borrows the map.
-    #[allow(unsafe_code)]
     unsafe impl Sync for Guarded {}
     // SAFETY: as above; there is nothing in it that belongs to a thread.
-    #[allow(unsafe_code)]
     unsafe impl Send for Guarded {}
 
     static LIST: AtomicPtr<Guarded> = AtomicPtr::new(ptr::null_mut());
     static FREE: Mutex<Vec<&'static Guarded>> = Mutex::new(Vec::new());
 
     /// Puts a map into the list.
-    #[allow(unsafe_code)]
     pub(super) fn guard(map: &[u8], path: &Path) -> &'static Guarded {
         static HANDLER: Once = Once::new();
         HANDLER.call_once(handler::install);
@@ -241,7 +237,6 @@ mod cut {
     }
 
     /// The message for an address, where it is of a map. Calls nothing that a handler may not call.
-    #[allow(unsafe_code)]
     fn message_of(address: usize) -> Option<&'static [u8]> {
         let mut at = LIST.load(Ordering::Acquire).cast_const();
         // SAFETY: what is in the list is never freed.
@@ -265,7 +260,6 @@ mod cut {
         /// What was there before: Rust's own handler, which tells of full stacks.
         static BEFORE: OnceLock<libc::sigaction> = OnceLock::new();
 
-        #[allow(unsafe_code)]
         pub(super) fn install() {
             // SAFETY: zeroed is a valid `sigaction` of C; the handler has the type that SA_SIGINFO asks for, and calls
             // async-signal-safe functions alone.
@@ -282,7 +276,6 @@ mod cut {
             }
         }
 
-        #[allow(unsafe_code)]
         extern "C" fn on_bus_error(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
             // SAFETY: the system hands over a valid `info` for SIGBUS; `write` and `_exit` may be called here.
             unsafe {
@@ -295,7 +288,6 @@ mod cut {
         }
 
         /// Does what would have been done without us.
-        #[allow(unsafe_code)]
         fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
             type Handler = extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void);
             match BEFORE.get() {

@@ -12,6 +12,7 @@ mod durable;
 mod error;
 mod index;
 mod labels;
+#[allow(unsafe_code, reason = "the map, and the handler of SIGBUS")]
 mod map;
 mod members;
 mod names;

@@ -160,7 +160,6 @@ pub(crate) fn multiply(lhs: Matrix, rhs: &Factor, accumulate: bool, out: &mut [f
 static SITE: Site = Site::new("product", Kind::Kernel);
 
 /// gemm's product.
-#[allow(unsafe_code)]
 fn multiply_f32(lhs: Matrix, rhs: Matrix, accumulate: bool, out: &mut [f32]) {
     let (m, n, k) = (lhs.rows, rhs.columns, lhs.columns);
     assert!(k == rhs.rows && out.len() == m * n, "sizes of a product");

@@ -6,7 +6,6 @@ use std::arch::{asm, x86_64::__cpuid_count};
 use super::{SIDE, Sums, TILE};
 
 /// Whether the processor has the instructions, and the system grants the registers.
-#[allow(unsafe_code)]
 pub(super) fn usable() -> bool {
     const MATRIX_BF16: u32 = 1 << 22;
     const MATRIX_TILE: u32 = 1 << 24;
@@ -19,7 +18,6 @@ pub(super) fn usable() -> bool {
 
 /// Asks Linux for the tile registers: their state is large, and a process has it only if it asks.
 #[cfg(target_os = "linux")]
-#[allow(unsafe_code)]
 fn granted() -> bool {
     const ARCH_REQ_XCOMP_PERM: libc::c_ulong = 0x1023;
     const XFEATURE_XTILEDATA: libc::c_ulong = 18;
@@ -54,7 +52,6 @@ static SHAPES: Shapes = {
 /// # Safety
 ///
 /// The process may use the registers: [`usable`].
-#[allow(unsafe_code)]
 pub(super) unsafe fn with_tiles(work: impl FnOnce()) {
     // SAFETY: the caller vouches for the registers; they are configured on the thread that uses them, and given back below.
     // `SHAPES` is the 64 bytes that the instruction reads.
@@ -69,7 +66,6 @@ pub(super) unsafe fn with_tiles(work: impl FnOnce()) {
 /// # Safety
 ///
 /// The tile registers are configured as [`SHAPES`] says, `steps` is at least 1, and each operand has `2 * steps` tiles.
-#[allow(unsafe_code)]
 pub(super) unsafe fn multiply_block(left: &[f32], right: &[f32], steps: usize, sums: &mut Sums) {
     let half = steps * TILE;
     assert!(left.len() == 2 * half && right.len() == 2 * half, "tiles of a block");

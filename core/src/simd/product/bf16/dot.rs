@@ -40,7 +40,6 @@ pub(super) fn multiply_block(left: &[f32], right: &[f32], [height, depth, width]
 /// Eight rows from `row` on of a row of tiles, times `V` columns of tiles.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bf16")]
-#[allow(unsafe_code)]
 fn multiply_rows<const V: usize>(
     left: &[Tile],
     row: usize,
@@ -79,7 +78,6 @@ fn multiply_rows<const V: usize>(
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-#[allow(unsafe_code)]
 fn load(values: &[f32; SIDE]) -> __m512 {
     // SAFETY: `values` are 16.
     unsafe { _mm512_loadu_ps(values.as_ptr()) }
@@ -88,7 +86,6 @@ fn load(values: &[f32; SIDE]) -> __m512 {
 /// The same bits, as 16 pairs of bf16.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bf16")]
-#[allow(unsafe_code)]
 fn of_bf16(bits: __m512) -> __m512bh {
     // SAFETY: both are 512 bits, of which every pattern is valid.
     unsafe { std::mem::transmute::<__m512, __m512bh>(bits) }

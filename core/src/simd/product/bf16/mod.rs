@@ -97,7 +97,6 @@ impl Tiles {
         Self::new(unit, view, Side::Right)
     }
 
-    #[allow(unsafe_code)]
     fn new(_: Bf16, view: View, side: Side) -> Self {
         let (outer, depth) = (view.outer.div_ceil(BLOCK) * 2, view.depth.div_ceil(DEPTH));
         let mut values = Buffer::new(outer * depth * TILE);
@@ -148,7 +147,6 @@ fn lanes(left: usize) -> __mmask16 {
 /// 16 values from `at` on; or, unless the tile is `WHOLE`, up to `left` of them and then zeros.
 #[inline]
 #[target_feature(enable = "avx512f")]
-#[allow(unsafe_code)]
 fn load<const WHOLE: bool>(values: &[f32], at: usize, left: usize) -> __m512 {
     if WHOLE {
         let part: &[f32; SIDE] = values[at..].first_chunk().expect("a whole tile has all its values");
@@ -204,7 +202,6 @@ fn interleaving() -> __m512i {
 /// `low`, then `high`, rounded to bf16.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
-#[allow(unsafe_code)]
 fn rounded(low: __m512, high: __m512) -> __m512i {
     // SAFETY: both are 512 bits, of which every pattern is valid.
     unsafe { std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low)) }
@@ -239,7 +236,6 @@ fn transpose(r: &mut [__m512i; SIDE]) {
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-#[allow(unsafe_code)]
 fn store(lines: &[__m512i; SIDE], tile: &mut [f32; TILE]) {
     for (line, part) in lines.iter().zip(tile.as_chunks_mut::<SIDE>().0) {
         // SAFETY: `part` is 16 f32, 512 bits.
@@ -252,7 +248,6 @@ fn store(lines: &[__m512i; SIDE], tile: &mut [f32; TILE]) {
 struct Sums([[f32; BLOCK]; BLOCK]);
 
 /// `out = lhs rhs`, or `out += lhs rhs`; `out` is row-major.
-#[allow(unsafe_code)]
 pub(super) fn multiply(unit: Bf16, lhs: &Tiles, rhs: &Tiles, accumulate: bool, out: &mut [f32]) {
     assert_eq!(lhs.depth, rhs.depth, "inner sizes of a product");
     assert_eq!(out.len(), lhs.outer * rhs.outer, "length of a product");
@@ -283,7 +278,6 @@ pub(super) fn multiply(unit: Bf16, lhs: &Tiles, rhs: &Tiles, accumulate: bool, o
 
 /// Calls `block` for the tiles of every 32 rows and 32 columns, with how many of them there are, and puts its sums where
 /// they belong.
-#[allow(unsafe_code)]
 fn each_block(
     lhs: &Tiles,
     rhs: &Tiles,
@@ -306,7 +300,6 @@ fn each_block(
 
 /// Puts `height x width` sums into `out`, whose rows are `stride` apart.
 #[target_feature(enable = "avx512f")]
-#[allow(unsafe_code)]
 fn write(sums: &Sums, height: usize, width: usize, stride: usize, accumulate: bool, out: &mut [f32]) {
     for (row, sums) in sums.0[..height].iter().enumerate() {
         let out = &mut out[row * stride..][..width];
