@@ -7,7 +7,7 @@ use std::{path::Path, process::Command};
 /// It prints a table of what was compared and how far apart it was:
 /// `cargo test --release -p convnext-tests --test parity -- --ignored --nocapture`.
 #[test]
-#[ignore = "needs Python and network: see README"]
+#[ignore = "needs Python and network: see docs/proof.md"]
 fn python_agrees() {
     let program = Path::new(env!("CARGO_BIN_EXE_parity"));
     let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/parity/run"));
