@@ -104,7 +104,10 @@ mod tests {
     #[test]
     fn small_variants_are_small() {
         let millions = |plan: convnext_core::plan::Plan| {
-            (format!("{:.1}", plan.parameters as f64 / 1e6), format!("{:.0}", plan.multiply_adds as f64 / 1e6))
+            (
+                format!("{:.1}", plan.classifier().parameters() as f64 / 1e6),
+                format!("{:.0}", plan.classifier().multiply_adds() as f64 / 1e6),
+            )
         };
         assert_eq!(millions(Micro::PLAN), ("0.5".into(), "18".into()));
         assert_eq!(millions(Nano64::PLAN), ("1.1".into(), "43".into()));

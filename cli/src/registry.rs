@@ -63,7 +63,8 @@ impl<'a> Registry<'a> {
 
 /// `number 2 (For small pictures; 16x16x1, 4 classes, 9.36 k parameters)`.
 fn described(entry: &Entry, index: usize) -> String {
-    let Plan { about, height, width, channels, classes, parameters, .. } = entry.plan;
+    let Plan { about, height, width, channels, classes, .. } = entry.plan;
+    let parameters = entry.plan.classifier().parameters();
     let about = about.lines().next().map(str::trim).filter(|about| !about.is_empty());
     let about = about.map_or_else(String::new, |about| format!("{}; ", about.trim_end_matches('.')));
     let size = format!("{height}x{width}x{channels}, {classes} classes, {} parameters", short(parameters));

@@ -22,14 +22,17 @@ use std::{
 
 use common::{Folder, command};
 use convnext::models::builtin;
-use convnext_core::{dfdx::tensor::Cpu, launch::element::Element, optim::AdamW};
+use convnext_core::{
+    dfdx::tensor::Cpu,
+    launch::{element::Element, operation::BatchShape},
+    optim::AdamW,
+};
 use convnext_cuda::{
     WORKSPACE,
     compile::Cache,
     cost, detect,
     executor::{ExecuteError, Executor},
     memory,
-    network::Sizes,
     predictor::Predictor,
     session::SLOTS,
     trainer::{Settings, State, Trainer},
@@ -328,8 +331,8 @@ fn two_models_on_two_threads_leave_each_other_alone() {
         let (model, weights) = model(number);
         let expected = model.logits(&Cpu::default(), images.clone(), 1).unwrap();
         for _ in 0..4 {
-            let sizes = Sizes { samples: 1, real: Element::F32 };
-            let mut predictor = Predictor::new(&device, &plan, model.layout(), sizes, false).unwrap();
+            let batch = BatchShape { samples: 1, real: Element::F32 };
+            let mut predictor = Predictor::new(&device, &plan, model.layout(), batch, false).unwrap();
             predictor.write(&weights).unwrap();
             for turn in 0..3 {
                 let found = predictor.logits(&images).unwrap();
@@ -351,7 +354,7 @@ fn algorithms_of_products_are_timed_once() {
         return;
     }
     let micro = builtin().into_iter().find(|entry| entry.plan.name == "micro").unwrap();
-    let inference = training::inference(&micro.plan, Sizes { samples: 1, real: Element::F32 }).unwrap();
+    let inference = training::inference(&micro.plan, BatchShape { samples: 1, real: Element::F32 }).unwrap();
     let folder = Folder::new();
     let cache = Cache::at(folder.path("kernels"));
     let run = |choose: bool| {

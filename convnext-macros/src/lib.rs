@@ -1,7 +1,7 @@
 //! The `convnext!` macro: a compiler from declared ConvNeXt variants to typed modules.
 //!
-//! The stages are `parse` (tokens to what was written), `check` (what was written to what is meant), `plan` (every
-//! size and count) and `emit` (Rust items). Mistakes are collected in `error::Errors` on the way.
+//! The stages are `parse` (tokens to what was written), `check` (what was written to what is meant, with the grids that
+//! types and messages need) and `emit` (Rust items). Mistakes are collected in `error::Errors` on the way.
 
 mod ast;
 mod check;
@@ -10,14 +10,12 @@ mod error;
 mod hygiene;
 mod names;
 mod parse;
-mod plan;
 mod suggest;
 #[cfg(test)]
 mod tests;
 
 use ast::{Declaration, Spec};
 use error::{Errors, Wrong};
-use plan::Plan;
 use proc_macro2::TokenStream;
 
 /// Declares ConvNeXt variants; every shape in them is checked at compile time.
@@ -106,6 +104,5 @@ fn compile(tokens: TokenStream) -> TokenStream {
 
 fn module(declaration: &Declaration, spec: &Spec, errors: &mut Errors) -> Result<TokenStream, Wrong> {
     let model = check::model(declaration, spec, errors)?;
-    let plan = Plan::new(&model);
-    Ok(emit::model(declaration, &plan))
+    Ok(emit::model(declaration, &model))
 }

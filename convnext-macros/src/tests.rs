@@ -1,14 +1,14 @@
-//! The compiler on tokens: plans against the published table, messages, and emitted items. What rustc makes of
+//! The compiler on tokens: resolved sizes, messages, and emitted items. What rustc makes of
 //! them is tested where `convnext_core` is at hand.
 
+use crate::check::Model;
 use crate::error::Errors;
-use crate::plan::Plan;
 use crate::{check, compile, parse};
 use proc_macro2::TokenStream;
 use std::time::Instant;
 
-/// The plans of a block's models, or the messages of its mistakes.
-fn plans(text: &str) -> Result<Vec<Plan>, Vec<String>> {
+/// A block's models, or the messages of its mistakes.
+fn models(text: &str) -> Result<Vec<Model>, Vec<String>> {
     let mut errors = Errors::default();
     let mut spec = parse::spec(text.parse().expect("tokens"), &mut errors);
     check::names(&mut spec, &mut errors);
@@ -18,17 +18,17 @@ fn plans(text: &str) -> Result<Vec<Plan>, Vec<String>> {
     if !messages.is_empty() {
         return Err(messages);
     }
-    Ok(models.into_iter().map(|model| Plan::new(&model.expect("no mistakes"))).collect())
+    Ok(models.into_iter().map(|model| model.expect("no mistakes")).collect())
 }
 
-fn plan(text: &str) -> Plan {
-    let mut plans = plans(text).unwrap_or_else(|messages| panic!("{}", messages.join("\n")));
-    assert_eq!(plans.len(), 1);
-    plans.remove(0)
+fn model(text: &str) -> Model {
+    let mut models = models(text).unwrap_or_else(|messages| panic!("{}", messages.join("\n")));
+    assert_eq!(models.len(), 1);
+    models.remove(0)
 }
 
 fn messages(text: &str) -> Vec<String> {
-    plans(text).expect_err("a mistake")
+    models(text).expect_err("a mistake")
 }
 
 /// The paper's stem, head and pre-training on square images, with these stages.
@@ -41,117 +41,17 @@ fn small(settings: &str) -> String {
     format!("model M {{ input: 32 x 64 x 3, stem: 4, head: 10, stages: [8 x 1, 16 x 2], {settings} }}")
 }
 
-// Plans
+// Sizes
 
 const ATTO: &str = "40 x 2, 80 x 2, 160 x 6, 320 x 2";
-const FEMTO: &str = "48 x 2, 96 x 2, 192 x 6, 384 x 2";
-const PICO: &str = "64 x 2, 128 x 2, 256 x 6, 512 x 2";
-const NANO: &str = "80 x 2, 160 x 2, 320 x 8, 640 x 2";
-const TINY: &str = "96 x 3, 192 x 3, 384 x 9, 768 x 3";
-const BASE: &str = "128 x 3, 256 x 3, 512 x 27, 1024 x 3";
-const LARGE: &str = "192 x 3, 384 x 3, 768 x 27, 1536 x 3";
 const HUGE: &str = "352 x 3, 704 x 3, 1408 x 27, 2816 x 3";
-
-/// Parameters in millions, as timm's model cards print them.
-#[test]
-fn parameters_of_the_paper() {
-    let table = [
-        (ATTO, "3.71"),
-        (FEMTO, "5.23"),
-        (PICO, "9.07"),
-        (NANO, "15.62"),
-        (TINY, "28.64"),
-        (BASE, "88.72"),
-        (LARGE, "197.96"),
-        (HUGE, "660.29"),
-    ];
-    for (stages, parameters) in table {
-        let cost = plan(&paper(224, stages)).cost;
-        assert_eq!(format!("{:.2}", cost.parameters() as f64 / 1e6), parameters, "{stages}");
-    }
-}
-
-/// Published multiply-adds (timm's model cards; the last two: the official README), to all their digits.
-///
-/// They are ours, with five more for each value that a layer normalisation makes: their counter's habit.
-#[test]
-fn multiply_adds_of_the_paper() {
-    let table = [
-        (224, ATTO, "0.55"),
-        (224, FEMTO, "0.79"),
-        (224, PICO, "1.37"),
-        (224, NANO, "2.46"),
-        (224, TINY, "4.47"),
-        (224, BASE, "15.38"),
-        (224, LARGE, "34.4"),
-        (224, HUGE, "115.0"),
-        (384, BASE, "45.2"),
-        (512, HUGE, "600.8"),
-    ];
-    for (size, stages, printed) in table {
-        let plan = plan(&paper(size, stages));
-        let counted = plan.cost.multiply_adds() + 5 * normalised_values(&plan);
-        let digits = printed.split_once('.').map_or(0, |(_, decimals)| decimals.len());
-        assert_eq!(format!("{:.digits$}", counted as f64 / 1e9), printed, "{stages} at {size}");
-    }
-}
-
-/// Values that layer normalisations produce: one after the stem, one a block, one before each downsampling.
-fn normalised_values(plan: &Plan) -> u64 {
-    let cells = |stage: &crate::plan::StagePlan| stage.height * stage.width * stage.dim;
-    plan.stages.iter().map(|stage| cells(stage) * (stage.depth + 1)).sum::<u64>() - cells(plan.last())
-        + cells(&plan.stages[0])
-}
-
-/// Every tensor of a small model counted by hand.
-#[test]
-fn parameters_by_hand() {
-    let plan = plan("model M { input: 8 x 8 x 3, stem: 2, head: 5, kernel: 3, stages: [2 x 1, 4 x 1] }");
-    let stem = (2 * 2 * 3 * 2 + 2) + (2 + 2);
-    let block = |dim: u64| {
-        (9 * dim + dim) + (dim + dim) + (dim * 4 * dim + 4 * dim) + (4 * dim + 4 * dim) + (4 * dim * dim + dim)
-    };
-    let downsample = (2 + 2) + (2 * 2 * 2 * 4 + 4);
-    let head = (4 + 4) + (4 * 5 + 5);
-    assert_eq!(plan.cost.parameters(), stem + block(2) + downsample + block(4) + head);
-    assert_eq!(plan.stages[0].cost.parameters(), stem + block(2));
-    let stem = 4 * 4 * (2 * 2 * 3 * 2);
-    let block = |cells: u64, dim: u64| cells * (9 * dim + 2 * dim * 4 * dim);
-    let downsample = 2 * 2 * (2 * 2 * 2 * 4);
-    assert_eq!(plan.cost.multiply_adds(), stem + block(16, 2) + downsample + block(4, 4) + 4 * 5);
-}
-
-/// V1 has one scale a channel where V2 has two for each of its four hidden ones.
-#[test]
-fn flavours_differ_in_their_scales() {
-    let parameters = |block: &str| plan(&small(&format!("block: {block}"))).cost.parameters();
-    let dims = 8 + 2 * 16;
-    assert_eq!(parameters("V2") - parameters("V1"), (8 - 1) * dims);
-}
 
 #[test]
 fn grids_of_a_wide_input() {
-    let plan = plan(&small(""));
-    let grids: Vec<_> = plan.stages.iter().map(|stage| (stage.height, stage.width)).collect();
+    let model = model(&small(""));
+    let grids: Vec<_> = model.stages.iter().map(|stage| (stage.height, stage.width)).collect();
     assert_eq!(grids, [(8, 16), (4, 8)]);
-    assert_eq!(plan.stride(), 8);
-}
-
-#[test]
-fn autoencoder_by_hand() {
-    let plan = plan(&small("fcmae: { patch: 16, mask: 0.5, decoder: 12 x 2, kernel: 3 }"));
-    let fcmae = plan.fcmae.expect("declared");
-    assert_eq!((fcmae.patches_high, fcmae.patches_wide, fcmae.visible), (2, 4, 4));
-    let head = (16 + 16) + (16 * 10 + 10);
-    let densify = (16 * 12 + 12) + 12;
-    let block = (9 * 12 + 12) + 24 + (12 * 48 + 48) + 96 + (48 * 12 + 12);
-    let prediction = 12 * 192 + 192;
-    let encoder = plan.cost.parameters() - head;
-    assert_eq!(fcmae.cost.parameters(), encoder + densify + 2 * block + prediction);
-    // Half of the cells are visible, so the encoder costs half; the decoder runs on the 4 x 8 grid.
-    let encoder = (plan.cost.multiply_adds() - 16 * 10) / 2;
-    let decoder = 32 * (2 * (9 * 12 + 2 * 12 * 48) + 12 * 192);
-    assert_eq!(fcmae.cost.multiply_adds(), encoder + 16 * 16 * 12 + decoder);
+    assert_eq!(model.stride(), 8);
 }
 
 /// floor(L * (1 - mask)) in decimals, where binary floating point would often miss by one.
@@ -161,7 +61,7 @@ fn visible_patches_are_exact() {
         let text = format!(
             "model M {{ input: {input} x 1, stem: 1, head: 2, stages: [1 x 1], fcmae: {{ patch: 1, mask: {mask} }} }}"
         );
-        plan(&text).fcmae.expect("declared").visible
+        model(&text).fcmae.expect("declared").visible
     };
     assert_eq!(visible("7 x 7", "0.6"), 19);
     assert_eq!(visible("1 x 10", "0.3"), 7);
@@ -173,22 +73,9 @@ fn visible_patches_are_exact() {
 }
 
 #[test]
-fn drop_path_rises_linearly() {
-    let plan = plan(&small("drop_path: 0.3"));
-    let rates: Vec<f32> = plan.stages.iter().flat_map(|stage| stage.drop_path.clone()).collect();
-    assert_eq!(rates, [0.0, 0.15, 0.3]);
-}
-
-#[test]
-fn a_lone_block_never_drops() {
-    let plan = plan("model M { input: 8 x 8 x 3, stem: 4, head: 10, stages: [8 x 1], drop_path: 0.3 }");
-    assert_eq!(plan.stages[0].drop_path, [0.0]);
-}
-
-#[test]
 fn kernels_differ_by_stage() {
     let text = "model M { input: 32 x 32 x 3, stem: 4, head: 10, kernel: 9, stages: [8 x 1 kernel 3, 16 x 1] }";
-    let kernels: Vec<_> = plan(text).stages.iter().map(|stage| stage.kernel).collect();
+    let kernels: Vec<_> = model(text).stages.iter().map(|stage| stage.kernel).collect();
     assert_eq!(kernels, [3, 9]);
 }
 
@@ -202,9 +89,9 @@ fn models_override_their_family_key_by_key() {
         model Two: F { stages: [8 x 1, 16 x 1], stem: 2, fcmae: { patch: 8 } }
         model Three: F { stages: [8 x 1, 16 x 1], fcmae: none }
     ";
-    let plans = plans(text).expect("no mistakes");
-    let [one, two, three] = plans.as_slice() else { panic!("three models") };
-    let fcmae = |plan: &Plan| plan.fcmae.as_ref().map(|fcmae| (fcmae.patch, fcmae.mask));
+    let models = models(text).expect("no mistakes");
+    let [one, two, three] = models.as_slice() else { panic!("three models") };
+    let fcmae = |model: &Model| model.fcmae.as_ref().map(|fcmae| (fcmae.patch, fcmae.mask.as_f32()));
     assert_eq!((one.stem, fcmae(one)), (4, Some((16, 0.5))));
     assert_eq!((two.stem, fcmae(two)), (2, Some((8, 0.5))));
     assert_eq!(fcmae(three), None);
@@ -214,9 +101,9 @@ fn models_override_their_family_key_by_key() {
 #[test]
 fn products_may_be_written_close() {
     for input in ["32 x 64 x 3", "32x64x3", "32 x64 x3", "32x 64x 3", "32 x64x3", "3_2 x 64 x 3"] {
-        let plan = plan(&format!("model M {{ input: {input}, stem: 4, head: 10, stages: [8x1, 16 x2 kernel 3] }}"));
-        assert_eq!((plan.height, plan.width, plan.channels), (32, 64, 3), "{input}");
-        assert_eq!((plan.stages[1].depth, plan.stages[1].kernel), (2, 3), "{input}");
+        let model = model(&format!("model M {{ input: {input}, stem: 4, head: 10, stages: [8x1, 16 x2 kernel 3] }}"));
+        assert_eq!((model.height, model.width, model.channels), (32, 64, 3), "{input}");
+        assert_eq!((model.stages[1].depth, model.stages[1].kernel), (2, 3), "{input}");
     }
 }
 

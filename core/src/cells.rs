@@ -1,6 +1,6 @@
 //! Where the rows of an activation lie on the grid.
 
-use crate::visibility::Visibility;
+use crate::{geometry::Geometry, visibility::Visibility};
 
 /// The geometry of an activation `[N, R, C]`: which cell of the grid each of a sample's `R` rows is.
 #[derive(Debug, Clone, Copy)]
@@ -96,5 +96,36 @@ impl Cells<'_> {
         if let Cells::Sparse { visible, .. } = self {
             assert_eq!(visible.samples(), samples, "samples of the visibility");
         }
+    }
+}
+
+impl From<Cells<'_>> for Geometry {
+    fn from(cells: Cells) -> Self {
+        match cells {
+            Cells::Dense { height, width } => Self::Dense { height, width },
+            Cells::Sparse { side, visible } => Self::Sparse {
+                side,
+                patches_high: visible.patches_high(),
+                patches_wide: visible.patches_wide(),
+                visible: visible.visible(),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_those_of_the_geometry() {
+        let visible = Visibility::from_mask(&[1, 0, 0, 1, 1, 0], 2, 3, 3).unwrap();
+        for cells in [Cells::Dense { height: 6, width: 10 }, Cells::Sparse { side: 4, visible: &visible }] {
+            let geometry = Geometry::from(cells);
+            assert_eq!((geometry.height(), geometry.width()), (cells.height(), cells.width()));
+            assert_eq!((geometry.rows(), geometry.line()), (cells.rows(), cells.run()));
+            assert_eq!(geometry.halved(), Some(Geometry::from(cells.halved())));
+        }
+        assert_eq!(Geometry::Dense { height: 1, width: 1 }.halved(), None);
     }
 }

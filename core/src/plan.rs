@@ -1,7 +1,12 @@
-//! What the spec compiler knows about a variant: every size, count and rate, as plain constants.
+//! What was declared about a variant, as constants, and the grids, strides and rates that follow from it.
 //!
-//! The `convnext!` macro writes one [`Plan`] per variant. [`Plan::sizes`] computes the derived numbers again from the
-//! declared ones at run time, and a test holds the two equal.
+//! The `convnext!` macro writes one [`Plan`] per variant, which holds declared sizes only. What a network of these sizes
+//! is made of - its parts, their parameters and their cost - is in [`network`](crate::network).
+
+use crate::geometry::Geometry;
+
+/// Hidden features for each channel of a block.
+pub const EXPANSION: usize = 4;
 
 /// Block flavour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,14 +38,10 @@ pub struct Plan {
     pub stages: &'static [StagePlan],
     /// Classes of the head.
     pub classes: usize,
-    /// Declared rate of the last block's drop path; the rates in between rise linearly from 0.
+    /// Rate of the last block's drop path; the rates before it rise linearly from 0.
     pub drop_path: f32,
     /// The pre-training part, if declared.
     pub fcmae: Option<FcmaePlan>,
-    /// Trainable parameters of the classifier.
-    pub parameters: u64,
-    /// Multiply-adds of the classifier for one image (convolutions and matrix products).
-    pub multiply_adds: u64,
 }
 
 /// One stage.
@@ -52,16 +53,6 @@ pub struct StagePlan {
     pub depth: usize,
     /// Side of the depthwise kernel; odd.
     pub kernel: usize,
-    /// Grid height in cells.
-    pub height: usize,
-    /// Grid width in cells.
-    pub width: usize,
-    /// Drop-path rate of each block; `depth` values.
-    pub drop_path: &'static [f32],
-    /// Trainable parameters, the downsampling before the stage included (the stem for the first).
-    pub parameters: u64,
-    /// Multiply-adds for one image, the downsampling before the stage included (the stem for the first).
-    pub multiply_adds: u64,
 }
 
 /// The pre-training part: a fully convolutional masked autoencoder.
@@ -70,13 +61,7 @@ pub struct FcmaePlan {
     /// Side of a patch, in pixels; a multiple of the total stride and a divisor of the input.
     pub patch: usize,
     /// Share of the patches that is removed.
-    pub mask: f32,
-    /// Patches from top to bottom.
-    pub patches_high: usize,
-    /// Patches from left to right.
-    pub patches_wide: usize,
-    /// Visible patches: `floor(patches * (1 - mask))`.
-    pub visible: usize,
+    pub mask: Decimal,
     /// Channels of the decoder.
     pub decoder_dim: usize,
     /// Blocks of the decoder.
@@ -85,97 +70,142 @@ pub struct FcmaePlan {
     pub decoder_kernel: usize,
     /// Whether the target is each patch's pixels normalised to mean 0 and variance 1.
     pub normalised: bool,
-    /// Trainable parameters of encoder, projection, mask token, decoder and prediction together.
-    pub parameters: u64,
-    /// Multiply-adds of one image's pre-training forward pass, removed patches not computed in the encoder.
-    pub multiply_adds: u64,
+}
+
+/// A share as it was written, exactly: `digits / one`, where `one` is a power of ten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Decimal {
+    /// 6 in 0.6.
+    pub digits: u64,
+    /// 10 in 0.6.
+    pub one: u64,
+}
+
+/// The masking grid of a pre-training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patches {
+    /// Patches from top to bottom.
+    pub high: usize,
+    /// Patches from left to right.
+    pub wide: usize,
+    /// Visible patches of an image, `K`: `floor(L * (1 - mask))`.
+    pub visible: usize,
+}
+
+impl Decimal {
+    /// The nearest `f32`.
+    pub const fn as_f32(self) -> f32 {
+        (self.digits as f64 / self.one as f64) as f32
+    }
+
+    /// `floor(count * (1 - self))`, in whole numbers: 10 at 0.3 leave 7, where floating point finds 6.99... .
+    const fn rest_of(self, count: usize) -> usize {
+        let rest = self.one.saturating_sub(self.digits) as u128;
+        (count as u128 * rest / self.one as u128) as usize
+    }
+}
+
+impl Patches {
+    /// Patches of an image, `L`.
+    pub const fn count(self) -> usize {
+        self.high * self.wide
+    }
+
+    /// Removed patches of an image.
+    pub const fn removed(self) -> usize {
+        self.count() - self.visible
+    }
+
+    /// The cells of the visible patches, `side` cells a side each.
+    pub const fn cells(self, side: usize) -> Geometry {
+        Geometry::Sparse { side, patches_high: self.high, patches_wide: self.wide, visible: self.visible }
+    }
 }
 
 impl Plan {
     /// Total stride of the encoder: pixels to a side of one cell of the last grid.
     pub const fn stride(&self) -> usize {
-        self.stem << (self.stages.len() - 1)
+        self.stride_of(self.stages.len() - 1)
+    }
+
+    /// Pixels to a side of one cell of a stage's grid.
+    pub const fn stride_of(&self, stage: usize) -> usize {
+        self.stem << stage
+    }
+
+    /// The whole grid of a stage.
+    pub const fn grid(&self, stage: usize) -> Geometry {
+        let stride = self.stride_of(stage);
+        Geometry::Dense { height: self.height / stride, width: self.width / stride }
+    }
+
+    /// The last stage.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub const fn last(&self) -> StagePlan {
+        self.stages[self.stages.len() - 1]
     }
 
     /// Number of blocks in the encoder.
-    pub fn blocks(&self) -> usize {
-        self.stages.iter().map(|stage| stage.depth).sum()
+    pub const fn blocks(&self) -> usize {
+        self.blocks_before(self.stages.len())
+    }
+
+    /// Number of blocks in the stages before this one.
+    pub const fn blocks_before(&self, stage: usize) -> usize {
+        let (mut blocks, mut before) = (0, 0);
+        while before < stage {
+            blocks += self.stages[before].depth;
+            before += 1;
+        }
+        blocks
+    }
+
+    /// Declared drop-path rate of a block, counted over all stages.
+    pub const fn drop_path_of(&self, block: usize) -> f32 {
+        drop_path(self.drop_path, block, self.blocks())
+    }
+
+    /// The masking grid, if a pre-training is declared.
+    pub const fn patches(&self) -> Option<Patches> {
+        let Some(fcmae) = self.fcmae else { return None };
+        let (high, wide) = (self.height / fcmae.patch, self.width / fcmae.patch);
+        Some(Patches { high, wide, visible: fcmae.mask.rest_of(high * wide) })
     }
 }
 
-impl FcmaePlan {
-    /// Number of patches `L` of an image.
-    pub const fn patches(&self) -> usize {
-        self.patches_high * self.patches_wide
+/// Drop-path rate of a block: it rises linearly from 0 at the first of `blocks` to `rate` at the last.
+pub const fn drop_path(rate: f32, block: usize, blocks: usize) -> f32 {
+    match blocks {
+        0 | 1 => 0.0,
+        _ => rate * block as f32 / (blocks - 1) as f32,
     }
 }
 
-/// The numbers of a [`Plan`] that follow from what was declared.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sizes {
-    /// Of each stage: grid height, grid width, parameters, multiply-adds.
-    pub stages: Vec<(usize, usize, u64, u64)>,
-    /// Of the classifier: parameters, multiply-adds.
-    pub classifier: (u64, u64),
-    /// Of the pre-training part: visible patches, parameters, multiply-adds.
-    pub fcmae: Option<(usize, u64, u64)>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Hidden features for each channel of a block.
-const EXPANSION: usize = 4;
-
-impl Plan {
-    /// Derives grids, parameters and multiply-adds from the declared sizes.
-    pub fn sizes(&self) -> Sizes {
-        let stages: Vec<_> = (0..self.stages.len()).map(|stage| self.stage_sizes(stage)).collect();
-        let (last, classes) = (self.stages[self.stages.len() - 1].dim, self.classes);
-        let sum = |field: fn(&(usize, usize, u64, u64)) -> u64| stages.iter().map(field).sum::<u64>();
-        let parameters = sum(|stage| stage.2) + (2 * last + last * classes + classes) as u64;
-        let multiply_adds = sum(|stage| stage.3) + (last * classes) as u64;
-        let fcmae = self.fcmae.map(|fcmae| self.fcmae_sizes(&fcmae, &stages));
-        Sizes { stages, classifier: (parameters, multiply_adds), fcmae }
+    fn visible(count: usize, digits: u64, one: u64) -> usize {
+        Decimal { digits, one }.rest_of(count)
     }
 
-    fn stage_sizes(&self, stage: usize) -> (usize, usize, u64, u64) {
-        let StagePlan { dim, depth, kernel, .. } = self.stages[stage];
-        let stride = self.stem << stage;
-        let (height, width) = (self.height / stride, self.width / stride);
-        // The stem projects, then normalises its output; a downsampling normalises its input, then projects.
-        let (inputs, normalised) = match stage {
-            0 => (self.stem * self.stem * self.channels, dim),
-            _ => (4 * self.stages[stage - 1].dim, self.stages[stage - 1].dim),
-        };
-        let before = inputs * dim + dim + 2 * normalised;
-        let parameters = before + depth * block_parameters(self.flavour, dim, kernel);
-        let multiply_adds = height * width * (inputs * dim + depth * block_multiply_adds(dim, kernel));
-        (height, width, parameters as u64, multiply_adds as u64)
+    /// floor(L * (1 - mask)) in decimals, where binary floating point would often miss by one.
+    #[test]
+    fn visible_patches_are_exact() {
+        assert_eq!(visible(49, 6, 10), 19);
+        assert_eq!(visible(10, 3, 10), 7);
+        assert_eq!(visible(10, 9, 10), 1);
+        assert_eq!(visible(100, 71, 100), 29);
+        for tenths in 1..10 {
+            assert_eq!(visible(100, tenths, 10), 100 - 10 * tenths as usize);
+        }
     }
 
-    fn fcmae_sizes(&self, fcmae: &FcmaePlan, stages: &[(usize, usize, u64, u64)]) -> (usize, u64, u64) {
-        let patches = fcmae.patches();
-        // The ratio was declared in decimal: 10 * (1 - 0.3) is 7, whatever binary fractions make of it.
-        let visible = (patches as f64 * (1.0 - f64::from(fcmae.mask)) + 1e-4).floor() as usize;
-        let encoder: u64 = stages.iter().map(|stage| stage.2).sum();
-        let sparse: u64 = stages.iter().map(|stage| stage.3 / patches as u64 * visible as u64).sum();
-        let (dim, last) = (fcmae.decoder_dim, self.stages[self.stages.len() - 1]);
-        let out = self.stride() * self.stride() * self.channels;
-        let block = block_parameters(self.flavour, dim, fcmae.decoder_kernel);
-        let parameters = last.dim * dim + 2 * dim + fcmae.decoder_depth * block + dim * out + out;
-        let (cells, seen) = (last.height * last.width, last.height * last.width / patches * visible);
-        let decoder = fcmae.decoder_depth * block_multiply_adds(dim, fcmae.decoder_kernel) + dim * out;
-        (visible, encoder + parameters as u64, sparse + (seen * last.dim * dim + cells * decoder) as u64)
+    #[test]
+    fn drop_path_rises_linearly() {
+        assert_eq!([0, 1, 2].map(|block| drop_path(0.3, block, 3)), [0.0, 0.15, 0.3]);
+        assert_eq!(drop_path(0.3, 0, 1), 0.0);
     }
-}
-
-fn block_parameters(flavour: Flavour, dim: usize, kernel: usize) -> usize {
-    let hidden = EXPANSION * dim;
-    let scale = match flavour {
-        Flavour::V1 => dim,
-        Flavour::V2 => 2 * hidden,
-    };
-    kernel * kernel * dim + dim + 2 * dim + dim * hidden + hidden + scale + hidden * dim + dim
-}
-
-fn block_multiply_adds(dim: usize, kernel: usize) -> usize {
-    kernel * kernel * dim + 2 * EXPANSION * dim * dim
 }

@@ -2,7 +2,7 @@
 
 use bytemuck::cast_slice;
 use convnext_core::{
-    launch::{element::Element, schedule::ScheduleError},
+    launch::{element::Element, operation::BatchShape, schedule::ScheduleError},
     optim::Layout,
     plan::Plan,
 };
@@ -12,7 +12,6 @@ use crate::{
     compile::Cache,
     detect::Device,
     executor::{ExecuteError, Executor},
-    network::Sizes,
     trainer::narrowed,
     training::{Inference, inference},
 };
@@ -42,11 +41,17 @@ impl Predictor {
     ///
     /// # Errors
     /// [`PredictError`].
-    pub fn new(device: &Device, plan: &Plan, layout: Layout, sizes: Sizes, tf32: bool) -> Result<Self, PredictError> {
-        let inference = inference(plan, sizes)?;
+    pub fn new(
+        device: &Device,
+        plan: &Plan,
+        layout: Layout,
+        batch: BatchShape,
+        tf32: bool,
+    ) -> Result<Self, PredictError> {
+        let inference = inference(plan, batch)?;
         let mut executor = Executor::new(device, &inference.schedule, Cache::of_user().as_ref(), tf32)?;
         executor.write(&inference.images, &vec![0; inference.images.length * inference.images.element.bytes()])?;
-        Ok(Self { executor, inference, layout, samples: sizes.samples })
+        Ok(Self { executor, inference, layout, samples: batch.samples })
     }
 
     /// Sets the parameters, in the model's layout.
@@ -84,7 +89,7 @@ impl Predictor {
     /// [`ExecuteError::Driver`].
     ///
     /// # Panics
-    /// If there are more images than the sizes said, or they are of another size.
+    /// If there are more images than the batch has, or they are of another size.
     pub fn logits(&mut self, images: &[f32]) -> Result<Vec<f32>, ExecuteError> {
         let (view, logits) = (self.inference.images, self.inference.logits);
         let (pixels, classes) = (view.length / self.samples, logits.length / self.samples);

@@ -15,17 +15,19 @@ use convnext_core::{
             images::{self, Bytes},
             reduce,
         },
+        operation::{BatchShape, Inputs},
         schedule::{
             Lifetime::{self, Persistent, Temporary},
             PARAMETER_ALIGNMENT, Parameter, Schedule, ScheduleError, Step, View,
         },
     },
+    network::{self, Network},
     ops::cross_entropy,
     optim::{self, Layout, Rule},
-    plan::{FcmaePlan, Plan},
+    plan::Plan,
 };
 
-use crate::network::{Decoder, Encoder, Get, Head, Sizes};
+use crate::network as on_device;
 
 /// What a step is built for.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -44,6 +46,12 @@ pub struct Options {
     pub bytes: bool,
 }
 
+impl Options {
+    fn batch(&self) -> BatchShape {
+        BatchShape { samples: self.samples, real: self.real }
+    }
+}
+
 /// Where a model's parameters lie in the device's flat buffers: in the order of the network, each aligned.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ParameterLayout {
@@ -52,9 +60,9 @@ pub struct ParameterLayout {
 }
 
 impl ParameterLayout {
-    fn push(&mut self, name: &str, length: usize) {
+    fn push(&mut self, name: String, length: usize) {
         let start = self.length();
-        self.names.push(name.to_owned());
+        self.names.push(name);
         self.ranges.push(start..start + length);
     }
 
@@ -125,16 +133,14 @@ struct Flat {
 }
 
 impl Flat {
-    /// Buffers for whatever parameters `build` asks for.
+    /// Buffers for the parameters of `network`, in its order.
     ///
     /// Gradients that no step touches take no memory if they are temporary.
-    fn new(schedule: &mut Schedule, real: Element, gradients: Lifetime, build: impl Fn(&mut Get)) -> Self {
+    fn new(schedule: &mut Schedule, real: Element, gradients: Lifetime, network: Network<'_>) -> Self {
         let mut layout = ParameterLayout::default();
-        let nowhere = View { buffer: 0, element: Element::F32, offset: 0, length: 0 };
-        build(&mut |name, length| {
-            layout.push(name, length);
-            Parameter { value: nowhere, mirror: nowhere, gradient: nowhere }
-        });
+        for network::Parameter { name, shape, .. } in network.declared() {
+            layout.push(name, shape.iter().product());
+        }
         let length = layout.length();
         let values = schedule.buffer("parameters", Element::F32, length, Persistent);
         let mirror = (real != Element::F32).then(|| schedule.buffer("parameters.mirror", real, length, Persistent));
@@ -142,12 +148,12 @@ impl Flat {
         Self { layout, values, mirror, gradients }
     }
 
-    /// The places of the parameters, asked for in the same order.
+    /// The places of the parameters, asked for in the network's order.
     fn get(&self) -> impl FnMut(&str, usize) -> Parameter + '_ {
-        let mut ranges = self.layout.ranges.iter();
+        let mut places = self.layout.parameters();
         move |name, length| {
-            let range = ranges.next().filter(|range| range.len() == length);
-            let start = range.unwrap_or_else(|| panic!("`{name}` was not laid out")).start;
+            let place = places.next().filter(|(known, range)| *known == name && range.len() == length);
+            let start = place.unwrap_or_else(|| panic!("`{name}` was not laid out")).1.start;
             let value = self.values.part(start, length);
             let mirror = self.mirror.map_or(value, |mirror| mirror.part(start, length));
             Parameter { value, mirror, gradient: self.gradients.part(start, length) }
@@ -225,7 +231,7 @@ fn check_real(real: Element) -> Result<(), ScheduleError> {
 
 /// A buffer for the drop paths of all blocks but the first: each one's part of it.
 fn drop_paths(schedule: &mut Schedule, plan: &Plan, options: &Options) -> Vec<Option<View>> {
-    let (blocks, samples) = (plan.stages.iter().map(|stage| stage.depth).sum::<usize>(), options.samples);
+    let (blocks, samples) = (plan.blocks(), options.samples);
     if !options.drop_path || blocks < 2 {
         return vec![None; blocks];
     }
@@ -301,24 +307,21 @@ pub fn classifier(plan: &Plan, options: &Options) -> Result<TrainingStep, Schedu
 /// [`ScheduleError`] if a batch is too large, or the activations' type is none.
 pub fn accumulating_classifier(plan: &Plan, options: &Options, batches: usize) -> Result<TrainingStep, ScheduleError> {
     check_real(options.real)?;
-    let sizes = Sizes { samples: options.samples, real: options.real };
     let mut schedule = Schedule::new();
     let drop_paths = drop_paths(&mut schedule, plan, options);
-    let build = |get: &mut Get| (Encoder::new(plan, sizes, None, &drop_paths, get), Head::new(plan, sizes, get));
-    let flat = Flat::new(&mut schedule, options.real, Persistent, |get| drop(build(get)));
-    let (encoder, head) = build(&mut flat.get());
+    let flat = Flat::new(&mut schedule, options.real, Persistent, plan.classifier());
+    let network = on_device::Network::new(plan.classifier(), options.batch(), &drop_paths, &mut flat.get());
     let targets = schedule.input("targets", Element::F32, options.samples * plan.classes);
     let loss = schedule.buffer("loss", Element::F32, 1, Persistent);
 
     let (optimizer, state) = begin(&mut schedule, &flat, options);
     let start = schedule.steps().len();
     let (images, bytes) = training_images(&mut schedule, plan, options)?;
-    let (x, encoder_saved) = encoder.forward(&mut schedule, None, images)?;
-    let (logits, saved) = head.forward(&mut schedule, x)?;
+    let inputs = Inputs { images, tables: None, loss: None, drop: None };
+    let (logits, tape) = network.forward(&mut schedule, &inputs)?;
     let shape = cross_entropy::cuda::Shape { samples: options.samples, classes: plan.classes, real: options.real };
     cross_entropy::cuda::forward_backward(&mut schedule, &shape, logits, targets, 1.0, loss)?;
-    let grad = head.backward(&mut schedule, &saved, logits)?;
-    encoder.backward(&mut schedule, None, &encoder_saved, grad)?;
+    tape.backward(&mut schedule, logits)?;
     let batch = start..end_batch(&mut schedule, &state, loss)?;
     update(&mut schedule, (&optimizer, &state), options, batches)?;
 
@@ -326,41 +329,34 @@ pub fn accumulating_classifier(plan: &Plan, options: &Options, batches: usize) -
     Ok(TrainingStep { schedule, batch, images, bytes, targets, tables: None, drop_paths, loss, layout, state })
 }
 
-/// A step of pre-training on one batch; `fcmae` is the plan's.
+/// A step of pre-training on one batch.
 ///
 /// # Errors
-/// [`ScheduleError`] if the batch is too large, or the activations' type is none.
-pub fn autoencoder(plan: &Plan, fcmae: &FcmaePlan, options: &Options) -> Result<TrainingStep, ScheduleError> {
-    accumulating_autoencoder(plan, fcmae, options, 1)
+/// [`ScheduleError`] if the plan has no pre-training part, the batch is too large, or the activations' type is none.
+pub fn autoencoder(plan: &Plan, options: &Options) -> Result<TrainingStep, ScheduleError> {
+    accumulating_autoencoder(plan, options, 1)
 }
 
 /// A step of pre-training with the mean of the gradients of `batches` batches.
 ///
 /// # Errors
-/// [`ScheduleError`] if a batch is too large, or the activations' type is none.
-pub fn accumulating_autoencoder(
-    plan: &Plan,
-    fcmae: &FcmaePlan,
-    options: &Options,
-    batches: usize,
-) -> Result<TrainingStep, ScheduleError> {
+/// [`ScheduleError`] if the plan has no pre-training part, a batch is too large, or the activations' type is none.
+pub fn accumulating_autoencoder(plan: &Plan, options: &Options, batches: usize) -> Result<TrainingStep, ScheduleError> {
     check_real(options.real)?;
-    let sizes = Sizes { samples: options.samples, real: options.real };
+    let parts = plan.autoencoder().zip(plan.patches());
+    let (network, patches) = parts.ok_or(ScheduleError::Missing("pre-training part"))?;
     let mut schedule = Schedule::new();
-    let build =
-        |get: &mut Get| (Encoder::new(plan, sizes, Some(fcmae), &[], get), Decoder::new(plan, sizes, fcmae, get));
-    let flat = Flat::new(&mut schedule, options.real, Persistent, |get| drop(build(get)));
-    let (encoder, decoder) = build(&mut flat.get());
-    let tables = Tables::new(&mut schedule, options.samples, fcmae.patches(), fcmae.visible);
+    let flat = Flat::new(&mut schedule, options.real, Persistent, network);
+    let network = on_device::Network::new(network, options.batch(), &[], &mut flat.get());
+    let tables = Tables::new(&mut schedule, options.samples, patches.count(), patches.visible);
     let loss = schedule.buffer("loss", Element::F32, 1, Persistent);
 
     let (optimizer, state) = begin(&mut schedule, &flat, options);
     let start = schedule.steps().len();
     let (images, bytes) = training_images(&mut schedule, plan, options)?;
-    let (x, encoder_saved) = encoder.forward(&mut schedule, Some(&tables), images)?;
-    let saved = decoder.forward(&mut schedule, &tables, x, images, loss)?;
-    let grad = decoder.backward(&mut schedule, &tables, &saved)?;
-    encoder.backward(&mut schedule, Some(&tables), &encoder_saved, grad)?;
+    let inputs = Inputs { images, tables: Some(tables), loss: Some(loss), drop: None };
+    let (loss, tape) = network.forward(&mut schedule, &inputs)?;
+    tape.backward(&mut schedule, loss)?;
     let batch = start..end_batch(&mut schedule, &state, loss)?;
     update(&mut schedule, (&optimizer, &state), options, batches)?;
 
@@ -390,15 +386,13 @@ pub struct Inference {
 ///
 /// # Errors
 /// [`ScheduleError`] if the batch is too large, or the activations' type is none.
-pub fn inference(plan: &Plan, sizes: Sizes) -> Result<Inference, ScheduleError> {
-    check_real(sizes.real)?;
+pub fn inference(plan: &Plan, batch: BatchShape) -> Result<Inference, ScheduleError> {
+    check_real(batch.real)?;
     let mut schedule = Schedule::new();
-    let build = |get: &mut Get| (Encoder::new(plan, sizes, None, &[], get), Head::new(plan, sizes, get));
-    let flat = Flat::new(&mut schedule, sizes.real, Temporary, |get| drop(build(get)));
-    let (encoder, head) = build(&mut flat.get());
-    let images = schedule.input("images", Element::F32, pixels(plan, sizes.samples));
-    let x = encoder.infer(&mut schedule, images)?;
-    let (logits, _) = head.forward(&mut schedule, x)?;
+    let flat = Flat::new(&mut schedule, batch.real, Temporary, plan.classifier());
+    let network = on_device::Network::new(plan.classifier(), batch, &[], &mut flat.get());
+    let images = schedule.input("images", Element::F32, pixels(plan, batch.samples));
+    let logits = network.infer(&mut schedule, &Inputs { images, tables: None, loss: None, drop: None })?;
     schedule.keep(logits);
     let Flat { layout, values, mirror, .. } = flat;
     Ok(Inference { schedule, images, logits, parameters: values, mirror, layout })

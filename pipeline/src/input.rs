@@ -177,8 +177,8 @@ impl Input<'_> {
     fn training_stages(&self, augment: &Augment, masked: bool, bytes: bool) -> Result<Vec<Box<dyn Stage>>, InputError> {
         let target = if masked { TargetKind::None } else { TargetKind::Class };
         let mut stages = self.stages(self.training_steps(augment), target, bytes)?;
-        if let Some(fcmae) = self.plan.fcmae.filter(|_| masked) {
-            stages.push(Box::new(Mask { patch: fcmae.patch, visible: fcmae.visible }));
+        if let Some((fcmae, patches)) = self.plan.fcmae.zip(self.plan.patches()).filter(|_| masked) {
+            stages.push(Box::new(Mask { patch: fcmae.patch, visible: patches.visible }));
         }
         Ok(stages)
     }

@@ -39,17 +39,16 @@ impl Learner {
     /// # Errors
     /// [`GroupError`] when the plan is that of another model.
     pub fn new(model: &dyn Flat, plan: &Plan, run: &Run) -> Result<Self, GroupError> {
-        let depths: Vec<usize> = plan.stages.iter().map(|stage| stage.depth).collect();
-        Self::with(model, &depths, run.adamw, run.layer_decay, run.ema, run.clip)
+        Self::with(model, plan, run.adamw, run.layer_decay, run.ema, run.clip)
     }
 
     /// For a model as it is now, each setting by itself.
     ///
     /// # Errors
-    /// [`GroupError`] when `depths`, the blocks of each stage, are those of another model.
+    /// [`GroupError`] when the plan is that of another model.
     pub fn with(
         model: &dyn Flat,
-        depths: &[usize],
+        plan: &Plan,
         adamw: AdamW,
         layer_decay: Option<optim::LayerDecay>,
         ema: Option<Ema>,
@@ -58,7 +57,7 @@ impl Learner {
         let layout = model.layout();
         let mut parameters = vec![0.0; layout.len()];
         model.read(&mut parameters);
-        let rules = optim::rules(&layout, depths, layer_decay)?;
+        let rules = optim::rules(&layout, plan, layer_decay)?;
         let optimizer = Optimizer::new(adamw, rules, ema, &parameters);
         Ok(Self { layout, optimizer, clip })
     }

@@ -20,6 +20,7 @@ use convnext_core::{
         element::Element,
         kernel::Module,
         kernels::bias::add_bias,
+        operation::BatchShape,
         schedule::{Lifetime, Schedule, Step},
     },
     plan::Plan,
@@ -27,7 +28,6 @@ use convnext_core::{
 use convnext_cuda::{
     compile::{Compiler, Usage},
     memory,
-    network::Sizes,
     training::{Options, autoencoder, classifier, inference},
 };
 
@@ -39,10 +39,10 @@ fn options(samples: usize, real: Element) -> Options {
 fn schedules(plan: &Plan, samples: usize, real: Element) -> Vec<(&'static str, Schedule)> {
     let mut list = vec![
         ("finetune", classifier(plan, &options(samples, real)).unwrap().schedule),
-        ("infer", inference(plan, Sizes { samples, real }).unwrap().schedule),
+        ("infer", inference(plan, BatchShape { samples, real }).unwrap().schedule),
     ];
-    if let Some(fcmae) = &plan.fcmae {
-        list.push(("pretrain", autoencoder(plan, fcmae, &options(samples, real)).unwrap().schedule));
+    if plan.fcmae.is_some() {
+        list.push(("pretrain", autoencoder(plan, &options(samples, real)).unwrap().schedule));
     }
     list
 }
@@ -76,10 +76,10 @@ fn every_parameter_has_a_place() {
             layout.parameters().map(|(_, range)| range.len() as u64).sum::<u64>()
         };
         let step = classifier(&plan, &options(2, Element::Bf16)).unwrap();
-        assert_eq!(count(&step.layout), plan.parameters, "{}", plan.name);
-        if let Some(fcmae) = &plan.fcmae {
-            let step = autoencoder(&plan, fcmae, &options(2, Element::Bf16)).unwrap();
-            assert_eq!(count(&step.layout), fcmae.parameters, "{}", plan.name);
+        assert_eq!(count(&step.layout), plan.classifier().parameters(), "{}", plan.name);
+        if let Some(network) = plan.autoencoder() {
+            let step = autoencoder(&plan, &options(2, Element::Bf16)).unwrap();
+            assert_eq!(count(&step.layout), network.parameters(), "{}", plan.name);
         }
     }
 }
@@ -88,7 +88,7 @@ fn every_parameter_has_a_place() {
 #[test]
 fn the_largest_batch_can_be_counted() {
     let huge = builtin().into_iter().find(|entry| entry.plan.name == "huge").unwrap().plan;
-    let step = autoencoder(&huge, &huge.fcmae.unwrap(), &options(4096, Element::Bf16)).unwrap();
+    let step = autoencoder(&huge, &options(4096, Element::Bf16)).unwrap();
     assert!(memory::place(&step.schedule).bytes() > 1 << 37);
     assert!(classifier(&huge, &options(1 << 20, Element::Bf16)).is_err());
     assert!(classifier(&huge, &options(1, Element::I32)).is_err());
@@ -278,7 +278,7 @@ fn every_kernel_compiles_and_none_spills() {
 #[test]
 fn inputs_and_results_are_kept() {
     let atto = builtin().into_iter().find(|entry| entry.plan.name == "atto").unwrap().plan;
-    let step = autoencoder(&atto, &atto.fcmae.unwrap(), &options(2, Element::Bf16)).unwrap();
+    let step = autoencoder(&atto, &options(2, Element::Bf16)).unwrap();
     let tables = step.tables.unwrap();
     let state = step.state;
     let views =

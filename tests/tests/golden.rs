@@ -86,12 +86,12 @@ fn gradients(model: &(impl Flat + ?Sized), mut gradients: Gradients<f32, Cpu>) -
 fn pre_training_of_lopsided() {
     let golden = Golden::read("lopsided-fcmae");
     let (entry, device) = (entry("lopsided"), Cpu::default());
-    let plan = entry.plan.fcmae.unwrap();
+    let patches = entry.plan.patches().unwrap();
     let mut model = entry.autoencoder(&device).unwrap().unwrap();
     let layout = model.layout();
     model.write(&golden.flat("weights", &layout));
     let bits: Vec<u8> = golden.values("mask").iter().map(|&removed| removed as u8).collect();
-    let visible = Visibility::from_mask(&bits, plan.patches_high, plan.patches_wide, plan.visible).unwrap();
+    let visible = Visibility::from_mask(&bits, patches.high, patches.wide, patches.visible).unwrap();
     let (images, visible) = (golden.values("images"), Arc::new(visible));
 
     let predictions = model.predictions(&device, images.clone(), &visible).unwrap();

@@ -1,35 +1,27 @@
-//! The variants that come with the program: what the compiler counted, what is built, and what the paper prints.
+//! The variants that come with the program: what was counted, what is built, and what the paper prints.
 
 use convnext::models::builtin;
-use convnext_core::{
-    dfdx::tensor::Cpu,
-    plan::{Plan, StagePlan},
-};
+use convnext_core::{dfdx::tensor::Cpu, network::Network, optim::Layout, plan::Plan};
 
-/// The macro's arithmetic and the run's are two; they agree on every number.
+/// What is built has the parameters of the network's walk, by name and shape, in both forms. The largest are left to the
+/// arithmetic.
 #[test]
-fn compile_time_and_run_time_count_alike() {
-    for entry in builtin() {
-        let Plan { name, stages, parameters, multiply_adds, fcmae, .. } = entry.plan;
-        let sizes = entry.plan.sizes();
-        let planned: Vec<_> =
-            stages.iter().map(|stage| (stage.height, stage.width, stage.parameters, stage.multiply_adds)).collect();
-        assert_eq!(sizes.stages, planned, "{name}");
-        assert_eq!(sizes.classifier, (parameters, multiply_adds), "{name}");
-        let fcmae = fcmae.map(|fcmae| (fcmae.visible, fcmae.parameters, fcmae.multiply_adds));
-        assert_eq!(sizes.fcmae, fcmae, "{name}");
-    }
-}
-
-/// What is built has as many parameters as was counted, in both forms. The largest are left to the arithmetic above.
-#[test]
-fn models_have_the_parameters_that_were_counted() {
-    for entry in builtin().into_iter().filter(|entry| entry.plan.parameters < 30_000_000) {
+fn models_have_the_parameters_of_the_network() {
+    let declared = |network: Network<'_>| -> Vec<_> {
+        network.declared().map(|parameter| (parameter.name, parameter.shape)).collect()
+    };
+    let built = |layout: &Layout| -> Vec<_> {
+        layout.segments().iter().map(|segment| (segment.name.clone(), segment.shape.clone())).collect()
+    };
+    for entry in builtin().into_iter().filter(|entry| entry.plan.classifier().parameters() < 30_000_000) {
         let device = Cpu::default();
-        let name = entry.plan.name;
-        assert_eq!(entry.classifier(&device).unwrap().layout().len() as u64, entry.plan.parameters, "{name}");
-        if let (Some(plan), Some(model)) = (entry.plan.fcmae, entry.autoencoder(&device).unwrap()) {
-            assert_eq!(model.layout().len() as u64, plan.parameters, "{name}");
+        let (plan, name) = (entry.plan, entry.plan.name);
+        let classifier = entry.classifier(&device).unwrap().layout();
+        assert_eq!(built(&classifier), declared(plan.classifier()), "{name}");
+        assert_eq!(classifier.len() as u64, plan.classifier().parameters(), "{name}");
+        if let (Some(network), Some(model)) = (plan.autoencoder(), entry.autoencoder(&device).unwrap()) {
+            assert_eq!(built(&model.layout()), declared(network), "{name}");
+            assert_eq!(model.layout().len() as u64, network.parameters(), "{name}");
         }
     }
 }
@@ -52,23 +44,24 @@ fn the_eight_sizes_are_the_paper_s() {
     ];
     for (name, parameters, multiply_adds) in published {
         let plan = builtin().into_iter().find(|entry| entry.plan.name == name).unwrap().plan;
-        assert_eq!(format!("{:.2}", plan.parameters as f64 / 1e6), parameters, "{name}");
+        assert_eq!(format!("{:.2}", plan.classifier().parameters() as f64 / 1e6), parameters, "{name}");
         let digits = multiply_adds.split('.').nth(1).unwrap().len();
-        let counted = plan.multiply_adds + 5 * normalised_values(&plan);
+        let counted = plan.classifier().multiply_adds() + 5 * normalised_values(&plan);
         assert_eq!(format!("{:.digits$}", counted as f64 / 1e9), multiply_adds, "{name}");
     }
 }
 
 /// Values that layer normalisations make: one a block, one after the stem, one before each downsampling.
 fn normalised_values(plan: &Plan) -> u64 {
-    let values = |stage: &StagePlan| (stage.height * stage.width * stage.dim) as u64;
-    let (first, last) = (&plan.stages[0], &plan.stages[plan.stages.len() - 1]);
-    plan.stages.iter().map(|stage| values(stage) * (stage.depth as u64 + 1)).sum::<u64>() + values(first) - values(last)
+    let values = |stage: usize| (plan.grid(stage).rows() * plan.stages[stage].dim) as u64;
+    let last = plan.stages.len() - 1;
+    let all = (0..=last).map(|stage| values(stage) * (plan.stages[stage].depth as u64 + 1)).sum::<u64>();
+    all + values(0) - values(last)
 }
 
 /// 19 of 49 patches: the integer part, where others round.
 #[test]
 fn nineteen_of_forty_nine_patches_are_visible() {
     let atto = builtin().into_iter().find(|entry| entry.plan.name == "atto").unwrap().plan;
-    assert_eq!(atto.fcmae.map(|fcmae| (fcmae.patches(), fcmae.visible)), Some((49, 19)));
+    assert_eq!(atto.patches().map(|patches| (patches.count(), patches.visible)), Some((49, 19)));
 }

@@ -48,14 +48,7 @@ struct Fcmae {
 
 impl Model {
     fn of(plan: &Plan) -> Self {
-        let fcmae = plan.fcmae.map(|fcmae| Fcmae {
-            patch: fcmae.patch,
-            mask: fcmae.mask,
-            patches: fcmae.patches(),
-            visible: fcmae.visible,
-            parameters: fcmae.parameters,
-            multiply_adds: fcmae.multiply_adds,
-        });
+        let classifier = plan.classifier();
         Self {
             name: plan.name,
             about: plan.about,
@@ -63,10 +56,24 @@ impl Model {
             dims: plan.stages.iter().map(|stage| stage.dim).collect(),
             depths: plan.stages.iter().map(|stage| stage.depth).collect(),
             classes: plan.classes,
-            parameters: plan.parameters,
-            multiply_adds: plan.multiply_adds,
-            fcmae,
+            parameters: classifier.parameters(),
+            multiply_adds: classifier.multiply_adds(),
+            fcmae: Fcmae::of(plan),
         }
+    }
+}
+
+impl Fcmae {
+    fn of(plan: &Plan) -> Option<Self> {
+        let (fcmae, patches, network) = (plan.fcmae?, plan.patches()?, plan.autoencoder()?);
+        Some(Self {
+            patch: fcmae.patch,
+            mask: fcmae.mask.as_f32(),
+            patches: patches.count(),
+            visible: patches.visible,
+            parameters: network.parameters(),
+            multiply_adds: network.multiply_adds(),
+        })
     }
 }
 
@@ -85,8 +92,8 @@ pub fn run(args: &Args, context: &Context<'_>) -> Outcome {
 }
 
 fn row(plan: &Plan) -> [String; 8] {
-    let fcmae = match plan.fcmae {
-        Some(fcmae) => format!("patch {}, {} of {} visible", fcmae.patch, fcmae.visible, fcmae.patches()),
+    let fcmae = match plan.fcmae.zip(plan.patches()) {
+        Some((fcmae, patches)) => format!("patch {}, {} of {} visible", fcmae.patch, patches.visible, patches.count()),
         None => "none".to_owned(),
     };
     [
@@ -94,8 +101,8 @@ fn row(plan: &Plan) -> [String; 8] {
         format!("{}x{}x{}", plan.height, plan.width, plan.channels),
         joined(plan.stages.iter().map(|stage| stage.dim)),
         joined(plan.stages.iter().map(|stage| stage.depth)),
-        short(plan.parameters),
-        short(plan.multiply_adds),
+        short(plan.classifier().parameters()),
+        short(plan.classifier().multiply_adds()),
         fcmae,
         plan.about.to_owned(),
     ]

@@ -1,6 +1,9 @@
 //! `convnext summary`: one variant, stage by stage.
 
-use convnext_core::plan::{FcmaePlan, Flavour, Plan, StagePlan};
+use convnext_core::{
+    network::Part,
+    plan::{Flavour, Plan, StagePlan},
+};
 use serde::Serialize;
 
 use crate::{Context, Outcome, numbers::short, output, table::Table};
@@ -32,10 +35,17 @@ struct Summary {
     stride: usize,
     stages: Vec<Stage>,
     head: Head,
-    parameters: u64,
-    multiply_adds: u64,
+    #[serde(flatten)]
+    cost: Cost,
     drop_path: f32,
     fcmae: Option<Fcmae>,
+}
+
+/// Of some parts of a network, for one image.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+struct Cost {
+    parameters: u64,
+    multiply_adds: u64,
 }
 
 #[derive(Serialize)]
@@ -46,15 +56,15 @@ struct Stage {
     depth: usize,
     kernel: usize,
     drop_path: Vec<f32>,
-    parameters: u64,
-    multiply_adds: u64,
+    #[serde(flatten)]
+    cost: Cost,
 }
 
 #[derive(Serialize)]
 struct Head {
     classes: usize,
-    parameters: u64,
-    multiply_adds: u64,
+    #[serde(flatten)]
+    cost: Cost,
 }
 
 #[derive(Serialize)]
@@ -72,8 +82,8 @@ struct Fcmae {
     /// Values predicted for each patch.
     values: usize,
     normalised: bool,
-    parameters: u64,
-    multiply_adds: u64,
+    #[serde(flatten)]
+    cost: Cost,
 }
 
 #[derive(Serialize)]
@@ -85,7 +95,8 @@ struct Decoder {
 
 impl Summary {
     fn of(plan: &Plan) -> Self {
-        let sum = |field: fn(&StagePlan) -> u64| plan.stages.iter().map(field).sum::<u64>();
+        let network = plan.classifier();
+        let head = network.parts().filter(|part| part.stage().is_none());
         Self {
             name: plan.name,
             about: plan.about,
@@ -96,50 +107,55 @@ impl Summary {
             },
             stem: plan.stem,
             stride: plan.stride(),
-            stages: plan.stages.iter().map(Stage::of).collect(),
-            head: Head {
-                classes: plan.classes,
-                parameters: plan.parameters - sum(|stage| stage.parameters),
-                multiply_adds: plan.multiply_adds - sum(|stage| stage.multiply_adds),
-            },
-            parameters: plan.parameters,
-            multiply_adds: plan.multiply_adds,
+            stages: (0..plan.stages.len()).map(|stage| Stage::of(plan, stage)).collect(),
+            head: Head { classes: plan.classes, cost: Cost::of(head) },
+            cost: Cost::of(network.parts()),
             drop_path: plan.drop_path,
-            fcmae: plan.fcmae.map(|fcmae| Fcmae::of(&fcmae, plan)),
+            fcmae: Fcmae::of(plan),
         }
     }
 }
 
+impl Cost {
+    fn of(parts: impl Iterator<Item = Part>) -> Self {
+        parts.fold(Self::default(), |sum, part| Self {
+            parameters: sum.parameters + part.parameters(),
+            multiply_adds: sum.multiply_adds.saturating_add(part.multiply_adds()),
+        })
+    }
+}
+
 impl Stage {
-    fn of(stage: &StagePlan) -> Self {
+    fn of(plan: &Plan, stage: usize) -> Self {
+        let StagePlan { dim, depth, kernel } = plan.stages[stage];
+        let (grid, first) = (plan.grid(stage), plan.blocks_before(stage));
         Self {
-            grid: [stage.height, stage.width],
-            dim: stage.dim,
-            depth: stage.depth,
-            kernel: stage.kernel,
-            drop_path: stage.drop_path.to_vec(),
-            parameters: stage.parameters,
-            multiply_adds: stage.multiply_adds,
+            grid: [grid.height(), grid.width()],
+            dim,
+            depth,
+            kernel,
+            drop_path: (first..first + depth).map(|block| plan.drop_path_of(block)).collect(),
+            cost: Cost::of(plan.classifier().parts().filter(|part| part.stage() == Some(stage))),
         }
     }
 }
 
 impl Fcmae {
-    fn of(fcmae: &FcmaePlan, plan: &Plan) -> Self {
-        Self {
+    fn of(plan: &Plan) -> Option<Self> {
+        let (fcmae, patches, network) = (plan.fcmae?, plan.patches()?, plan.autoencoder()?);
+        Some(Self {
             patch: fcmae.patch,
-            mask: fcmae.mask,
-            grid: [fcmae.patches_high, fcmae.patches_wide],
-            patches: fcmae.patches(),
-            visible: fcmae.visible,
-            removed: fcmae.patches() - fcmae.visible,
-            cells: (0..plan.stages.len()).map(|stage| fcmae.patch / (plan.stem << stage)).collect(),
+            mask: fcmae.mask.as_f32(),
+            grid: [patches.high, patches.wide],
+            patches: patches.count(),
+            visible: patches.visible,
+            removed: patches.removed(),
+            cells: (0..plan.stages.len()).map(|stage| fcmae.patch / plan.stride_of(stage)).collect(),
             decoder: Decoder { dim: fcmae.decoder_dim, depth: fcmae.decoder_depth, kernel: fcmae.decoder_kernel },
             values: fcmae.patch * fcmae.patch * plan.channels,
             normalised: fcmae.normalised,
-            parameters: fcmae.parameters,
-            multiply_adds: fcmae.multiply_adds,
-        }
+            cost: Cost::of(network.parts()),
+        })
     }
 }
 
@@ -173,15 +189,15 @@ fn stages(summary: &Summary) -> String {
             stage.dim.to_string(),
             stage.depth.to_string(),
             format!("{0}x{0}", stage.kernel),
-            short(stage.parameters),
-            short(stage.multiply_adds),
+            short(stage.cost.parameters),
+            short(stage.cost.multiply_adds),
             range(&stage.drop_path),
         ]);
     }
-    let Head { classes, parameters, multiply_adds } = summary.head;
+    let Head { classes, cost: Cost { parameters, multiply_adds } } = summary.head;
     let classes = format!("{classes} classes");
     table.row(["head", &classes, "", "", "", &short(parameters), &short(multiply_adds)]);
-    table.row(["total", "", "", "", "", &short(summary.parameters), &short(summary.multiply_adds)]);
+    table.row(["total", "", "", "", "", &short(summary.cost.parameters), &short(summary.cost.multiply_adds)]);
     table.text()
 }
 
@@ -213,7 +229,7 @@ fn pretraining(fcmae: &Fcmae) -> String {
         decoder.depth,
         decoder.kernel,
         decoder.kernel,
-        short(fcmae.parameters),
-        short(fcmae.multiply_adds),
+        short(fcmae.cost.parameters),
+        short(fcmae.cost.multiply_adds),
     )
 }

@@ -15,6 +15,9 @@ pub(crate) use names::names;
 pub(crate) use values::values;
 
 /// A model with every setting resolved, in range, and fitting the others.
+///
+/// Grids and visible patches are here because messages show their arithmetic and emitted types hold them as literals. All
+/// else that follows from these sizes is `convnext_core`'s to work out.
 #[derive(Debug)]
 pub(crate) struct Model {
     pub(crate) height: u64,
@@ -28,19 +31,24 @@ pub(crate) struct Model {
     pub(crate) fcmae: Option<ModelFcmae>,
 }
 
-/// One stage of a [`Model`].
+/// One stage of a [`Model`], with its grid.
 #[derive(Debug)]
 pub(crate) struct ModelStage {
     pub(crate) dim: u64,
     pub(crate) depth: u64,
     pub(crate) kernel: u64,
+    pub(crate) height: u64,
+    pub(crate) width: u64,
 }
 
-/// The pre-training part of a [`Model`].
+/// The pre-training part of a [`Model`], with its masking grid.
 #[derive(Debug)]
 pub(crate) struct ModelFcmae {
     pub(crate) patch: u64,
     pub(crate) mask: Fraction,
+    pub(crate) patches_high: u64,
+    pub(crate) patches_wide: u64,
+    pub(crate) visible: u64,
     pub(crate) decoder_dim: u64,
     pub(crate) decoder_depth: u64,
     pub(crate) decoder_kernel: u64,
@@ -48,9 +56,19 @@ pub(crate) struct ModelFcmae {
 }
 
 impl Model {
+    /// Pixels to a side of one cell of the last grid.
+    pub(crate) fn stride(&self) -> u64 {
+        self.stride_of(self.stages.len() - 1)
+    }
+
     /// Pixels to a side of one cell of a stage's grid.
-    pub(crate) fn stride(&self, stage: usize) -> u64 {
+    pub(crate) fn stride_of(&self, stage: usize) -> u64 {
         self.stem << stage
+    }
+
+    /// The last stage.
+    pub(crate) fn last(&self) -> &ModelStage {
+        self.stages.last().expect("a checked model has stages")
     }
 }
 
@@ -144,18 +162,23 @@ pub(crate) fn model(model: &Declaration, spec: &Spec, errors: &mut Errors) -> Re
         classes: required(scope.find(|settings| &settings.head))?.value.value,
         flavour: optional(&scope.find(|settings| &settings.block), Flavour::V2)?,
         drop_path: optional(&drop_path, Fraction::default_value(0, 0))?.as_f32(),
-        stages: stages(required(scope.find(|settings| &settings.stages))?.value, kernel)?,
+        stages: stages(required(scope.find(|settings| &settings.stages))?.value, kernel, &grid)?,
         fcmae: fcmae?,
     })
 }
 
-fn stages(stages: &Stages, kernel: Number) -> Result<Vec<ModelStage>, Wrong> {
-    let resolve = |stage: Stage| ModelStage {
-        dim: stage.dim.value,
-        depth: stage.depth.value,
-        kernel: stage.kernel.unwrap_or(kernel).value,
+fn stages(stages: &Stages, kernel: Number, grid: &grid::Grid) -> Result<Vec<ModelStage>, Wrong> {
+    let resolve = |index: usize, stage: Stage| {
+        let stride = grid.stem << index;
+        ModelStage {
+            dim: stage.dim.value,
+            depth: stage.depth.value,
+            kernel: stage.kernel.unwrap_or(kernel).value,
+            height: grid.height / stride,
+            width: grid.width / stride,
+        }
     };
-    stages.list.iter().map(|stage| stage.map(resolve)).collect()
+    stages.list.iter().enumerate().map(|(index, stage)| stage.map(|stage| resolve(index, stage))).collect()
 }
 
 /// Every required setting is there, in the model or in its family.

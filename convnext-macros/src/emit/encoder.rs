@@ -2,7 +2,7 @@
 
 use super::visitor::{self, Field};
 use super::{Emission, blocks, derives, error, generics, size, sparse};
-use crate::plan::{FcmaePlan, Plan, StagePlan};
+use crate::check::{Model, ModelFcmae, ModelStage};
 use proc_macro2::{Ident, TokenStream};
 use quote::{format_ident, quote};
 
@@ -40,7 +40,7 @@ impl Part {
     }
 }
 
-fn parts(plan: &Plan) -> Vec<Part> {
+fn parts(plan: &Model) -> Vec<Part> {
     let mut parts = vec![stem(plan)];
     for (index, stage) in plan.stages.iter().enumerate() {
         if index > 0 {
@@ -51,7 +51,7 @@ fn parts(plan: &Plan) -> Vec<Part> {
     parts
 }
 
-fn stem(plan: &Plan) -> Part {
+fn stem(plan: &Model) -> Part {
     let first = &plan.stages[0];
     let sizes = [plan.height, plan.width, plan.channels, plan.stem, first.dim, first.height, first.width];
     let sizes = sizes.into_iter().map(size);
@@ -64,7 +64,7 @@ fn stem(plan: &Plan) -> Part {
     }
 }
 
-fn downsample(index: usize, before: &StagePlan, stage: &StagePlan) -> Part {
+fn downsample(index: usize, before: &ModelStage, stage: &ModelStage) -> Part {
     let sizes = [before.height, before.width, before.dim, stage.height, stage.width, stage.dim];
     let sizes = sizes.into_iter().map(size);
     Part {
@@ -76,8 +76,8 @@ fn downsample(index: usize, before: &StagePlan, stage: &StagePlan) -> Part {
     }
 }
 
-fn stage_blocks(plan: &Plan, index: usize, stage: &StagePlan) -> Part {
-    let StagePlan { height, width, dim, kernel, depth, .. } = *stage;
+fn stage_blocks(plan: &Model, index: usize, stage: &ModelStage) -> Part {
+    let ModelStage { height, width, dim, kernel, depth, .. } = *stage;
     Part {
         ident: format_ident!("stage{index}"),
         path: format!("stages.{index}.blocks"),
@@ -147,7 +147,7 @@ fn forward(emission: &Emission<'_>, parts: &[Part]) -> TokenStream {
 }
 
 /// The forward pass of pre-training: `[B, H, W, C]` to the visible `[B, K, P, P, DIM]`.
-fn forward_visible(emission: &Emission<'_>, fcmae: &FcmaePlan, parts: &[Part]) -> TokenStream {
+fn forward_visible(emission: &Emission<'_>, fcmae: &ModelFcmae, parts: &[Part]) -> TokenStream {
     let Emission { names, visibility, shared, plan, .. } = emission;
     let (encoder, error) = (&names.encoder, error());
     let images = emission.images(&quote!(B), &quote!(T));
@@ -180,10 +180,10 @@ fn forward_visible(emission: &Emission<'_>, fcmae: &FcmaePlan, parts: &[Part]) -
     }
 }
 
-fn step(part: &Part, plan: &Plan, fcmae: &FcmaePlan) -> TokenStream {
+fn step(part: &Part, plan: &Model, fcmae: &ModelFcmae) -> TokenStream {
     let ident = &part.ident;
     let visible = size(fcmae.visible);
-    let side = |stage: usize| size(fcmae.patch / (plan.stem << stage));
+    let side = |stage: usize| size(fcmae.patch / plan.stride_of(stage));
     match part.kind {
         Kind::Stem => {
             let side = side(0);

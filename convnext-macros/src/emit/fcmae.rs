@@ -2,11 +2,11 @@
 
 use super::visitor::{self, Field};
 use super::{Emission, blocks, derives, error, generics, gradients, size, tensor};
-use crate::plan::{FcmaePlan, StagePlan};
+use crate::check::{ModelFcmae, ModelStage};
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
 
-pub(super) fn items(emission: &Emission<'_>, fcmae: &FcmaePlan) -> TokenStream {
+pub(super) fn items(emission: &Emission<'_>, fcmae: &ModelFcmae) -> TokenStream {
     let field = |name: &str| Field { ident: format_ident!("{name}"), path: name.into() };
     let fields = ["encoder", "densify", "decoder", "prediction"].map(field);
     let mut items = declaration(emission, fcmae);
@@ -16,7 +16,7 @@ pub(super) fn items(emission: &Emission<'_>, fcmae: &FcmaePlan) -> TokenStream {
     items
 }
 
-fn declaration(emission: &Emission<'_>, fcmae: &FcmaePlan) -> TokenStream {
+fn declaration(emission: &Emission<'_>, fcmae: &ModelFcmae) -> TokenStream {
     let Emission { names, visibility, shared, .. } = emission;
     let (autoencoder, encoder) = (&names.fcmae, &names.encoder);
     let (derives, generics) = (derives(), generics());
@@ -39,12 +39,11 @@ fn declaration(emission: &Emission<'_>, fcmae: &FcmaePlan) -> TokenStream {
     }
 }
 
-fn summary(emission: &Emission<'_>, fcmae: &FcmaePlan) -> String {
-    let FcmaePlan { patch, patches_high, patches_wide, visible, .. } = fcmae;
+fn summary(emission: &Emission<'_>, fcmae: &ModelFcmae) -> String {
+    let ModelFcmae { patch, patches_high, patches_wide, visible, .. } = fcmae;
     format!(
-        "The masked autoencoder of [`{}`]: {visible} of {patches_high} x {patches_wide} patches of {patch} x {patch} pixels are visible; {:.2} M parameters.",
-        emission.names.model,
-        fcmae.cost.parameters() as f64 / 1e6
+        "The masked autoencoder of [`{}`]: {visible} of {patches_high} x {patches_wide} patches of {patch} x {patch} pixels are visible.",
+        emission.names.model
     )
 }
 
@@ -54,10 +53,10 @@ fn values(emission: &Emission<'_>) -> u64 {
 }
 
 /// Types of densify, decoder and prediction.
-fn modules(emission: &Emission<'_>, fcmae: &FcmaePlan) -> [TokenStream; 3] {
+fn modules(emission: &Emission<'_>, fcmae: &ModelFcmae) -> [TokenStream; 3] {
     let plan = emission.plan;
-    let StagePlan { height, width, dim, .. } = *plan.last();
-    let FcmaePlan { decoder_dim, decoder_depth, decoder_kernel, visible, .. } = *fcmae;
+    let ModelStage { height, width, dim, .. } = *plan.last();
+    let ModelFcmae { decoder_dim, decoder_depth, decoder_kernel, visible, .. } = *fcmae;
     let side = fcmae.patch / plan.stride();
     let densify = [height, width, visible, side, dim, decoder_dim].into_iter().map(size);
     let prediction = [height, width, decoder_dim, values(emission)].into_iter().map(size);
@@ -69,11 +68,11 @@ fn modules(emission: &Emission<'_>, fcmae: &FcmaePlan) -> [TokenStream; 3] {
 }
 
 /// The forward pass up to the decoder's features.
-fn decode(emission: &Emission<'_>, fcmae: &FcmaePlan) -> TokenStream {
+fn decode(emission: &Emission<'_>, fcmae: &ModelFcmae) -> TokenStream {
     let Emission { names, visibility, shared, plan, .. } = emission;
     let (autoencoder, error) = (&names.fcmae, error());
     let images = emission.images(&quote!(B), &quote!(T));
-    let StagePlan { height, width, .. } = *plan.last();
+    let ModelStage { height, width, .. } = *plan.last();
     let decoded = tensor(&quote!(B), &[height, width, fcmae.decoder_dim], &quote!(T));
     let docs = format!(
         "Features of the decoder, `[B, {height}, {width}, {}]`, visible and removed cells alike.",
@@ -101,7 +100,7 @@ fn decode(emission: &Emission<'_>, fcmae: &FcmaePlan) -> TokenStream {
 }
 
 /// What pre-training needs of an autoencoder.
-fn autoencoder(emission: &Emission<'_>, fcmae: &FcmaePlan) -> TokenStream {
+fn autoencoder(emission: &Emission<'_>, fcmae: &ModelFcmae) -> TokenStream {
     let (shared, autoencoder, error) = (&emission.shared, &emission.names.fcmae, error());
     let images = emission.images(&quote!(::core::primitive::usize), &quote!(::convnext_core::dfdx::tensor::NoneTape));
     let gradients = gradients();

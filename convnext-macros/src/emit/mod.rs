@@ -8,9 +8,9 @@ mod stub;
 mod visitor;
 
 use crate::ast::{Declaration, Flavour};
+use crate::check::{Model, ModelStage};
 use crate::hygiene;
 use crate::names::Names;
-use crate::plan::{Plan, StagePlan};
 use proc_macro2::{Literal, TokenStream};
 use quote::quote;
 use syn::{Attribute, Visibility};
@@ -24,11 +24,11 @@ struct Emission<'a> {
     attributes: &'a [Attribute],
     /// Attributes that go on every item, not on the classifier's type alone.
     shared: Vec<&'a Attribute>,
-    plan: &'a Plan,
+    plan: &'a Model,
 }
 
 /// All items of a model.
-pub(crate) fn model(declaration: &Declaration, plan: &Plan) -> TokenStream {
+pub(crate) fn model(declaration: &Declaration, plan: &Model) -> TokenStream {
     let emission = Emission {
         names: Names::new(&declaration.name),
         visibility: &declaration.visibility,
@@ -93,11 +93,10 @@ fn blocks(flavour: Flavour, height: u64, width: u64, dim: u64, kernel: u64, dept
         Flavour::V1 => quote!(BlockV1),
         Flavour::V2 => quote!(Block),
     };
-    let sizes = [height, width, dim, 4 * dim, kernel].into_iter().map(size);
-    let depth = size(depth);
-    quote! {
-        ::convnext_core::dfdx::nn::modules::Repeated<::convnext_core::nn::#block<#(#sizes,)* E, D>, #depth>
-    }
+    let [height, width, dim, kernel, depth] = [height, width, dim, kernel, depth].map(size);
+    let hidden = quote!({ ::convnext_core::plan::EXPANSION * #dim });
+    let block = quote!(::convnext_core::nn::#block<#height, #width, #dim, #hidden, #kernel, E, D>);
+    quote!(::convnext_core::dfdx::nn::modules::Repeated<#block, #depth>)
 }
 
 impl Emission<'_> {
@@ -108,13 +107,13 @@ impl Emission<'_> {
 
     /// The features of the last stage, `[B, h, w, DIM]`.
     fn features(&self) -> TokenStream {
-        let StagePlan { height, width, dim, .. } = *self.plan.last();
+        let ModelStage { height, width, dim, .. } = *self.plan.last();
         tensor(&quote!(B), &[height, width, dim], &quote!(T))
     }
 
     /// `56 x 56 x 40, 28 x 28 x 80, ...`.
     fn shapes(&self) -> String {
-        let shape = |stage: &StagePlan| format!("{} x {} x {}", stage.height, stage.width, stage.dim);
+        let shape = |stage: &ModelStage| format!("{} x {} x {}", stage.height, stage.width, stage.dim);
         self.plan.stages.iter().map(shape).collect::<Vec<_>>().join(", ")
     }
 }

@@ -2,7 +2,7 @@
 
 use super::visitor::{self, Field};
 use super::{Emission, derives, docs, error, generics, gradients, plan, size, tensor};
-use crate::plan::StagePlan;
+use crate::check::ModelStage;
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
 
@@ -40,10 +40,8 @@ fn declaration(emission: &Emission<'_>) -> TokenStream {
 /// The numbers of the plan that a reader of the documentation wants.
 fn summary(emission: &Emission<'_>) -> String {
     let plan = emission.plan;
-    let millions = plan.cost.parameters() as f64 / 1e6;
-    let billions = plan.cost.multiply_adds() as f64 / 1e9;
     format!(
-        "Takes `{} x {} x {}` to {} classes by way of {}; {millions:.2} M parameters, {billions:.3} G multiply-adds an image.",
+        "Takes `{} x {} x {}` to {} classes by way of {}.",
         plan.height,
         plan.width,
         plan.channels,
@@ -53,7 +51,7 @@ fn summary(emission: &Emission<'_>) -> String {
 }
 
 fn head(emission: &Emission<'_>) -> TokenStream {
-    let StagePlan { height, width, dim, .. } = *emission.plan.last();
+    let ModelStage { height, width, dim, .. } = *emission.plan.last();
     let sizes = [height, width, dim, emission.plan.classes].into_iter().map(size);
     quote!(::convnext_core::nn::Head<#(#sizes,)* E, D>)
 }

@@ -1,8 +1,8 @@
-//! The plan as a literal of `::convnext_core::plan::Plan`.
+//! What was declared, as a literal of `::convnext_core::plan::Plan`.
 
 use super::{Emission, docs, size};
-use crate::ast::Flavour;
-use crate::plan::{FcmaePlan, StagePlan};
+use crate::ast::{Flavour, Fraction};
+use crate::check::{ModelFcmae, ModelStage};
 use proc_macro2::{Literal, TokenStream};
 use quote::quote;
 
@@ -23,7 +23,6 @@ pub(super) fn literal(emission: &Emission<'_>) -> TokenStream {
         }
         None => quote!(::core::option::Option::None),
     };
-    let [parameters, multiply_adds] = [plan.cost.parameters(), plan.cost.multiply_adds()].map(size);
     quote! {
         ::convnext_core::plan::Plan {
             name: #name,
@@ -37,8 +36,6 @@ pub(super) fn literal(emission: &Emission<'_>) -> TokenStream {
             classes: #classes,
             drop_path: #drop_path,
             fcmae: #fcmae,
-            parameters: #parameters,
-            multiply_adds: #multiply_adds,
         }
     }
 }
@@ -54,45 +51,29 @@ fn rate(rate: f32) -> Literal {
     Literal::f32_unsuffixed(rate)
 }
 
-fn stage(stage: &StagePlan) -> TokenStream {
+fn stage(stage: &ModelStage) -> TokenStream {
     let [dim, depth, kernel] = [stage.dim, stage.depth, stage.kernel].map(size);
-    let [height, width] = [stage.height, stage.width].map(size);
-    let drop_path = stage.drop_path.iter().copied().map(rate);
-    let [parameters, multiply_adds] = [stage.cost.parameters(), stage.cost.multiply_adds()].map(size);
-    quote! {
-        ::convnext_core::plan::StagePlan {
-            dim: #dim,
-            depth: #depth,
-            kernel: #kernel,
-            height: #height,
-            width: #width,
-            drop_path: &[#(#drop_path),*],
-            parameters: #parameters,
-            multiply_adds: #multiply_adds,
-        }
-    }
+    quote!(::convnext_core::plan::StagePlan { dim: #dim, depth: #depth, kernel: #kernel })
 }
 
-fn fcmae(fcmae: &FcmaePlan) -> TokenStream {
-    let [patch, patches_high, patches_wide] = [fcmae.patch, fcmae.patches_high, fcmae.patches_wide].map(size);
-    let mask = rate(fcmae.mask);
-    let [decoder_dim, decoder_depth] = [fcmae.decoder_dim, fcmae.decoder_depth].map(size);
-    let [decoder_kernel, visible] = [fcmae.decoder_kernel, fcmae.visible].map(size);
+fn fcmae(fcmae: &ModelFcmae) -> TokenStream {
+    let mask = decimal(&fcmae.mask);
+    let sizes = [fcmae.patch, fcmae.decoder_dim, fcmae.decoder_depth, fcmae.decoder_kernel];
+    let [patch, decoder_dim, decoder_depth, decoder_kernel] = sizes.map(size);
     let normalised = fcmae.normalised;
-    let [parameters, multiply_adds] = [fcmae.cost.parameters(), fcmae.cost.multiply_adds()].map(size);
     quote! {
         ::convnext_core::plan::FcmaePlan {
             patch: #patch,
             mask: #mask,
-            patches_high: #patches_high,
-            patches_wide: #patches_wide,
-            visible: #visible,
             decoder_dim: #decoder_dim,
             decoder_depth: #decoder_depth,
             decoder_kernel: #decoder_kernel,
             normalised: #normalised,
-            parameters: #parameters,
-            multiply_adds: #multiply_adds,
         }
     }
+}
+
+fn decimal(fraction: &Fraction) -> TokenStream {
+    let [digits, one] = [fraction.digits, fraction.one()].map(size);
+    quote!(::convnext_core::plan::Decimal { digits: #digits, one: #one })
 }

@@ -70,8 +70,6 @@ fn variant(names: &Names, model: &Declaration) -> TokenStream {
                 classes: 1,
                 drop_path: 0.0,
                 fcmae: ::core::option::Option::None,
-                parameters: 0,
-                multiply_adds: 0,
             };
 
             fn entry() -> ::convnext_core::Entry {

@@ -3,108 +3,12 @@
 use super::{
     element::Element,
     kernel::Module,
-    schedule::{Argument, Schedule, ScheduleError, View},
+    schedule::{Argument, Schedule, View},
 };
-use crate::{cells::Cells, visibility::Visibility};
-
-/// The geometry of an activation without its masks: what is constant from step to step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Geometry {
-    /// Every cell of the grid.
-    Dense {
-        /// Cells from top to bottom.
-        height: usize,
-        /// Cells from left to right.
-        width: usize,
-    },
-    /// The cells of visible patches.
-    Sparse {
-        /// Cells a side of a patch.
-        side: usize,
-        /// Patches from top to bottom.
-        patches_high: usize,
-        /// Patches from left to right.
-        patches_wide: usize,
-        /// Visible patches of a sample.
-        visible: usize,
-    },
-}
-
-impl From<Cells<'_>> for Geometry {
-    fn from(cells: Cells) -> Self {
-        match cells {
-            Cells::Dense { height, width } => Self::Dense { height, width },
-            Cells::Sparse { side, visible } => Self::Sparse {
-                side,
-                patches_high: visible.patches_high(),
-                patches_wide: visible.patches_wide(),
-                visible: visible.visible(),
-            },
-        }
-    }
-}
+pub use crate::geometry::Geometry;
+use crate::visibility::Visibility;
 
 impl Geometry {
-    /// Rows of a sample.
-    pub fn rows(self) -> usize {
-        match self {
-            Self::Dense { height, width } => height * width,
-            Self::Sparse { side, visible, .. } => visible * side * side,
-        }
-    }
-
-    /// Cells of the whole grid from top to bottom.
-    pub fn height(self) -> usize {
-        match self {
-            Self::Dense { height, .. } => height,
-            Self::Sparse { side, patches_high, .. } => side * patches_high,
-        }
-    }
-
-    /// Cells of the whole grid from left to right.
-    pub fn width(self) -> usize {
-        match self {
-            Self::Dense { width, .. } => width,
-            Self::Sparse { side, patches_wide, .. } => side * patches_wide,
-        }
-    }
-
-    /// Rows that lie side by side on the grid and in memory.
-    pub fn line(self) -> usize {
-        match self {
-            Self::Dense { width, .. } => width,
-            Self::Sparse { side, .. } => side,
-        }
-    }
-
-    /// Such lines that lie one below the other on the grid and in memory.
-    pub fn lines(self) -> usize {
-        match self {
-            Self::Dense { height, .. } => height,
-            Self::Sparse { side, .. } => side,
-        }
-    }
-
-    /// The same samples on a grid of half the height and width.
-    ///
-    /// # Errors
-    /// [`ScheduleError::Odd`] if the grid, or a patch, has an odd side.
-    pub fn halved(self) -> Result<Self, ScheduleError> {
-        let (height, width) = match self {
-            Self::Dense { height, width } => (height, width),
-            Self::Sparse { side, .. } => (side, side),
-        };
-        if height % 2 != 0 || width % 2 != 0 {
-            return Err(ScheduleError::Odd { height, width });
-        }
-        Ok(match self {
-            Self::Dense { height, width } => Self::Dense { height: height / 2, width: width / 2 },
-            Self::Sparse { side, patches_high, patches_wide, visible } => {
-                Self::Sparse { side: side / 2, patches_high, patches_wide, visible }
-            }
-        })
-    }
-
     /// Adds the constants that `common.cuh` calls by these names.
     pub fn define(self, module: Module) -> Module {
         let module = module
@@ -194,18 +98,5 @@ mod tests {
         assert_eq!(values.visible, [1, 2, 5, 0, 1, 4]);
         assert_eq!(values.removed, [0, 3, 4, 2, 3, 5]);
         assert_eq!(values.slots, [-1, 0, 1, -2, -3, 2, 0, 1, -1, -2, 2, -3]);
-    }
-
-    #[test]
-    fn sizes_are_those_of_the_cells() {
-        let visible = Visibility::from_mask(&[1, 0, 0, 1, 1, 0], 2, 3, 3).unwrap();
-        for cells in [Cells::Dense { height: 6, width: 10 }, Cells::Sparse { side: 4, visible: &visible }] {
-            let geometry = Geometry::from(cells);
-            assert_eq!((geometry.height(), geometry.width()), (cells.height(), cells.width()));
-            assert_eq!((geometry.rows(), geometry.line()), (cells.rows(), cells.run()));
-            assert_eq!(geometry.halved(), Ok(Geometry::from(cells.halved())));
-        }
-        let one = Geometry::Dense { height: 1, width: 1 };
-        assert_eq!(one.halved(), Err(ScheduleError::Odd { height: 1, width: 1 }));
     }
 }

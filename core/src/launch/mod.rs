@@ -11,5 +11,6 @@ pub mod element;
 pub mod geometry;
 pub mod kernel;
 pub mod kernels;
+pub mod operation;
 pub mod schedule;
 pub mod tile;

@@ -206,6 +206,9 @@ pub enum ScheduleError {
     /// Activations can be f32 or bf16 only.
     #[error("activations are f32 or bf16, not {0:?}: sums of squares over a large grid overflow anything narrower")]
     Real(Element),
+    /// The network does not have what is asked of it, or was not given what it needs.
+    #[error("the network has no {0}, and needs one")]
+    Missing(&'static str),
 }
 
 /// The most rows, runs or parameters that one launch may have: half of what an `int` holds, so that a stride past the

@@ -56,6 +56,12 @@ pub struct Declared {
     pub role: Role,
 }
 
+/// `each` multiply-adds at each of `cells` cells; `u64::MAX` if there are more.
+pub(super) const fn multiply_adds(cells: usize, each: usize) -> u64 {
+    let sum = cells as u128 * each as u128;
+    if sum > u64::MAX as u128 { u64::MAX } else { sum as u64 }
+}
+
 /// Declares the parameters of an operation, and with them `Weights` and `Gradients`: named slices whose lengths follow from
 /// its `Layer`.
 ///

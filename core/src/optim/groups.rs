@@ -1,8 +1,15 @@
-//! Which parameters decay, and how fast each layer learns. Both are decided by name.
+//! Which parameters decay, and how fast each layer learns. Both are read from the
+//! network.
+
+use std::collections::HashMap;
 
 use thiserror::Error;
 
 use super::{Layout, Segment};
+use crate::{
+    network::{Location, Network, Parameter},
+    plan::Plan,
+};
 
 /// Consecutive blocks of a stage that share an id under [`LayerDecayMode::Group`].
 const GROUP: usize = 3;
@@ -50,10 +57,10 @@ pub struct Rule {
     pub lr_scale: f64,
 }
 
-/// A name that does not fit the network.
+/// A layout that is not the network's.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum GroupError {
-    /// The name points at a stage or block that the depths do not have.
+    /// The network has no parameter of this name.
     #[error("`{name}` is not a part of a network with {depths:?} blocks; was the layout made from another variant?")]
     NoSuchLayer {
         /// The parameter.
@@ -63,64 +70,71 @@ pub enum GroupError {
     },
 }
 
-/// The rule of every tensor of `layout`, in its order.
+/// The rule of every tensor of `layout`, in its order: that of the classifier or the autoencoder of `plan`.
 ///
-/// `depths` are the blocks of each stage of the encoder. Without `decay`, every learning rate is scaled by 1.
+/// Without `decay`, every learning rate is scaled by 1.
 ///
 /// # Errors
-/// [`GroupError`] when a name points at a layer that `depths` does not have.
-pub fn rules(layout: &Layout, depths: &[usize], decay: Option<LayerDecay>) -> Result<Vec<Rule>, GroupError> {
-    layout.segments().iter().map(|segment| rule(segment, depths, decay)).collect()
-}
-
-fn rule(segment: &Segment, depths: &[usize], decay: Option<LayerDecay>) -> Result<Rule, GroupError> {
-    let lr_scale = match decay {
-        None => 1.0,
-        Some(LayerDecay { rate, mode }) => {
-            let below = last_layer_id(depths, mode) - layer_id(&segment.name, depths, mode)?;
-            rate.powi(below as i32)
-        }
+/// [`GroupError`] when the layout has a tensor that neither network has.
+pub fn rules(layout: &Layout, plan: &Plan, decay: Option<LayerDecay>) -> Result<Vec<Rule>, GroupError> {
+    let known = Known::of(plan);
+    let rule = |segment: &Segment| {
+        let parameter = known.find(&segment.name)?;
+        let lr_scale = decay.map_or(1.0, |decay| decay.scale(parameter.location, plan));
+        Ok(Rule { range: segment.range.clone(), decays: parameter.role.decays(), lr_scale })
     };
-    Ok(Rule { range: segment.range.clone(), decays: decays(segment), lr_scale })
+    layout.segments().iter().map(rule).collect()
 }
 
-/// Whether weight decay acts on a parameter: on the weights of convolutions and linear layers, and on nothing else.
+/// The layer id of every tensor of `layout`, in its order.
 ///
-/// Biases, normalisation weights, GRN's gamma and beta, LayerScale's gamma and the mask token are left alone, whatever
-/// their shape. A name that this crate does not know decays unless it has at most one dimension.
-pub fn decays(segment: &Segment) -> bool {
-    let mut parts = segment.name.rsplit('.');
-    let (last, parent) = (parts.next().unwrap_or(""), parts.next().unwrap_or(""));
-    match (parent, last) {
-        (_, "bias" | "gamma" | "beta" | "mask_token") | ("norm", _) => false,
-        ("conv" | "dwconv" | "pwconv1" | "pwconv2" | "linear" | "projection" | "prediction", "weight") => true,
-        _ => segment.shape.len() > 1,
+/// # Errors
+/// [`GroupError`] when the layout has a tensor that neither network of `plan` has.
+pub fn layer_ids(layout: &Layout, plan: &Plan, mode: LayerDecayMode) -> Result<Vec<usize>, GroupError> {
+    let known = Known::of(plan);
+    layout.segments().iter().map(|segment| Ok(layer_id(known.find(&segment.name)?.location, plan, mode))).collect()
+}
+
+/// The parameters of a plan's networks, by name.
+struct Known<'a> {
+    plan: &'a Plan,
+    parameters: HashMap<String, Parameter>,
+}
+
+impl<'a> Known<'a> {
+    fn of(plan: &'a Plan) -> Self {
+        let networks = [Some(plan.classifier()), plan.autoencoder()].into_iter().flatten();
+        let parameters = networks.flat_map(Network::declared);
+        Self { plan, parameters: parameters.map(|parameter| (parameter.name.clone(), parameter)).collect() }
+    }
+
+    fn find(&self, name: &str) -> Result<&Parameter, GroupError> {
+        let depths = || self.plan.stages.iter().map(|stage| stage.depth).collect();
+        self.parameters.get(name).ok_or_else(|| GroupError::NoSuchLayer { name: name.into(), depths: depths() })
+    }
+}
+
+impl LayerDecay {
+    /// Factor on the learning rate of a layer.
+    fn scale(self, location: Location, plan: &Plan) -> f64 {
+        let below = last_layer_id(plan, self.mode) - layer_id(location, plan, self.mode);
+        self.rate.powi(below as i32)
     }
 }
 
 /// The id of the head, and of everything that is not in the encoder: one more than the last block's.
-pub fn last_layer_id(depths: &[usize], mode: LayerDecayMode) -> usize {
-    ids_before(depths, mode) + 1
+fn last_layer_id(plan: &Plan, mode: LayerDecayMode) -> usize {
+    ids_before(plan, plan.stages.len(), mode) + 1
 }
 
-/// The layer id of the parameter `name` in a network of `depths` blocks a stage.
-///
-/// # Errors
-/// [`GroupError`] when the name points at a stage or block that `depths` does not have.
-pub fn layer_id(name: &str, depths: &[usize], mode: LayerDecayMode) -> Result<usize, GroupError> {
-    let Some(inner) = name.strip_prefix("encoder.") else {
-        return Ok(last_layer_id(depths, mode));
-    };
-    let parts: Vec<&str> = inner.split('.').collect();
-    let id = match parts[..] {
-        ["stem", ..] => Some(stem_id(mode)),
-        ["stages", stage, "downsample", ..] => stage.parse().ok().and_then(|stage| block_id(stage, 0, depths, mode)),
-        ["stages", stage, "blocks", block, ..] => {
-            stage.parse().ok().zip(block.parse().ok()).and_then(|(stage, block)| block_id(stage, block, depths, mode))
-        }
-        _ => Some(last_layer_id(depths, mode)),
-    };
-    id.ok_or_else(|| GroupError::NoSuchLayer { name: name.into(), depths: depths.into() })
+/// The id of a layer.
+fn layer_id(location: Location, plan: &Plan, mode: LayerDecayMode) -> usize {
+    match location {
+        Location::Stem => stem_id(mode),
+        Location::Downsample { stage } => block_id(stage, 0, plan, mode),
+        Location::Block { stage, block, .. } => block_id(stage, block, plan, mode),
+        _ => last_layer_id(plan, mode),
+    }
 }
 
 /// In the official code the stem is the first of four downsamples: "single" gives it its stage's first id, "group" 0.
@@ -131,45 +145,65 @@ fn stem_id(mode: LayerDecayMode) -> usize {
     }
 }
 
-fn block_id(stage: usize, block: usize, depths: &[usize], mode: LayerDecayMode) -> Option<usize> {
-    if block >= *depths.get(stage)? {
-        return None;
-    }
+fn block_id(stage: usize, block: usize, plan: &Plan, mode: LayerDecayMode) -> usize {
     let within = match mode {
         LayerDecayMode::Single => block,
         LayerDecayMode::Group => block / GROUP,
     };
-    Some(ids_before(&depths[..stage], mode) + within + 1)
+    ids_before(plan, stage, mode) + within + 1
 }
 
-/// Ids that the blocks of these stages take.
-fn ids_before(depths: &[usize], mode: LayerDecayMode) -> usize {
+/// Ids that the blocks of the stages before this one take.
+fn ids_before(plan: &Plan, stage: usize, mode: LayerDecayMode) -> usize {
     match mode {
-        LayerDecayMode::Single => depths.iter().sum(),
-        LayerDecayMode::Group => depths.iter().map(|depth| depth.div_ceil(GROUP)).sum(),
+        LayerDecayMode::Single => plan.blocks_before(stage),
+        LayerDecayMode::Group => plan.stages[..stage].iter().map(|stage| stage.depth.div_ceil(GROUP)).sum(),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::{LayerDecayMode::*, *};
+    use crate::plan::{Decimal, FcmaePlan, Flavour, StagePlan};
 
     const ATTO: [usize; 4] = [2, 2, 6, 2];
     const BASE: [usize; 4] = [3, 3, 27, 3];
 
-    fn ids(mode: LayerDecayMode, depths: &[usize]) -> Vec<(String, usize)> {
-        let stages = depths.iter().enumerate().flat_map(|(stage, &depth)| {
-            let downsample = (stage > 0).then(|| format!("encoder.stages.{stage}.downsample.conv.weight"));
-            let blocks = (0..depth).map(move |block| format!("encoder.stages.{stage}.blocks.{block}.pwconv1.weight"));
-            downsample.into_iter().chain(blocks)
-        });
-        let names =
-            ["encoder.stem.conv.weight".to_owned()].into_iter().chain(stages).chain(["head.norm.weight".into()]);
-        names.map(|name| (name.clone(), layer_id(&name, depths, mode).unwrap())).collect()
+    /// A variant with these blocks.
+    fn plan(depths: &[usize]) -> Plan {
+        let stages: Vec<_> = depths.iter().map(|&depth| StagePlan { dim: 8, depth, kernel: 3 }).collect();
+        let side = 4 << depths.len();
+        let decoder = FcmaePlan {
+            patch: side / 2,
+            mask: Decimal { digits: 5, one: 10 },
+            decoder_dim: 8,
+            decoder_depth: 1,
+            decoder_kernel: 3,
+            normalised: true,
+        };
+        Plan {
+            name: "own",
+            about: "",
+            height: side,
+            width: side,
+            channels: 3,
+            stem: 4,
+            flavour: Flavour::V2,
+            stages: Box::leak(stages.into()),
+            classes: 10,
+            drop_path: 0.0,
+            fcmae: Some(decoder),
+        }
     }
 
+    fn layout(network: Network<'_>) -> Layout {
+        Layout::new(network.declared().map(|parameter| (parameter.name, parameter.shape))).unwrap()
+    }
+
+    /// The ids of all layers, in the order of the network.
     fn numbers(mode: LayerDecayMode, depths: &[usize]) -> Vec<usize> {
-        ids(mode, depths).into_iter().map(|(_, id)| id).collect()
+        let plan = plan(depths);
+        plan.classifier().parts().map(|part| layer_id(part.location, &plan, mode)).collect()
     }
 
     // The tables list: stem; blocks of stage 0; then for each stage its downsample and its blocks; head.
@@ -179,7 +213,7 @@ mod tests {
     fn atto_single() {
         let table = [1, 1, 2, 3, 3, 4, 5, 5, 6, 7, 8, 9, 10, 11, 11, 12, 13];
         assert_eq!(numbers(Single, &ATTO), table);
-        assert_eq!(last_layer_id(&ATTO, Single), 13);
+        assert_eq!(last_layer_id(&plan(&ATTO), Single), 13);
     }
 
     #[test]
@@ -196,7 +230,7 @@ mod tests {
         table.extend((3..=11).flat_map(|id| [id; 3]));
         table.extend([12, 12, 12, 12, 13]);
         assert_eq!(numbers(Group, &BASE), table);
-        assert_eq!(last_layer_id(&BASE, Group), 13);
+        assert_eq!(last_layer_id(&plan(&BASE), Group), 13);
     }
 
     #[test]
@@ -211,16 +245,20 @@ mod tests {
             for mode in [Single, Group] {
                 let ids = numbers(mode, depths);
                 assert!(ids.is_sorted(), "{depths:?} {mode:?} {ids:?}");
-                assert_eq!(*ids.last().unwrap(), last_layer_id(depths, mode));
+                assert_eq!(*ids.last().unwrap(), last_layer_id(&plan(depths), mode));
             }
         }
     }
 
     #[test]
     fn pre_training_parts_learn_at_the_full_rate() {
-        for name in ["densify.mask_token", "decoder.0.pwconv1.weight", "prediction.bias", "head.linear.weight"] {
-            assert_eq!(layer_id(name, &ATTO, Single).unwrap(), 13);
-        }
+        let plan = plan(&ATTO);
+        let layout = layout(plan.autoencoder().unwrap());
+        let ids = layer_ids(&layout, &plan, Single).unwrap();
+        let outside = layout.segments().iter().zip(ids).filter(|(segment, _)| !segment.name.starts_with("encoder."));
+        let outside: Vec<_> = outside.collect();
+        assert!(outside.iter().any(|(segment, _)| segment.name == "densify.mask_token"));
+        assert!(outside.iter().all(|&(_, id)| id == 13), "{outside:?}");
     }
 
     #[test]
@@ -232,7 +270,7 @@ mod tests {
         ])
         .unwrap();
         let check = |decay, expected: [f64; 3]| {
-            for (rule, expected) in rules(&layout, &ATTO, decay).unwrap().iter().zip(expected) {
+            for (rule, expected) in rules(&layout, &plan(&ATTO), decay).unwrap().iter().zip(expected) {
                 assert!((rule.lr_scale - expected).abs() < 1e-12, "{rule:?}");
             }
         };
@@ -243,22 +281,31 @@ mod tests {
 
     #[test]
     fn a_layer_of_another_network_is_refused() {
-        for name in ["encoder.stages.4.blocks.0.norm.weight", "encoder.stages.0.blocks.2.norm.weight"] {
-            assert!(matches!(layer_id(name, &ATTO, Single), Err(GroupError::NoSuchLayer { .. })), "{name}");
+        for name in ["encoder.stages.4.blocks.0.norm.weight", "encoder.stages.0.blocks.2.norm.weight", "extra.kernel"] {
+            let layout = Layout::new([(name, vec![8])]).unwrap();
+            let refused =
+                [rules(&layout, &plan(&ATTO), None).map(drop), layer_ids(&layout, &plan(&ATTO), Single).map(drop)];
+            assert!(refused.iter().all(|refused| matches!(refused, Err(GroupError::NoSuchLayer { .. }))), "{name}");
         }
     }
 
+    /// Convolutions and linear layers decay, and nothing else.
     #[test]
-    fn decay_is_decided_by_name() {
-        let block = "encoder.stages.1.blocks.0";
+    fn weights_decay() {
+        let two = [1, 1];
         let decayed = [
             "encoder.stem.conv.weight",
+            "encoder.stages.0.blocks.0.dwconv.weight",
+            "encoder.stages.0.blocks.0.pwconv1.weight",
+            "encoder.stages.0.blocks.0.pwconv2.weight",
             "encoder.stages.1.downsample.conv.weight",
-            &format!("{block}.dwconv.weight"),
-            &format!("{block}.pwconv1.weight"),
-            &format!("{block}.pwconv2.weight"),
-            "decoder.0.dwconv.weight",
+            "encoder.stages.1.blocks.0.dwconv.weight",
+            "encoder.stages.1.blocks.0.pwconv1.weight",
+            "encoder.stages.1.blocks.0.pwconv2.weight",
             "densify.projection.weight",
+            "decoder.0.dwconv.weight",
+            "decoder.0.pwconv1.weight",
+            "decoder.0.pwconv2.weight",
             "prediction.weight",
             "head.linear.weight",
         ];
@@ -268,31 +315,35 @@ mod tests {
             "encoder.stem.norm.bias",
             "encoder.stages.1.downsample.norm.weight",
             "encoder.stages.1.downsample.conv.bias",
-            &format!("{block}.dwconv.bias"),
-            &format!("{block}.norm.weight"),
-            &format!("{block}.norm.bias"),
-            &format!("{block}.grn.gamma"),
-            &format!("{block}.grn.beta"),
-            &format!("{block}.layer_scale.gamma"),
+            "encoder.stages.1.blocks.0.dwconv.bias",
+            "encoder.stages.1.blocks.0.norm.weight",
+            "encoder.stages.1.blocks.0.norm.bias",
             "densify.projection.bias",
             "densify.mask_token",
             "prediction.bias",
             "head.norm.weight",
             "head.linear.bias",
         ];
-        // Shapes that would mislead a rule by shape.
-        for (names, shape, expected) in [(&decayed[..], vec![8], true), (&left_alone[..], vec![1, 1, 1, 8], false)] {
-            for name in names {
-                let segment = Segment { name: (*name).into(), shape: shape.clone(), range: 0..8 };
-                assert_eq!(decays(&segment), expected, "{name}");
+        let scales = [
+            (Flavour::V2, &["encoder.stages.1.blocks.0.grn.gamma", "encoder.stages.1.blocks.0.grn.beta"][..]),
+            (Flavour::V1, &["encoder.stages.1.blocks.0.layer_scale.gamma"]),
+        ];
+        for (flavour, scales) in scales {
+            let plan = Plan { flavour, ..plan(&two) };
+            let networks = [plan.autoencoder().unwrap(), plan.classifier()].map(layout);
+            let mut found = Vec::new();
+            for layout in &networks {
+                let rules = rules(layout, &plan, None).unwrap();
+                found.extend(
+                    layout.segments().iter().zip(rules).map(|(segment, rule)| (&segment.name[..], rule.decays)),
+                );
             }
+            for name in left_alone.iter().chain(scales) {
+                assert!(found.contains(&(*name, false)), "{name}");
+            }
+            found.retain(|(_, decays)| *decays);
+            let expected: std::collections::HashSet<_> = decayed.iter().map(|name| (*name, true)).collect();
+            assert_eq!(found.into_iter().collect::<std::collections::HashSet<_>>(), expected);
         }
-    }
-
-    #[test]
-    fn unknown_names_go_by_shape() {
-        let unknown = |shape: Vec<usize>| decays(&Segment { name: "extra.kernel".into(), shape, range: 0..0 });
-        assert!(unknown(vec![2, 2]));
-        assert!(!unknown(vec![2]));
     }
 }

@@ -5,13 +5,18 @@
 //! ([`Optimizer::step_tensors`]). An update is one pass over memory, and its result the same bits for any number of threads.
 //!
 //! ```
-//! use convnext_core::optim::{AdamW, LayerDecay, Layout, Optimizer, Schedule, clip_scale, global_norm, rules};
+//! use convnext_core::{
+//!     Variant, convnext,
+//!     optim::{AdamW, LayerDecay, Layout, Optimizer, Schedule, clip_scale, global_norm, rules},
+//! };
 //!
-//! let layout = Layout::new([("head.linear.weight", vec![2, 3]), ("head.linear.bias", vec![3])])?;
+//! convnext! { pub model Own { input: 8 x 8 x 3, stem: 2, head: 12, stages: [4 x 1, 8 x 1] } }
+//!
+//! let layout = Layout::new(Own::PLAN.classifier().declared().map(|parameter| (parameter.name, parameter.shape)))?;
 //! let mut parameters = vec![0.5; layout.len()];
 //! let gradients = vec![0.1; layout.len()];
 //!
-//! let rules = rules(&layout, &[2, 2, 6, 2], Some(LayerDecay::single(0.9)))?;
+//! let rules = rules(&layout, &Own::PLAN, Some(LayerDecay::single(0.9)))?;
 //! let mut optimizer = Optimizer::new(AdamW::default(), rules, None, &parameters);
 //! let schedule = Schedule { start: 0.0, peak: 1e-3, end: 0.0, warmup: 10, total: 100 };
 //!
@@ -33,7 +38,7 @@ mod schedule;
 pub use adamw::{AdamW, Coefficients, Optimizer};
 pub use clip::{NonFinite, clip_scale, first_non_finite, global_norm};
 pub use ema::Ema;
-pub use groups::{GroupError, LayerDecay, LayerDecayMode, Rule, decays, last_layer_id, layer_id, rules};
+pub use groups::{GroupError, LayerDecay, LayerDecayMode, Rule, layer_ids, rules};
 pub use layout::{Layout, LayoutError, Segment};
 pub use schedule::Schedule;
 

@@ -450,11 +450,8 @@ impl MaskedMse {
         let [stride, side, channels, dim] = self.sizes;
         masked_mse::cuda::Shape {
             samples: self.visible.samples(),
-            patches_high: self.visible.patches_high(),
-            patches_wide: self.visible.patches_wide(),
-            visible: self.visible.visible(),
+            geometry: Geometry::from(Cells::Sparse { side, visible: &self.visible }),
             stride,
-            side,
             channels,
             dim,
             normalised: self.normalised,

@@ -237,8 +237,7 @@ impl Job {
     }
 
     fn rules(&self, layout: &optim::Layout) -> Vec<Rule> {
-        let depths: Vec<usize> = self.entry.plan.stages.iter().map(|stage| stage.depth).collect();
-        optim::rules(layout, &depths, Some(LayerDecay::single(0.8))).unwrap()
+        optim::rules(layout, &self.entry.plan, Some(LayerDecay::single(0.8))).unwrap()
     }
 
     /// The state that a run starts from, with the model's layout.
@@ -336,7 +335,7 @@ impl Job {
         };
         let plan = self.entry.plan;
         let step = match self.masked {
-            true => accumulating_autoencoder(&plan, &plan.fcmae.unwrap(), &options, self.accumulation),
+            true => accumulating_autoencoder(&plan, &options, self.accumulation),
             false => accumulating_classifier(&plan, &options, self.accumulation),
         };
         let settings = Settings {
@@ -463,7 +462,7 @@ mod on_the_host {
             drop_path: false,
             bytes: false,
         };
-        let step = accumulating_autoencoder(&plan, &plan.fcmae.unwrap(), &options, 1).unwrap();
+        let step = accumulating_autoencoder(&plan, &options, 1).unwrap();
         let (layout, start) = two.start();
         let settings = Settings {
             adamw: AdamW::default(),
@@ -531,7 +530,7 @@ mod on_the_host {
         let run = |bytes: bool, images: Images<'_>| {
             let options =
                 Options { samples: SAMPLES, real: Element::F32, max_norm: 0.0, ema: true, drop_path: false, bytes };
-            let step = accumulating_autoencoder(&plan, &plan.fcmae.unwrap(), &options, 1).unwrap();
+            let step = accumulating_autoencoder(&plan, &options, 1).unwrap();
             let settings = Settings {
                 adamw: AdamW::default(),
                 rules: job.rules(&layout),

@@ -7,6 +7,7 @@ use convnext_core::{
     dfdx::{prelude::Gradients, tensor::Cpu},
     launch::{element::Element, geometry::TableValues, schedule::View},
     optim::{self, AdamW, Ema, LayerDecay, Layout, Optimizer, clip_scale, global_norm},
+    plan::Plan,
     visibility::Visibility,
 };
 use convnext_cuda::training::{Options, TrainingStep, autoencoder, classifier};
@@ -52,8 +53,8 @@ struct Expected {
 }
 
 impl Expected {
-    fn new(layout: Layout, before: Vec<f32>, loss: f32, gradients: Vec<f32>, depths: &[usize]) -> Self {
-        let rules = optim::rules(&layout, depths, Some(LayerDecay::single(0.8))).unwrap();
+    fn new(layout: Layout, before: Vec<f32>, loss: f32, gradients: Vec<f32>, plan: &Plan) -> Self {
+        let rules = optim::rules(&layout, plan, Some(LayerDecay::single(0.8))).unwrap();
         let mut optimizer = Optimizer::new(AdamW::default(), rules.clone(), Some(EMA), &before);
         let mut after = before.clone();
         let scale = clip_scale(global_norm(&[&gradients]), MAX_NORM);
@@ -115,7 +116,7 @@ fn parameters(length: usize) -> Vec<f32> {
 
 fn pretraining(entry: Entry, visible: Visibility) {
     let plan = entry.plan;
-    let (device, fcmae) = (Cpu::default(), plan.fcmae.unwrap());
+    let device = Cpu::default();
     let mut model = entry.autoencoder(&device).unwrap().unwrap();
     let layout = model.layout();
     let before = parameters(layout.len());
@@ -124,10 +125,9 @@ fn pretraining(entry: Entry, visible: Visibility) {
     let visible = Arc::new(visible);
     let (loss, mut gradients) = model.step(&device, &narrow(&images), &visible, Gradients::leaky()).unwrap();
     let flat = model.take_gradients(&mut gradients).unwrap().concat();
-    let depths: Vec<usize> = plan.stages.iter().map(|stage| stage.depth).collect();
-    let expected = Expected::new(layout, before, loss, flat, &depths);
+    let expected = Expected::new(layout, before, loss, flat, &plan);
     for real in [Element::F32, Element::Bf16] {
-        let step = autoencoder(&plan, &fcmae, &options(real)).unwrap();
+        let step = autoencoder(&plan, &options(real)).unwrap();
         let tables = step.tables.unwrap();
         let TableValues { visible, slots, removed } = TableValues::from(&*visible);
         let inputs = [
@@ -153,8 +153,7 @@ fn finetuning(entry: Entry) {
     let step = model.step(&device, &narrow(&images), narrow(&targets), SAMPLES, Gradients::leaky());
     let (loss, mut gradients) = step.unwrap();
     let flat = model.take_gradients(&mut gradients).unwrap().concat();
-    let depths: Vec<usize> = plan.stages.iter().map(|stage| stage.depth).collect();
-    let expected = Expected::new(layout, before, loss, flat, &depths);
+    let expected = Expected::new(layout, before, loss, flat, &plan);
     for real in [Element::F32, Element::Bf16] {
         let step = classifier(&plan, &options(real)).unwrap();
         let inputs = [(step.images, images.clone()), (step.targets.unwrap(), targets.clone())];

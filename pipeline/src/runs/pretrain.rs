@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use convnext_core::{dfdx::tensor::Cpu, nn::Entry, plan::FcmaePlan, visibility::Visibility};
+use convnext_core::{dfdx::tensor::Cpu, nn::Entry, plan::Patches, visibility::Visibility};
 use convnext_data::ShardSet;
 
 use super::{
@@ -34,7 +34,7 @@ pub fn pretrain(
     // ---- everything that can be wrong is looked at before anything is written --------------------------------------
     let plan = &entry.plan;
     require_kind(&recipe, RunKind::Pretrain)?;
-    let fcmae = plan.fcmae.ok_or(RunError::NoFcmae(plan.name))?;
+    let patches = plan.patches().ok_or(RunError::NoFcmae(plan.name))?;
     let data = Fingerprint::of(&shards, None)?;
     let reopened = place.reopen(&recipe, &data)?;
     let run = recipe.run(shards.len(), 1)?;
@@ -63,7 +63,7 @@ pub fn pretrain(
         usage,
         asked: &interrupt::asked,
     };
-    let record = train::train(&Pretraining(fcmae), &mut *trainer, &source, &setting)?;
+    let record = train::train(&Pretraining(patches), &mut *trainer, &source, &setting)?;
     finish(&dir, &run, record)
 }
 
@@ -88,12 +88,12 @@ fn trainer(entry: &Entry, recipe: &Resolved, run: &Run, device: &Device) -> Resu
     }
 }
 
-struct Pretraining(FcmaePlan);
+struct Pretraining(Patches);
 
 impl Task for Pretraining {
     fn aim(&self, batch: &Batch) -> Result<Aim, RunError> {
-        let FcmaePlan { patches_high, patches_wide, visible, .. } = self.0;
-        Ok(Aim::Masked(Arc::new(Visibility::from_mask(&batch.masks, patches_high, patches_wide, visible)?)))
+        let Patches { high, wide, visible } = self.0;
+        Ok(Aim::Masked(Arc::new(Visibility::from_mask(&batch.masks, high, wide, visible)?)))
     }
 
     fn measures(&self, _: u64, _: u64) -> bool {

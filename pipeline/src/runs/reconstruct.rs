@@ -6,7 +6,7 @@ use convnext_core::{
     dfdx::tensor::Cpu,
     nn::{AutoencoderModule, Entry},
     ops::masked_mse::{self, Targets},
-    plan::{FcmaePlan, Plan},
+    plan::{Patches, Plan},
     visibility::Visibility,
 };
 use convnext_data::{Purpose, Random, ShardSet, random_mask};
@@ -62,7 +62,7 @@ pub fn reconstruct(
     out: &Path,
 ) -> Result<(Reconstructed, Taken), RunError> {
     let plan = &entry.plan;
-    let fcmae = plan.fcmae.ok_or(RunError::NoFcmae(plan.name))?;
+    let (fcmae, patches) = plan.fcmae.zip(plan.patches()).ok_or(RunError::NoFcmae(plan.name))?;
     let device = Cpu::default();
     let mut model = entry.autoencoder(&device)?.ok_or(RunError::NoFcmae(plan.name))?;
     let loaded = convert::load(weights.0, &model.layout(), weights.1)?;
@@ -72,15 +72,15 @@ pub fn reconstruct(
     // ---- images and masks ------------------------------------------------------------------------------------------
     let images = load(entry, data, view, subject)?;
     let samples = images.len() / (plan.height * plan.width * plan.channels);
-    let mut masks = vec![0; samples * fcmae.patches()];
-    for (sample, mask) in masks.chunks_exact_mut(fcmae.patches()).enumerate() {
-        random_mask(&mut Random::new(seed, 0, sample as u64, Purpose::Mask), fcmae.visible, mask);
+    let mut masks = vec![0; samples * patches.count()];
+    for (sample, mask) in masks.chunks_exact_mut(patches.count()).enumerate() {
+        random_mask(&mut Random::new(seed, 0, sample as u64, Purpose::Mask), patches.visible, mask);
     }
-    let visible = Visibility::from_mask(&masks, fcmae.patches_high, fcmae.patches_wide, fcmae.visible)?;
+    let visible = Visibility::from_mask(&masks, patches.high, patches.wide, patches.visible)?;
 
     // ---- predictions, and back to pixels ---------------------------------------------------------------------------
     let visible = Arc::new(visible);
-    let mut predictions = predict(&*model, plan, &fcmae, &images, &masks)?;
+    let mut predictions = predict(&*model, plan, patches, &images, &masks)?;
     let shape = masked_mse::Shape {
         visible: &visible,
         stride: plan.stride(),
@@ -95,7 +95,7 @@ pub fn reconstruct(
     let restored = masked_mse::patches_to_images(&shape, &predictions);
     let (mean, deviation) = data.normalisation(plan.channels).map_err(crate::input::InputError::Normalisation)?;
     let shown = |pixels: &[f32]| pictures::to_u8(pixels, &mean, &deviation, plan.channels);
-    draw(plan, &fcmae, &shown(&images), &shown(&restored), &masks, out)?;
+    draw(plan, fcmae.patch, &shown(&images), &shown(&restored), &masks, out)?;
     Ok((Reconstructed { images: samples, loss }, loaded.taken))
 }
 
@@ -103,23 +103,22 @@ pub fn reconstruct(
 fn predict(
     model: &dyn AutoencoderModule,
     plan: &Plan,
-    fcmae: &FcmaePlan,
+    patches: Patches,
     images: &[f32],
     masks: &[u8],
 ) -> Result<Vec<f32>, RunError> {
     let (device, pass) = (Cpu::default(), trainer::pass(plan));
-    let (image, patches) = (plan.height * plan.width * plan.channels, fcmae.patches());
+    let (image, Patches { high, wide, visible }) = (plan.height * plan.width * plan.channels, patches);
     let mut predictions = Vec::new();
-    for (images, masks) in images.chunks(pass * image).zip(masks.chunks(pass * patches)) {
+    for (images, masks) in images.chunks(pass * image).zip(masks.chunks(pass * patches.count())) {
         if interrupt::asked() {
             return Err(RunError::Stopped);
         }
-        let visible = Visibility::from_mask(masks, fcmae.patches_high, fcmae.patches_wide, fcmae.visible)?;
+        let visible = Visibility::from_mask(masks, high, wide, visible)?;
         predictions.extend(model.predictions(&device, images.to_vec(), &Arc::new(visible))?);
     }
-    let values = patches * fcmae.patch * fcmae.patch * plan.channels;
     match predictions.iter().position(|value| !value.is_finite()) {
-        Some(at) => Err(RunError::NonFinitePrediction { image: at / values }),
+        Some(at) => Err(RunError::NonFinitePrediction { image: at / image }),
         None => Ok(predictions),
     }
 }
@@ -154,7 +153,7 @@ fn few(images: usize) -> Result<(), RunError> {
 
 fn draw(
     plan: &Plan,
-    fcmae: &FcmaePlan,
+    patch: usize,
     originals: &[u8],
     restored: &[u8],
     masks: &[u8],
@@ -165,7 +164,7 @@ fn draw(
     let rows: Vec<_> = originals
         .chunks_exact(length)
         .zip(restored.chunks_exact(length))
-        .zip(masks.chunks_exact(fcmae.patches()))
+        .zip(masks.chunks_exact(masks.len() / (originals.len() / length)))
         .map(|((original, prediction), mask)| Reconstruction {
             original,
             prediction,
@@ -173,7 +172,7 @@ fn draw(
             height: plan.height,
             width: plan.width,
             channels,
-            patch: fcmae.patch,
+            patch,
         })
         .collect();
     Ok(pictures::save(&pictures::reconstruction_grid(&rows)?, out)?)

@@ -455,9 +455,9 @@ impl<'a> Training<'a> {
             kind: setting.kind,
             model: setting.plan.name.to_owned(),
             parameters: self.trainer.layout().len() as u64,
-            multiply_adds: match (setting.kind, setting.plan.fcmae) {
-                (RunKind::Pretrain, Some(fcmae)) => fcmae.multiply_adds,
-                _ => setting.plan.multiply_adds,
+            multiply_adds: match (setting.kind, setting.plan.autoencoder()) {
+                (RunKind::Pretrain, Some(network)) => network.multiply_adds(),
+                _ => setting.plan.classifier().multiply_adds(),
             },
             seconds: spent.seconds,
             cpu_seconds: spent.cpu_seconds,

@@ -2,11 +2,12 @@
 
 use convnext_core::{
     dfdx::tensor::Cpu,
+    launch::operation::BatchShape,
     nn::{ClassifierModule, Entry},
     optim::Layout,
     plan::Plan,
 };
-use convnext_cuda::{network::Sizes, predictor::Predictor};
+use convnext_cuda::predictor::Predictor;
 
 use crate::{device::Device, interrupt, recipe::Precision, runs::RunError};
 
@@ -31,7 +32,7 @@ pub(super) struct OnCpu<'a> {
 pub(crate) fn pass(plan: &Plan) -> usize {
     /// Of one pass.
     const MULTIPLY_ADDS: u64 = 8 << 30;
-    (MULTIPLY_ADDS / plan.multiply_adds.max(1)).clamp(1, 1 << 16) as usize
+    (MULTIPLY_ADDS / plan.classifier().multiply_adds().max(1)).clamp(1, 1 << 16) as usize
 }
 
 impl Classifier for OnCpu<'_> {
@@ -83,9 +84,9 @@ impl AnyClassifier {
         match device {
             Device::Cpu => Ok(Self::Cpu { model, device: cpu, pass: pass(&entry.plan) }),
             Device::Cuda(device) => {
-                let (layout, sizes) = (model.layout(), Sizes { samples: batch, real: precision.element() });
+                let (layout, batch) = (model.layout(), BatchShape { samples: batch, real: precision.element() });
                 let tf32 = precision == Precision::Tf32;
-                let predictor = Predictor::new(device, &entry.plan, layout.clone(), sizes, tf32)?;
+                let predictor = Predictor::new(device, &entry.plan, layout.clone(), batch, tf32)?;
                 Ok(Self::Cuda(Box::new(predictor), layout))
             }
         }

@@ -1,12 +1,12 @@
 //! Training on a GPU: batches go there as bytes, and what became of a step is known some steps later.
 
 use convnext_core::{
+    launch::operation::BatchShape,
     optim::{self, Layout},
     plan::Plan,
 };
 use convnext_cuda::{
     detect,
-    network::Sizes,
     predictor::Predictor,
     trainer::{self as device, Images, Settings},
     training::{Options, accumulating_autoencoder, accumulating_classifier},
@@ -78,17 +78,15 @@ impl CudaTrainer {
             drop_path: matches!(kind, Kind::Classifier { drop_path, .. } if drop_path > 0.0),
             bytes: true,
         };
-        let fcmae = || plan.fcmae.ok_or(RunError::NoFcmae(plan.name));
         let (step, drop_path, measured) = match kind {
-            Kind::Autoencoder => (accumulating_autoencoder(plan, &fcmae()?, &options, run.accumulation)?, 0.0, None),
+            Kind::Autoencoder => (accumulating_autoencoder(plan, &options, run.accumulation)?, 0.0, None),
             Kind::Classifier { drop_path, measured } => {
                 (accumulating_classifier(plan, &options, run.accumulation)?, drop_path, measured)
             }
         };
-        let depths: Vec<usize> = plan.stages.iter().map(|stage| stage.depth).collect();
         let settings = Settings {
             adamw: run.adamw,
-            rules: optim::rules(&layout, &depths, run.layer_decay)?,
+            rules: optim::rules(&layout, plan, run.layer_decay)?,
             ema: run.ema,
             accumulation: run.accumulation,
             drop_path,
@@ -99,7 +97,7 @@ impl CudaTrainer {
         let state = device::State { parameters, m: zeros.clone(), v: zeros, average, updates: 0 };
         let tf32 = precision == Precision::Tf32;
         let predictor = measured.map(|samples| {
-            Predictor::new(device, plan, layout.clone(), Sizes { samples, real: precision.element() }, tf32)
+            Predictor::new(device, plan, layout.clone(), BatchShape { samples, real: precision.element() }, tf32)
         });
         Ok(Self {
             trainer: device::Trainer::on_device(device, step, layout, settings, &state, tf32)?,

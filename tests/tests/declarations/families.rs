@@ -1,6 +1,6 @@
 //! Several families and models in one block; a model's own settings win, key by key.
 
-use convnext_core::{Variant, convnext};
+use convnext_core::{Variant, convnext, plan::Plan};
 
 convnext! {
     pub family Large { input: 32 x 32 x 3, stem: 4, head: 10, fcmae: { patch: 8, mask: 0.75, decoder: 16 x 2 } }
@@ -15,8 +15,10 @@ convnext! {
 
 #[test]
 fn a_model_s_own_settings_win() {
-    let fcmae =
-        |plan: convnext_core::plan::Plan| plan.fcmae.map(|fcmae| (fcmae.patch, fcmae.visible, fcmae.decoder_depth));
+    let fcmae = |plan: Plan| {
+        let (fcmae, patches) = plan.fcmae.zip(plan.patches())?;
+        Some((fcmae.patch, patches.visible, fcmae.decoder_depth))
+    };
     assert_eq!(fcmae(One::PLAN), Some((8, 4, 2)));
     assert_eq!(fcmae(Two::PLAN), Some((4, 16, 2)));
     assert_eq!((fcmae(Three::PLAN), fcmae(Four::PLAN)), (None, None));

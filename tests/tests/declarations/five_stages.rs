@@ -12,5 +12,5 @@ fn five_stages_are_built() {
     let device = Cpu::default();
     let model = device.build_module::<Five, f32>();
     let _: Tensor<Rank4<1, 1, 1, 8>, f32, Cpu> = model.encoder.forward(device.zeros::<Rank4<1, 32, 32, 3>>());
-    assert_eq!(model.num_trainable_params() as u64, Five::PLAN.parameters);
+    assert_eq!(model.num_trainable_params() as u64, Five::PLAN.classifier().parameters());
 }

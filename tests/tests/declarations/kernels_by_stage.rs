@@ -18,5 +18,5 @@ fn stages_have_their_own_kernels() {
     let model = Cpu::default().build_module::<Kernels, f32>();
     let _: &Tensor<Rank3<3, 3, 4>, f32, Cpu> = &model.encoder.stage0.modules[0].dwconv_weight;
     let _: &Tensor<Rank3<9, 9, 8>, f32, Cpu> = &model.encoder.stage2.modules[0].dwconv_weight;
-    assert_eq!(model.num_trainable_params() as u64, Kernels::PLAN.parameters);
+    assert_eq!(model.num_trainable_params() as u64, Kernels::PLAN.classifier().parameters());
 }

@@ -15,7 +15,7 @@ fn v1_has_layer_scale() {
     let _: &Tensor<Rank1<4>, f32, Cpu> = &model.encoder.stage0.modules[0].layer_scale_gamma;
     let _: Tensor<Rank2<1, 2>, f32, Cpu> = model.forward(device.zeros::<Rank4<1, 8, 8, 3>>());
     assert_eq!(First::PLAN.flavour, Flavour::V1);
-    assert_eq!(model.num_trainable_params() as u64, First::PLAN.parameters);
+    assert_eq!(model.num_trainable_params() as u64, First::PLAN.classifier().parameters());
     let autoencoder = device.build_module::<FirstFcmae, f32>();
-    assert_eq!(autoencoder.num_trainable_params() as u64, First::PLAN.fcmae.unwrap().parameters);
+    assert_eq!(autoencoder.num_trainable_params() as u64, First::PLAN.autoencoder().unwrap().parameters());
 }

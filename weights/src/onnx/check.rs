@@ -1,18 +1,21 @@
 //! Whether a plan's numbers make a model. Those of a declared variant do; a plan is open to be filled in by hand.
 
-use convnext_core::plan::{Plan, StagePlan};
+use convnext_core::{
+    optim::Layout,
+    plan::{Plan, StagePlan},
+};
 
 use super::error::OnnxError;
 
 /// Largest side that is taken, in pixels, cells or channels: what ONNX's signed numbers hold everywhere.
 const LARGEST: usize = i32::MAX as usize;
 
-/// Fails with the first thing that is wrong with `plan`.
+/// Fails with the first thing that is wrong with `plan`, whose weights are those of `layout`.
 ///
 /// # Errors
 /// [`OnnxError::Plan`] naming it.
-pub(super) fn check(plan: &Plan) -> Result<(), OnnxError> {
-    let problem = sizes(plan).or_else(|| stages(plan)).or_else(|| grid(plan));
+pub(super) fn check(plan: &Plan, layout: &Layout) -> Result<(), OnnxError> {
+    let problem = sizes(plan).or_else(|| stages(plan)).or_else(|| grid(plan)).or_else(|| blocks(plan, layout));
     problem.map_or(Ok(()), |problem| Err(OnnxError::Plan { variant: plan.name.into(), problem }))
 }
 
@@ -41,11 +44,8 @@ fn stage_problem(stage: &StagePlan) -> Option<String> {
     if stage.kernel.is_multiple_of(2) {
         return Some(format!("a depthwise kernel has an odd side, not {}", stage.kernel));
     }
-    // A rate for each block bounds the blocks by something that lies in memory.
-    if stage.drop_path.len() != stage.depth {
-        return Some(format!("{} drop-path rates for {} blocks", stage.drop_path.len(), stage.depth));
-    }
-    out_of_range("number of channels", stage.dim).or_else(|| out_of_range("kernel", stage.kernel))
+    let sizes = [("number of channels", stage.dim), ("kernel", stage.kernel), ("number of blocks", stage.depth)];
+    sizes.into_iter().find_map(|(what, size)| out_of_range(what, size))
 }
 
 fn grid(plan: &Plan) -> Option<String> {
@@ -55,6 +55,12 @@ fn grid(plan: &Plan) -> Option<String> {
     let (height, width, stages) = (plan.height, plan.width, plan.stages.len());
     let problem = format!("{height} x {width} pixels do not divide into the grids of {stages} stages");
     (!fits(height) || !fits(width)).then_some(problem)
+}
+
+/// The blocks are bounded by something that lies in memory.
+fn blocks(plan: &Plan, layout: &Layout) -> Option<String> {
+    let (blocks, tensors) = (plan.blocks(), layout.segments().len());
+    (blocks > tensors).then(|| format!("{blocks} blocks for {tensors} tensors"))
 }
 
 fn out_of_range(what: &str, size: usize) -> Option<String> {

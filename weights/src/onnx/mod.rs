@@ -71,8 +71,8 @@ fn export_with(
     values: &[f32],
     usage: Option<&Usage>,
 ) -> Result<(), OnnxError> {
-    check::check(plan)?;
-    let mut graph = network::classifier(plan);
+    check::check(plan, layout)?;
+    let mut graph = network::classifier(plan)?;
     let weights = Weights::new(plan, mem::take(&mut graph.weights), layout, values)?;
     if weights.bytes() <= inline_limit {
         write_one(path, model::model(plan, graph, model::inline(&weights), usage))?;

@@ -11,12 +11,15 @@ use std::f32::consts::SQRT_2;
 
 use convnext_core::{
     epsilon,
-    plan::{Flavour, Plan, StagePlan},
+    network::Kind,
+    ops::{block, downsample, head, stem},
+    plan::{Flavour, Plan},
 };
 
 use super::{
+    error::OnnxError,
     graph::{Graph, Value, float, int, ints},
-    weights::ONE,
+    weights::{ENCODER, ONE},
 };
 
 /// Name of the input, `[batch, C, H, W]`.
@@ -24,9 +27,6 @@ pub(super) const IMAGES: &str = "images";
 
 /// Name of the output, `[batch, CLASSES]`.
 pub(super) const LOGITS: &str = "logits";
-
-/// Hidden features for each channel of a block.
-const EXPANSION: usize = 4;
 
 /// Axes of `[height, width, in, out]` in the order `[out, in, height, width]`.
 const CONVOLUTION: &[usize] = &[3, 2, 0, 1];
@@ -42,41 +42,47 @@ const VECTOR: &[usize] = &[0];
 const MATRIX: &[usize] = &[0, 1];
 
 /// The graph of the plan's classifier, from [`IMAGES`] to [`LOGITS`].
-pub(super) fn classifier(plan: &Plan) -> Graph {
+///
+/// # Errors
+/// [`OnnxError::Plan`] if the network has a part that no graph is known for.
+pub(super) fn classifier(plan: &Plan) -> Result<Graph, OnnxError> {
     let mut graph = Graph::default();
-    let mut x = stem(&mut graph, plan);
-    let mut dim = None;
-    for (index, stage) in plan.stages.iter().enumerate() {
-        let name = format!("stages.{index}");
-        if let Some(dim) = dim {
-            x = downsample(&mut graph, &format!("{name}.downsample"), x, dim, stage.dim);
-        }
-        for block_index in 0..stage.depth {
-            x = block(&mut graph, &format!("{name}.blocks.{block_index}"), x, plan.flavour, stage);
-        }
-        dim = Some(stage.dim);
+    let mut x = IMAGES.to_owned();
+    for part in plan.classifier().parts() {
+        let name = part.name();
+        let inner = name.strip_prefix(ENCODER).unwrap_or(&name);
+        x = match part.kind {
+            Kind::Stem(layer) => stem(&mut graph, inner, &x, layer),
+            Kind::Downsample(layer) => downsample(&mut graph, inner, &x, layer),
+            Kind::Block(layer) => block(&mut graph, inner, &x, layer),
+            Kind::Head(layer) => head(&mut graph, inner, &x, layer),
+            _ => {
+                let problem = format!("there is no graph for its `{name}`");
+                return Err(OnnxError::Plan { variant: plan.name.into(), problem });
+            }
+        };
     }
-    head(&mut graph, x, dim.unwrap_or_default(), plan.classes);
-    graph
+    Ok(graph)
 }
 
 /// `y = p W + b`, `out = LN(y)` for every square of pixels.
-fn stem(graph: &mut Graph, plan: &Plan) -> Value {
-    let dim = plan.stages.first().map_or(0, |stage| stage.dim);
-    let y = patches(graph, "stem.conv", IMAGES, plan.stem, plan.channels, dim);
-    layer_norm(graph, "stem.norm", &y, dim)
+fn stem(graph: &mut Graph, name: &str, images: &str, layer: stem::Layer) -> Value {
+    let stem::Layer { stride, channels, dim } = layer;
+    let y = patches(graph, &format!("{name}.conv"), images, stride, channels, dim);
+    layer_norm(graph, &format!("{name}.norm"), &y, dim)
 }
 
 /// `z = LN(x)`, then a projection of every square of 2x2 cells.
-fn downsample(graph: &mut Graph, name: &str, x: Value, dim: usize, dim_out: usize) -> Value {
-    let z = layer_norm(graph, &format!("{name}.norm"), &x, dim);
-    patches(graph, &format!("{name}.conv"), &z, 2, dim, dim_out)
+fn downsample(graph: &mut Graph, name: &str, x: &str, layer: downsample::Layer) -> Value {
+    let downsample::Layer { channels, dim } = layer;
+    let z = layer_norm(graph, &format!("{name}.norm"), x, channels);
+    patches(graph, &format!("{name}.conv"), &z, 2, channels, dim)
 }
 
 /// `x + branch(x)`; LayerScale is part of the branch.
-fn block(graph: &mut Graph, name: &str, x: Value, flavour: Flavour, stage: &StagePlan) -> Value {
-    let (dim, hidden) = (stage.dim, stage.dim.saturating_mul(EXPANSION));
-    let y = depthwise(graph, &format!("{name}.dwconv"), &x, dim, stage.kernel);
+fn block(graph: &mut Graph, name: &str, x: &str, layer: block::Layer) -> Value {
+    let block::Layer { channels: dim, hidden, kernel, flavour } = layer;
+    let y = dwconv(graph, &format!("{name}.dwconv"), x, dim, kernel);
     let z = layer_norm(graph, &format!("{name}.norm"), &y, dim);
     let h = pointwise(graph, &format!("{name}.pwconv1"), &z, dim, hidden);
     let a = gelu(graph, &format!("{name}.gelu"), &h);
@@ -90,16 +96,18 @@ fn block(graph: &mut Graph, name: &str, x: Value, flavour: Flavour, stage: &Stag
             pointwise(graph, &format!("{name}.pwconv2"), &u, hidden, dim)
         }
     };
-    graph.node("Add", name, [&x, &branch], vec![])
+    graph.node("Add", name, [x, &branch], vec![])
 }
 
 /// `logits = LN(mean x) W + b`.
-fn head(graph: &mut Graph, x: Value, dim: usize, classes: usize) {
-    let pooled = graph.node("ReduceMean", "head.pool", [&x], vec![ints("axes", &[2, 3]), int("keepdims", 0)]);
-    let normal = normalise_last(graph, "head.norm", "head.norm", &pooled, dim);
-    let weight = graph.weight("head.linear.weight".into(), vec![dim, classes], MATRIX);
-    let bias = graph.weight("head.linear.bias".into(), vec![classes], VECTOR);
-    graph.node("Gemm", LOGITS, [&normal, &weight, &bias], vec![]);
+fn head(graph: &mut Graph, name: &str, x: &str, layer: head::Layer) -> Value {
+    let head::Layer { dim, classes } = layer;
+    let pooled = graph.node("ReduceMean", format!("{name}.pool"), [x], vec![ints("axes", &[2, 3]), int("keepdims", 0)]);
+    let norm = format!("{name}.norm");
+    let normal = normalise_last(graph, &norm, &norm, &pooled, dim);
+    let weight = graph.weight(format!("{name}.linear.weight"), vec![dim, classes], MATRIX);
+    let bias = graph.weight(format!("{name}.linear.bias"), vec![classes], VECTOR);
+    graph.node("Gemm", LOGITS, [&normal, &weight, &bias], vec![])
 }
 
 /// A convolution of squares that do not overlap.
@@ -112,7 +120,7 @@ fn patches(graph: &mut Graph, name: &str, x: &str, side: usize, dim: usize, dim_
 }
 
 /// A convolution of every channel with its own kernel, zeros around the grid.
-fn depthwise(graph: &mut Graph, name: &str, x: &str, dim: usize, kernel: usize) -> Value {
+fn dwconv(graph: &mut Graph, name: &str, x: &str, dim: usize, kernel: usize) -> Value {
     let weight = graph.weight(encoder(name, "weight"), vec![kernel, kernel, dim], DEPTHWISE);
     let bias = graph.weight(encoder(name, "bias"), vec![dim], VECTOR);
     let (side, pad) = (kernel as i64, (kernel / 2) as i64);

@@ -11,7 +11,7 @@ use super::error::{OnnxError, TensorProblem};
 pub(super) const ONE: usize = usize::MAX;
 
 /// What the layout's names of the encoder begin with; ONNX's names go without it.
-const ENCODER: &str = "encoder.";
+pub(super) const ENCODER: &str = "encoder.";
 
 /// A tensor of the model: what it is in the layout, and which of those axes each axis in ONNX is.
 #[derive(Debug, Clone, PartialEq, Eq)]

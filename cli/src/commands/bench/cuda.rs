@@ -2,8 +2,8 @@
 
 use std::{sync::Arc, time::Instant};
 
-use convnext_core::{dfdx::tensor::Cpu, nn::Flat, plan::Plan};
-use convnext_cuda::{detect, network::Sizes, predictor::Predictor};
+use convnext_core::{dfdx::tensor::Cpu, launch::operation::BatchShape, nn::Flat, plan::Plan};
+use convnext_cuda::{detect, predictor::Predictor};
 use convnext_data::{
     Normalise,
     random::{Purpose, Random},
@@ -98,8 +98,8 @@ fn batch(plan: &Plan, samples: usize) -> Batch {
 
 fn aim(bench: &Bench<'_>, number: u64) -> Outcome<Aim> {
     let plan = &bench.entry.plan;
-    match (bench.job, plan.fcmae) {
-        (Job::Pretrain, Some(fcmae)) => Ok(Aim::Masked(jobs::masks(&fcmae, bench.batch, number)?)),
+    match (bench.job, plan.patches()) {
+        (Job::Pretrain, Some(patches)) => Ok(Aim::Masked(jobs::masks(patches, bench.batch, number)?)),
         _ => {
             let mut random = Random::new(SEED, number, 0, Purpose::DropPath);
             let drop_path_keys: Arc<[u64]> = (0..bench.batch).map(|_| random.next_u64()).collect();
@@ -113,9 +113,9 @@ fn aim(bench: &Bench<'_>, number: u64) -> Outcome<Aim> {
 fn infer<'a>(bench: &'a Bench<'_>, device: &detect::Device) -> Outcome<Step<'a>> {
     let (plan, cpu) = (&bench.entry.plan, Cpu::seed_from_u64(SEED));
     let model = bench.entry.classifier(&cpu)?;
-    let sizes = Sizes { samples: bench.batch, real: bench.precision.element() };
+    let batch = BatchShape { samples: bench.batch, real: bench.precision.element() };
     let tf32 = bench.precision == Precision::Tf32;
-    let mut predictor = Predictor::new(device, plan, model.layout(), sizes, tf32)?;
+    let mut predictor = Predictor::new(device, plan, model.layout(), batch, tf32)?;
     predictor.write(&flat(&*model))?;
     let images = jobs::images(plan, bench.batch);
     for _ in 0..PRIMING {

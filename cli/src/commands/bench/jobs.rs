@@ -6,7 +6,7 @@ use convnext_core::{
     dfdx::tensor::{Cpu, Gradients},
     nn::Visibility,
     optim::{AdamW, Ema, LayerDecay},
-    plan::{FcmaePlan, Plan},
+    plan::{Patches, Plan},
 };
 use convnext_data::{
     Chain, Channels, Decoder, Geometry, Normalise as Table, Order, TargetKind,
@@ -48,10 +48,6 @@ pub(super) fn images(plan: &Plan, samples: usize) -> Vec<f32> {
     (0..samples * plan.height * plan.width * plan.channels).map(|_| random.normal()).collect()
 }
 
-fn depths(plan: &Plan) -> Vec<usize> {
-    plan.stages.iter().map(|stage| stage.depth).collect()
-}
-
 /// Whether an update went through.
 fn check(update: Update) -> Outcome {
     match update {
@@ -61,12 +57,13 @@ fn check(update: Update) -> Outcome {
     }
 }
 
-pub(super) fn masks(plan: &FcmaePlan, samples: usize, step: u64) -> Outcome<Arc<Visibility>> {
-    let mut masks = vec![0; samples * plan.patches()];
-    for (sample, mask) in masks.chunks_exact_mut(plan.patches()).enumerate() {
-        random_mask(&mut Random::new(SEED, step, sample as u64, Purpose::Mask), plan.visible, mask);
+pub(super) fn masks(patches: Patches, samples: usize, step: u64) -> Outcome<Arc<Visibility>> {
+    let Patches { high, wide, visible } = patches;
+    let mut masks = vec![0; samples * patches.count()];
+    for (sample, mask) in masks.chunks_exact_mut(patches.count()).enumerate() {
+        random_mask(&mut Random::new(SEED, step, sample as u64, Purpose::Mask), visible, mask);
     }
-    Ok(Arc::new(Visibility::from_mask(&masks, plan.patches_high, plan.patches_wide, plan.visible)?))
+    Ok(Arc::new(Visibility::from_mask(&masks, high, wide, visible)?))
 }
 
 fn pretrain<'a>(bench: &'a Bench<'_>) -> Outcome<Step<'a>> {
@@ -74,14 +71,14 @@ fn pretrain<'a>(bench: &'a Bench<'_>) -> Outcome<Step<'a>> {
     let device = Cpu::seed_from_u64(SEED);
     let none = || Failure::failed(format!("`{}` declares no pre-training part (fcmae)", plan.name));
     let mut model = bench.entry.autoencoder(&device)?.ok_or_else(none)?;
-    let fcmae = plan.fcmae.ok_or_else(none)?;
+    let patches = plan.patches().ok_or_else(none)?;
     let adamw = AdamW { beta2: 0.95, ..AdamW::default() };
-    let mut learner = Learner::with(&*model, &depths(plan), adamw, None, None, None)?;
+    let mut learner = Learner::with(&*model, plan, adamw, None, None, None)?;
     let mut gradients = Some(Gradients::leaky());
     let images = images(plan, bench.batch);
     let mut number = 0;
     Ok(Box::new(move || {
-        let visible = masks(&fcmae, bench.batch, number)?;
+        let visible = masks(patches, bench.batch, number)?;
         number += 1;
         let start = Instant::now();
         let taken = gradients.take().unwrap_or_else(Gradients::leaky);
@@ -98,7 +95,7 @@ fn finetune<'a>(bench: &'a Bench<'_>) -> Outcome<Step<'a>> {
     let mut model = bench.entry.classifier(&device)?;
     let ema = Ema { decay: 0.9999, warmup: false };
     let decay = Some(LayerDecay::single(0.9));
-    let mut learner = Learner::with(&*model, &depths(plan), AdamW::default(), decay, Some(ema), None)?;
+    let mut learner = Learner::with(&*model, plan, AdamW::default(), decay, Some(ema), None)?;
     let mut gradients = Some(Gradients::leaky());
     let images = images(plan, bench.batch);
     let targets = targets(plan.classes, bench.batch);
@@ -174,8 +171,8 @@ fn stages(plan: &Plan) -> Outcome<Vec<Box<dyn Stage>>> {
         Box::new(Augmented { chain: Arc::new(chain), channels, flip: None }),
         Box::new(Normalise { table: Arc::new(table), size: (height, width, channels) }),
     ];
-    if let Some(FcmaePlan { patch, visible, .. }) = plan.fcmae {
-        stages.push(Box::new(Mask { patch, visible }));
+    if let Some((fcmae, patches)) = plan.fcmae.zip(plan.patches()) {
+        stages.push(Box::new(Mask { patch: fcmae.patch, visible: patches.visible }));
     }
     Ok(stages)
 }

@@ -1,12 +1,14 @@
 //! What a job costs at least on a GPU, by the model: no GPU is needed.
 
 use convnext_core::{
-    launch::schedule::{Schedule, Step},
+    launch::{
+        operation::BatchShape,
+        schedule::{Schedule, Step},
+    },
     plan::Plan,
 };
 use convnext_cuda::{
     cost::{self, Cost, H200, Rates},
-    network::Sizes,
     training::{Options, autoencoder, classifier, inference},
 };
 use convnext_pipeline::recipe::Precision;
@@ -83,9 +85,10 @@ fn schedule(args: &Args, plan: &Plan) -> Outcome<Schedule> {
     let options = Options { samples, real, max_norm: 0.0, ema, drop_path, bytes: true };
     let none = || Failure::failed(format!("`{}` declares no pre-training part (fcmae)", plan.name));
     let schedule = match args.job {
-        Job::Pretrain => autoencoder(plan, &plan.fcmae.ok_or_else(none)?, &options).map(|step| step.schedule),
+        Job::Pretrain if plan.fcmae.is_none() => return Err(none()),
+        Job::Pretrain => autoencoder(plan, &options).map(|step| step.schedule),
         Job::Finetune => classifier(plan, &options).map(|step| step.schedule),
-        Job::Infer | Job::Load => inference(plan, Sizes { samples, real }).map(|inference| inference.schedule),
+        Job::Infer | Job::Load => inference(plan, BatchShape { samples, real }).map(|inference| inference.schedule),
     };
     schedule.map_err(|error| Failure::because(format!("--batch {samples}"), error))
 }

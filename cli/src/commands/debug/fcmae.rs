@@ -8,7 +8,7 @@ use std::{
 use convnext_core::{
     dfdx::tensor::{Cpu, Gradients},
     nn::{AutoencoderModule, Visibility},
-    plan::FcmaePlan,
+    plan::Patches,
 };
 use convnext_weights::convert::{self, Dialect};
 
@@ -40,16 +40,16 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, context: &Context<'_>) -> Outcome {
     let entry = context.registry.find(&args.given.model)?;
     let none = || Failure::failed(format!("`{}` declares no pre-training part (fcmae)", entry.plan.name));
-    let plan = entry.plan.fcmae.ok_or_else(none)?;
+    let (plan, patches) = entry.plan.fcmae.zip(entry.plan.patches()).ok_or_else(none)?;
     let images = Images::read(&args.given.input, &entry.plan)?;
-    let visible = Arc::new(read_mask(&args.mask, images.samples, &plan)?);
+    let visible = Arc::new(read_mask(&args.mask, images.samples, patches)?);
     let device = Cpu::default();
     let mut model = entry.autoencoder(&device)?.ok_or_else(none)?;
     load(&mut *model, &args.given.weights)?;
     if let Some(path) = &args.output {
         let predictions = model.predictions(&device, images.values.clone(), &visible)?;
         let values = plan.patch * plan.patch * entry.plan.channels;
-        npy::write(path, &[images.samples, plan.patches(), values], &predictions)?;
+        npy::write(path, &[images.samples, patches.count(), values], &predictions)?;
     }
     let (loss, gradients) = step(&*model, &device, &images.values, &visible)?;
     if let Some(path) = &args.grads {
@@ -69,9 +69,9 @@ fn step(
     Ok((loss, model.take_gradients(&mut gradients)?.concat()))
 }
 
-fn read_mask(path: &Path, samples: usize, plan: &FcmaePlan) -> Outcome<Visibility> {
+fn read_mask(path: &Path, samples: usize, patches: Patches) -> Outcome<Visibility> {
     let Array { shape, values } = npy::read(path)?;
-    let FcmaePlan { patches_high: high, patches_wide: wide, visible, .. } = *plan;
+    let Patches { high, wide, visible } = patches;
     if shape != [samples, high * wide] && shape != [samples, high, wide] {
         let (found, expected) = (written(&shape), written(&[samples, high * wide]));
         let what = format!("the mask has shape {found}, should have {expected}: {high}x{wide} patches of each image");

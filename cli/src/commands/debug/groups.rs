@@ -50,21 +50,18 @@ fn report(model: &(impl Flat + ?Sized), plan: &Plan, recipe: &Resolved) -> Outco
         Job::Finetune { finetune, .. } => finetune.layer_decay.map(Into::into),
         _ => None,
     };
-    let depths: Vec<usize> = plan.stages.iter().map(|stage| stage.depth).collect();
     let layout = model.layout();
-    let rules = optim::rules(&layout, &depths, decay)?;
+    let rules = optim::rules(&layout, plan, decay)?;
+    let layers = decay.map(|decay| optim::layer_ids(&layout, plan, decay.mode)).transpose()?;
     let official = Translation::new(&layout, Dialect::Official)?;
-    let parameters = layout.segments().iter().zip(official.theirs().segments()).zip(&rules);
-    let parameters = parameters.map(|((ours, official), rule)| {
-        let layer = decay.map(|decay| optim::layer_id(&ours.name, &depths, decay.mode)).transpose()?;
-        Ok(Parameter {
-            official: &official.name,
-            ours: &ours.name,
-            shape: &official.shape,
-            layer,
-            decays: rule.decays,
-            lr_scale: rule.lr_scale,
-        })
+    let parameters = layout.segments().iter().zip(official.theirs().segments()).zip(&rules).enumerate();
+    let parameters = parameters.map(|(index, ((ours, official), rule))| Parameter {
+        official: &official.name,
+        ours: &ours.name,
+        shape: &official.shape,
+        layer: layers.as_ref().map(|layers| layers[index]),
+        decays: rule.decays,
+        lr_scale: rule.lr_scale,
     });
-    output::json_line(&parameters.collect::<Outcome<Vec<_>>>()?)
+    output::json_line(&parameters.collect::<Vec<_>>())
 }

@@ -167,7 +167,9 @@ fn variant<'a>(asked: Option<&str>, context: &Context<'a>) -> Outcome<&'a Entry>
     }
     let small = |plan: &Plan| misfit(plan).is_none() && plan.height.max(plan.width) <= LARGEST_SIDE;
     let micro = entries.iter().find(|entry| entry.plan.name == MICRO && small(&entry.plan));
-    let cheapest = || entries.iter().filter(|entry| small(&entry.plan)).min_by_key(|entry| entry.plan.multiply_adds);
+    let cheapest = || {
+        entries.iter().filter(|entry| small(&entry.plan)).min_by_key(|entry| entry.plan.classifier().multiply_adds())
+    };
     micro.or_else(cheapest).ok_or_else(|| {
         Failure::usage(format!(
             "none of this program's variants fits: quickstart takes one with `fcmae`, an input of {SIDE} to {LARGEST_SIDE} \

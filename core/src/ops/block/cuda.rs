@@ -12,6 +12,7 @@ use crate::launch::{
         layer_norm::{LayerNorm, Statistics},
         reduce::{Sum, sum_rows},
     },
+    operation::{Backward, BatchShape, Get, Inputs, OnDevice, Operation, Placed},
     schedule::{
         Argument::{self, *},
         Parameter, Schedule, ScheduleError, View, count,
@@ -613,6 +614,31 @@ impl Call<'_> {
         sums.push(Sum { partial, rows: parts, stride: taps, first: 0, out: weight.gradient });
         let arguments = [Read(grad_y), Read(weight.value), slots, visible, Update(grad), Update(grad), samples];
         schedule.launch(&module, "depthwise_input_gradient", tile.grid(), threads, arguments)
+    }
+}
+
+impl OnDevice for super::Layer {
+    fn on_device(&self, geometry: Geometry, batch: BatchShape, get: &mut Get) -> Box<dyn Operation> {
+        let Self { channels, hidden, kernel, flavour } = *self;
+        let BatchShape { samples, real } = batch;
+        let shape = Shape { samples, geometry, channels, hidden, kernel, flavour, real };
+        Box::new(Placed { shape, parameters: Parameters::named(self, get) })
+    }
+}
+
+impl Operation for Placed<Shape, Parameters> {
+    fn forward(&self, schedule: &mut Schedule, inputs: &Inputs, x: View) -> Result<(View, Backward), ScheduleError> {
+        let (shape, parameters, inputs) = (self.shape, self.parameters, *inputs);
+        let (out, saved) = forward(schedule, &shape, &parameters, inputs.tables.as_ref(), inputs.drop, x)?;
+        let back = move |schedule: &mut Schedule, grad: View| {
+            backward(schedule, &shape, &parameters, inputs.tables.as_ref(), inputs.drop, &saved, grad)?;
+            Ok(Some(grad))
+        };
+        Ok((out, Box::new(back)))
+    }
+
+    fn infer(&self, schedule: &mut Schedule, inputs: &Inputs, x: View) -> Result<View, ScheduleError> {
+        infer(schedule, &self.shape, &self.parameters, inputs.tables.as_ref(), x)
     }
 }
 

@@ -37,9 +37,9 @@ pub mod cuda;
 mod depthwise;
 pub mod reference;
 
+use super::parameters::multiply_adds;
 pub use crate::plan::Flavour;
-use crate::{cells::Cells, scratch::Buffer};
-use crate::{profile::timed, simd::Compute};
+use crate::{cells::Cells, geometry::Geometry, profile::timed, scratch::Buffer, simd::Compute};
 
 /// Sizes of a block.
 #[derive(Debug, Clone, Copy)]
@@ -98,6 +98,11 @@ parameters! {
 }
 
 impl Layer {
+    /// Multiply-adds for one image; every tap of the depthwise kernel is counted, those over removed cells too.
+    pub const fn multiply_adds(&self, geometry: Geometry) -> u64 {
+        multiply_adds(geometry.rows(), self.kernel * self.kernel * self.channels + 2 * self.channels * self.hidden)
+    }
+
     /// Hidden features that GRN acts on.
     const fn responses(&self) -> usize {
         match self.flavour {

@@ -5,6 +5,7 @@ use crate::launch::{
     geometry::{Geometry, Tables},
     kernel::{Module, Source},
     kernels::reduce::{Sum, column_sums, sum_rows},
+    operation::{Backward, BatchShape, Get, Inputs, OnDevice, Operation, Placed},
     schedule::{Argument::*, Parameter, Schedule, ScheduleError, View, count},
     tile::Columns,
 };
@@ -114,4 +115,24 @@ pub fn backward(
     let grad_x = schedule.temporary("densify.grad_x", shape.real, x.length);
     schedule.multiply_transposed(rows, grad_rows, projection.mirror, grad_x);
     Ok(grad_x)
+}
+
+impl OnDevice for super::Layer {
+    fn on_device(&self, geometry: Geometry, batch: BatchShape, get: &mut Get) -> Box<dyn Operation> {
+        let Self { channels, dim } = *self;
+        let BatchShape { samples, real } = batch;
+        let shape = Shape { samples, geometry, channels, dim, real };
+        Box::new(Placed { shape, parameters: Parameters::named(self, get) })
+    }
+}
+
+impl Operation for Placed<Shape, Parameters> {
+    fn forward(&self, schedule: &mut Schedule, inputs: &Inputs, x: View) -> Result<(View, Backward), ScheduleError> {
+        let (shape, parameters, tables) = (self.shape, self.parameters, inputs.tables()?);
+        let out = forward(schedule, &shape, &parameters, &tables, x)?;
+        let back = move |schedule: &mut Schedule, grad: View| {
+            backward(schedule, &shape, &parameters, &tables, x, grad).map(Some)
+        };
+        Ok((out, Box::new(back)))
+    }
 }

@@ -9,8 +9,8 @@ mod cpu;
 pub mod cuda;
 pub mod reference;
 
-use crate::cells::Cells;
-use crate::{profile::timed, simd::Compute, visibility::Visibility};
+use super::parameters::multiply_adds;
+use crate::{cells::Cells, geometry::Geometry, profile::timed, simd::Compute, visibility::Visibility};
 
 /// Sizes of a densification.
 #[derive(Debug, Clone, Copy)]
@@ -42,6 +42,13 @@ parameters! {
     projection_bias: Bias "projection.bias", |s| [s.dim];
     /// What stands in for removed cells, `[D]`.
     mask_token: Token "mask_token", |s| [s.dim];
+}
+
+impl Layer {
+    /// Multiply-adds for one image; `geometry` is that of the input.
+    pub const fn multiply_adds(&self, geometry: Geometry) -> u64 {
+        multiply_adds(geometry.rows(), self.channels * self.dim)
+    }
 }
 
 impl<'a> Shape<'a> {

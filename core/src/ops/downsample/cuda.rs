@@ -8,6 +8,7 @@ use crate::launch::{
         layer_norm::{LayerNorm, Statistics},
         reduce::{column_sums, sum_rows},
     },
+    operation::{Backward, BatchShape, Get, Inputs, OnDevice, Operation, Placed},
     schedule::{Parameter, Schedule, ScheduleError, View},
 };
 
@@ -68,7 +69,8 @@ pub fn forward(
     parameters: &Parameters,
     x: View,
 ) -> Result<(View, Saved), ScheduleError> {
-    shape.geometry.halved()?;
+    let odd = ScheduleError::Odd { height: shape.geometry.lines(), width: shape.geometry.line() };
+    shape.geometry.halved().ok_or(odd)?;
     let squares = schedule.temporary("downsample.squares", shape.real, x.length);
     let statistics = Statistics::new(schedule, shape.rows());
     let weights = (parameters.norm.value, parameters.norm_bias.value);
@@ -102,4 +104,23 @@ pub fn backward(
     shape.norm().backward(schedule, gradients, saved.x, saved.statistics, (norm, norm_bias), None, sums)?;
     sum_rows(schedule, sums, true)?;
     Ok(grad_x)
+}
+
+impl OnDevice for super::Layer {
+    fn on_device(&self, geometry: Geometry, batch: BatchShape, get: &mut Get) -> Box<dyn Operation> {
+        let Self { channels, dim } = *self;
+        let BatchShape { samples, real } = batch;
+        let shape = Shape { samples, geometry, channels, dim, real };
+        Box::new(Placed { shape, parameters: Parameters::named(self, get) })
+    }
+}
+
+impl Operation for Placed<Shape, Parameters> {
+    fn forward(&self, schedule: &mut Schedule, _: &Inputs, x: View) -> Result<(View, Backward), ScheduleError> {
+        let (shape, parameters) = (self.shape, self.parameters);
+        let (out, saved) = forward(schedule, &shape, &parameters, x)?;
+        let back =
+            move |schedule: &mut Schedule, grad: View| backward(schedule, &shape, &parameters, &saved, grad).map(Some);
+        Ok((out, Box::new(back)))
+    }
 }

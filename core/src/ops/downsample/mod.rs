@@ -11,8 +11,8 @@ mod cpu;
 pub mod cuda;
 pub mod reference;
 
-use crate::cells::Cells;
-use crate::{profile::timed, simd::Compute};
+use super::parameters::multiply_adds;
+use crate::{cells::Cells, geometry::Geometry, profile::timed, simd::Compute};
 
 /// Sizes of a downsampling.
 #[derive(Debug, Clone, Copy)]
@@ -46,6 +46,13 @@ parameters! {
     conv: Weight "conv.weight", |s| [2, 2, s.channels, s.dim];
     /// Bias of the convolution, `[D]`.
     conv_bias: Bias "conv.bias", |s| [s.dim];
+}
+
+impl Layer {
+    /// Multiply-adds for one image; `geometry` is that of the input.
+    pub const fn multiply_adds(&self, geometry: Geometry) -> u64 {
+        multiply_adds(geometry.rows() / 4, 4 * self.channels * self.dim)
+    }
 }
 
 impl Shape<'_> {

@@ -2,11 +2,13 @@
 
 use crate::launch::{
     element::Element,
+    geometry::Geometry,
     kernel::{Module, Source},
     kernels::{
         layer_norm::{LayerNorm, Statistics},
         reduce::{column_sums, sum_rows},
     },
+    operation::{Backward, BatchShape, Get, Inputs, OnDevice, Operation, Placed},
     schedule::{Argument::*, Parameter, Schedule, ScheduleError, View},
     tile::Columns,
 };
@@ -111,4 +113,23 @@ pub fn backward(
     let grid = [samples, tile.chunks, 1];
     schedule.launch(&shape.module(), "unpool", grid, tile.threads(), [Read(grad), Write(grad_x)])?;
     Ok(grad_x)
+}
+
+impl OnDevice for super::Layer {
+    fn on_device(&self, geometry: Geometry, batch: BatchShape, get: &mut Get) -> Box<dyn Operation> {
+        let Self { dim, classes } = *self;
+        let BatchShape { samples, real } = batch;
+        let shape = Shape { samples, rows: geometry.rows(), dim, classes, real };
+        Box::new(Placed { shape, parameters: Parameters::named(self, get) })
+    }
+}
+
+impl Operation for Placed<Shape, Parameters> {
+    fn forward(&self, schedule: &mut Schedule, _: &Inputs, x: View) -> Result<(View, Backward), ScheduleError> {
+        let (shape, parameters) = (self.shape, self.parameters);
+        let (out, saved) = forward(schedule, &shape, &parameters, x)?;
+        let back =
+            move |schedule: &mut Schedule, grad: View| backward(schedule, &shape, &parameters, &saved, grad).map(Some);
+        Ok((out, Box::new(back)))
+    }
 }

@@ -9,8 +9,8 @@ mod cpu;
 pub mod cuda;
 pub mod reference;
 
-use crate::scratch::Buffer;
-use crate::{profile::timed, simd::Level};
+use super::parameters::multiply_adds;
+use crate::{geometry::Geometry, profile::timed, scratch::Buffer, simd::Level};
 
 /// Sizes of a head.
 #[derive(Debug, Clone, Copy)]
@@ -44,6 +44,13 @@ parameters! {
     linear: Weight "linear.weight", |s| [s.dim, s.classes];
     /// Its bias, `[CLASSES]`.
     linear_bias: Bias "linear.bias", |s| [s.classes];
+}
+
+impl Layer {
+    /// Multiply-adds for one image, whatever its grid.
+    pub const fn multiply_adds(&self, _: Geometry) -> u64 {
+        multiply_adds(1, self.dim * self.classes)
+    }
 }
 
 impl Shape {

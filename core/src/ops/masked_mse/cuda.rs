@@ -6,6 +6,7 @@ use crate::launch::{
     geometry::{Geometry, Tables},
     kernel::{Module, Source},
     kernels::reduce::{column_sums, sum_all, sum_rows},
+    operation::{Backward, BatchShape, Get, Inputs, OnDevice, Operation, Placed},
     schedule::{Argument::*, Parameter, Schedule, ScheduleError, View, count},
     tile::Columns,
 };
@@ -22,16 +23,10 @@ pub static MASKED_MSE: Source = Source {
 pub struct Shape {
     /// Samples `N`.
     pub samples: usize,
-    /// Patches from top to bottom.
-    pub patches_high: usize,
-    /// Patches from left to right.
-    pub patches_wide: usize,
-    /// Visible patches of a sample.
-    pub visible: usize,
+    /// Geometry of the visible patches; the features are those of every cell.
+    pub geometry: Geometry,
     /// Side of a cell in pixels, `S`.
     pub stride: usize,
-    /// Cells a side of a patch, `M`.
-    pub side: usize,
     /// Channels of the image.
     pub channels: usize,
     /// Channels of the decoder, `D`.
@@ -55,25 +50,31 @@ pub struct Saved {
 impl Shape {
     /// What the parameters follow from.
     pub fn layer(&self) -> super::Layer {
-        let Self { stride, channels, dim, .. } = *self;
-        super::Layer { stride, channels, dim }
+        let Self { stride, channels, dim, normalised, .. } = *self;
+        super::Layer { stride, channels, dim, normalised }
     }
 
     fn pixels(&self) -> usize {
         self.layer().pixels()
     }
 
+    /// Removed cells of a sample.
+    fn removed_cells(&self) -> usize {
+        self.geometry.dense().rows() - self.geometry.rows()
+    }
+
+    /// Removed patches of a sample.
     fn removed(&self) -> usize {
-        self.patches_high * self.patches_wide - self.visible
+        self.removed_cells() / (self.geometry.line() * self.geometry.lines())
     }
 
     /// Removed cells of the batch.
     fn rows(&self) -> usize {
-        self.samples * self.removed() * self.side * self.side
+        self.samples * self.removed_cells()
     }
 
     fn cells(&self) -> usize {
-        self.samples * self.patches_high * self.patches_wide * self.side * self.side
+        self.samples * self.geometry.dense().rows()
     }
 
     /// What each squared error weighs in the loss.
@@ -86,15 +87,13 @@ impl Shape {
     }
 
     fn module(&self) -> Module {
-        let Self { side, patches_high, patches_wide, visible, .. } = *self;
-        let geometry = Geometry::Sparse { side, patches_high, patches_wide, visible };
         let module = Module::new(&MASKED_MSE, self.real)
             .with("CHANNELS", self.dim)
             .with("STRIDE", self.stride)
             .with("IMAGE_CHANNELS", self.channels)
             .with("REMOVED", self.removed())
             .with_flag("NORMALISED", self.normalised);
-        self.tile().define(geometry.define(module))
+        self.tile().define(self.geometry.define(module))
     }
 
     /// The kernel files that the loss needs.
@@ -169,4 +168,24 @@ pub fn backward(
     let grid = [tile.blocks(cells), tile.chunks, 1];
     schedule.launch(&shape.module(), "removed_scatter", grid, tile.threads(), arguments)?;
     Ok(grad_features)
+}
+
+impl OnDevice for super::Layer {
+    fn on_device(&self, geometry: Geometry, batch: BatchShape, get: &mut Get) -> Box<dyn Operation> {
+        let Self { stride, channels, dim, normalised } = *self;
+        let BatchShape { samples, real } = batch;
+        let shape = Shape { samples, geometry, stride, channels, dim, normalised, real };
+        Box::new(Placed { shape, parameters: Parameters::named(self, get) })
+    }
+}
+
+impl Operation for Placed<Shape, Parameters> {
+    fn forward(&self, schedule: &mut Schedule, inputs: &Inputs, x: View) -> Result<(View, Backward), ScheduleError> {
+        let (shape, parameters, tables) = (self.shape, self.parameters, inputs.tables()?);
+        let loss = inputs.loss.ok_or(ScheduleError::Missing("place for the loss"))?;
+        let saved = forward(schedule, &shape, &parameters, &tables, x, inputs.images, 1.0, loss)?;
+        let back =
+            move |schedule: &mut Schedule, _: View| backward(schedule, &shape, &parameters, &tables, &saved).map(Some);
+        Ok((loss, Box::new(back)))
+    }
 }

@@ -19,8 +19,8 @@ pub mod reference;
 
 pub use patches::{Targets, patches_to_images, predictions_to_patches, targets};
 
-use crate::scratch::Buffer;
-use crate::{profile::timed, simd::Compute, visibility::Visibility};
+use super::parameters::multiply_adds;
+use crate::{geometry::Geometry, profile::timed, scratch::Buffer, simd::Compute, visibility::Visibility};
 
 /// Sizes of a prediction and its loss.
 #[derive(Debug, Clone, Copy)]
@@ -48,6 +48,8 @@ pub struct Layer {
     pub channels: usize,
     /// Channels of the decoder, `D`.
     pub dim: usize,
+    /// Whether the target is each patch's pixels normalised to mean 0 and variance 1.
+    pub normalised: bool,
 }
 
 parameters! {
@@ -59,6 +61,11 @@ parameters! {
 }
 
 impl Layer {
+    /// Multiply-adds for one image, its predictions for every cell of the grid.
+    pub const fn multiply_adds(&self, geometry: Geometry) -> u64 {
+        multiply_adds(geometry.height() * geometry.width(), self.dim * self.pixels())
+    }
+
     /// Values of one cell, `S * S * C`.
     pub const fn pixels(&self) -> usize {
         self.stride * self.stride * self.channels
@@ -68,8 +75,8 @@ impl Layer {
 impl Shape<'_> {
     /// What the parameters follow from.
     pub fn layer(&self) -> Layer {
-        let Self { stride, channels, dim, .. } = *self;
-        Layer { stride, channels, dim }
+        let Self { stride, channels, dim, normalised, .. } = *self;
+        Layer { stride, channels, dim, normalised }
     }
 
     /// Values of one cell, `S * S * C`.

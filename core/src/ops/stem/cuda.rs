@@ -8,6 +8,7 @@ use crate::launch::{
         layer_norm::{LayerNorm, Statistics},
         reduce::sum_rows,
     },
+    operation::{Backward, BatchShape, Get, Inputs, OnDevice, Operation, Placed},
     schedule::{Argument::*, Parameter, Schedule, ScheduleError, View, count},
     tile::{THREADS, flat_blocks},
 };
@@ -137,4 +138,25 @@ pub fn backward(
     let (slots, _) = table_arguments(tables);
     let arguments = [Read(grad_squares), slots, Update(grad_images), Int(count("samples", shape.samples)?)];
     schedule.launch(&shape.module(), "stem_scatter", [flat_blocks(images.length), 1, 1], THREADS, arguments)
+}
+
+impl OnDevice for super::Layer {
+    fn on_device(&self, geometry: Geometry, batch: BatchShape, get: &mut Get) -> Box<dyn Operation> {
+        let Self { stride, channels, dim } = *self;
+        let BatchShape { samples, real } = batch;
+        let shape = Shape { samples, geometry, stride, channels, dim, real };
+        Box::new(Placed { shape, parameters: Parameters::named(self, get) })
+    }
+}
+
+impl Operation for Placed<Shape, Parameters> {
+    fn forward(&self, schedule: &mut Schedule, inputs: &Inputs, x: View) -> Result<(View, Backward), ScheduleError> {
+        let (shape, parameters, inputs) = (self.shape, self.parameters, *inputs);
+        let (out, saved) = forward(schedule, &shape, &parameters, inputs.tables.as_ref(), x)?;
+        let back = move |schedule: &mut Schedule, grad: View| {
+            backward(schedule, &shape, &parameters, inputs.tables.as_ref(), x, &saved, grad, None)?;
+            Ok(None)
+        };
+        Ok((out, Box::new(back)))
+    }
 }

@@ -14,8 +14,8 @@ mod cpu;
 pub mod cuda;
 pub mod reference;
 
-use crate::{cells::Cells, scratch::Buffer};
-use crate::{profile::timed, simd::Compute};
+use super::parameters::multiply_adds;
+use crate::{cells::Cells, geometry::Geometry, profile::timed, scratch::Buffer, simd::Compute};
 
 /// Sizes of a stem.
 #[derive(Debug, Clone, Copy)]
@@ -53,6 +53,13 @@ parameters! {
     norm: NormScale "norm.weight", |s| [s.dim];
     /// Shift of the normalisation, `[D]`.
     norm_bias: NormShift "norm.bias", |s| [s.dim];
+}
+
+impl Layer {
+    /// Multiply-adds for one image; `geometry` is that of the output.
+    pub const fn multiply_adds(&self, geometry: Geometry) -> u64 {
+        multiply_adds(geometry.rows(), self.stride * self.stride * self.channels * self.dim)
+    }
 }
 
 impl Shape<'_> {

@@ -52,8 +52,6 @@ const PLAN: Plan = Plan {
     classes: 2,
     drop_path: 0.0,
     fcmae: None,
-    parameters: 2,
-    multiply_adds: 1,
 };
 
 /// A number that depends on which samples a batch has, and in which order.

@@ -11,6 +11,7 @@ use convnext_core::{
     launch::{
         geometry::TableValues,
         kernel::Module,
+        operation::BatchShape,
         schedule::{Schedule, Step},
     },
     plan::{Flavour, Plan},
@@ -21,7 +22,6 @@ use convnext_cuda::{
     cost::{self, Cost, H200, Work},
     executor::Executor,
     memory,
-    network::Sizes,
     training::{self, Inference, Options, TrainingStep},
 };
 use convnext_data::{Purpose, Random};
@@ -30,7 +30,7 @@ use serde_json::{Value, json};
 
 use crate::{
     Dtype, Job, On, Outcome,
-    data::{self, fcmae, random_masks},
+    data::{self, patches, random_masks},
     find,
     side::{OnCpu, Side, Start, executor, write, write_noise, write_tables},
 };
@@ -89,15 +89,11 @@ fn training(plan: &Plan, order: &Order) -> Outcome<TrainingStep> {
     let (samples, real) = (order.batch, order.dtype.into());
     let pretrain = order.job == Job::Pretrain;
     let options = Options { samples, real, max_norm: 0.0, ema: !pretrain, drop_path: true, bytes: false };
-    Ok(if pretrain {
-        training::autoencoder(plan, &fcmae(plan)?, &options)?
-    } else {
-        training::classifier(plan, &options)?
-    })
+    Ok(if pretrain { training::autoencoder(plan, &options)? } else { training::classifier(plan, &options)? })
 }
 
 fn inference(plan: &Plan, order: &Order) -> Outcome<Inference> {
-    Ok(training::inference(plan, Sizes { samples: order.batch, real: order.dtype.into() })?)
+    Ok(training::inference(plan, BatchShape { samples: order.batch, real: order.dtype.into() })?)
 }
 
 /// An executor with its products' algorithms chosen.
@@ -227,7 +223,7 @@ fn fill(executor: &mut Executor, step: &TrainingStep, plan: &Plan, samples: usiz
         write(executor, targets, &vec![1.0 / plan.classes as f32; targets.length])?;
     }
     if let Some(tables) = &step.tables {
-        let masks = random_masks(&fcmae(plan)?, samples, &mut Random::new(6, 0, 0, Purpose::Mask))?;
+        let masks = random_masks(patches(plan)?, samples, &mut Random::new(6, 0, 0, Purpose::Mask))?;
         write_tables(executor, tables, &TableValues::from(&masks))?;
     }
     Ok(())

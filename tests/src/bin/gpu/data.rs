@@ -4,7 +4,7 @@ use std::{fs, path::Path, sync::Arc};
 
 use convnext_core::{
     nn::Visibility,
-    plan::{FcmaePlan, Plan},
+    plan::{Patches, Plan},
 };
 use convnext_data::{Purpose, Random};
 use safetensors::SafeTensors;
@@ -40,7 +40,7 @@ impl Batch {
         let task = match job {
             Job::Pretrain => {
                 let mask: Vec<u8> = tensor("mask")?.into_iter().map(|value| value as u8).collect();
-                Task::Pretrain(Arc::new(visibility(&fcmae(plan)?, &mask)?))
+                Task::Pretrain(Arc::new(visibility(patches(plan)?, &mask)?))
             }
             Job::Finetune | Job::Infer => Task::Finetune(tensor("targets")?),
         };
@@ -52,27 +52,26 @@ pub(crate) fn pixels(plan: &Plan) -> usize {
     plan.height * plan.width * plan.channels
 }
 
-pub(crate) fn fcmae(plan: &Plan) -> Outcome<FcmaePlan> {
-    plan.fcmae.ok_or_else(|| format!("{} declares no pre-training part", plan.name).into())
+pub(crate) fn patches(plan: &Plan) -> Outcome<Patches> {
+    plan.patches().ok_or_else(|| format!("{} declares no pre-training part", plan.name).into())
 }
 
-fn visibility(plan: &FcmaePlan, mask: &[u8]) -> Outcome<Visibility> {
-    Ok(Visibility::from_mask(mask, plan.patches_high, plan.patches_wide, plan.visible)?)
+fn visibility(patches: Patches, mask: &[u8]) -> Outcome<Visibility> {
+    Ok(Visibility::from_mask(mask, patches.high, patches.wide, patches.visible)?)
 }
 
 /// Masks that keep as many patches as the plan says.
-pub(crate) fn random_masks(plan: &FcmaePlan, samples: usize, random: &mut Random) -> Outcome<Visibility> {
-    let patches = plan.patches();
-    let mut mask = vec![1; samples * patches];
-    for sample in mask.chunks_mut(patches) {
-        let mut left = plan.visible;
+pub(crate) fn random_masks(patches: Patches, samples: usize, random: &mut Random) -> Outcome<Visibility> {
+    let mut mask = vec![1; samples * patches.count()];
+    for sample in mask.chunks_mut(patches.count()) {
+        let mut left = patches.visible;
         while left > 0 {
-            let patch = &mut sample[random.range(patches as u64) as usize];
+            let patch = &mut sample[random.range(sample.len() as u64) as usize];
             left -= usize::from(*patch == 1);
             *patch = 0;
         }
     }
-    visibility(plan, &mask)
+    visibility(patches, &mask)
 }
 
 /// Four batches: a picture for each class, under noise; always the same.
@@ -88,10 +87,7 @@ pub(crate) fn batches(plan: &Plan, job: Job, samples: usize) -> Outcome<Vec<Batc
         let images = labels.iter().flat_map(image).collect();
         let mut random = Random::new(3, index, 0, Purpose::Augment);
         let task = match job {
-            Job::Pretrain => {
-                let plan = fcmae(plan)?;
-                Task::Pretrain(Arc::new(random_masks(&plan, samples, &mut random)?))
-            }
+            Job::Pretrain => Task::Pretrain(Arc::new(random_masks(patches(plan)?, samples, &mut random)?)),
             Job::Finetune | Job::Infer => {
                 let row = |&label: &usize| (0..plan.classes).map(move |class| f32::from(u8::from(class == label)));
                 Task::Finetune(labels.iter().flat_map(row).collect())

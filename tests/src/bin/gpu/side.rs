@@ -29,7 +29,7 @@ use half::bf16;
 
 use crate::{
     Dtype, Job, Outcome,
-    data::{Batch, Task, fcmae},
+    data::{Batch, Task},
 };
 
 /// Large enough that a loss falls in 50 steps.
@@ -111,8 +111,7 @@ impl Model {
 }
 
 fn rules(entry: &Entry, layout: &Layout) -> Outcome<Vec<Rule>> {
-    let depths: Vec<usize> = entry.plan.stages.iter().map(|stage| stage.depth).collect();
-    Ok(optim::rules(layout, &depths, None)?)
+    Ok(optim::rules(layout, &entry.plan, None)?)
 }
 
 /// The CPU executor.
@@ -180,7 +179,7 @@ impl OnDevice {
         let real = dtype.into();
         let options = Options { samples, real, max_norm: 0.0, ema: false, drop_path: false, bytes: false };
         let step = match job {
-            Job::Pretrain => autoencoder(plan, &fcmae(plan)?, &options)?,
+            Job::Pretrain => autoencoder(plan, &options)?,
             Job::Finetune | Job::Infer => classifier(plan, &options)?,
         };
         let mut executor = executor(&step.schedule)?;
