@@ -16,7 +16,7 @@ use std::{collections::VecDeque, path::PathBuf, sync::Arc, time::Instant};
 
 use convnext_core::plan::Plan;
 use convnext_data::ShardSet;
-use convnext_weights::checkpoint::{Snapshot, State as Standing, Store, Usage};
+use convnext_weights::checkpoint::{RunState as Standing, Snapshot, Store, Usage};
 
 use trouble::Trouble;
 use window::Window;

@@ -1,15 +1,9 @@
 //! One variant per way a checkpoint can be wrong.
 
-use std::{
-    fmt,
-    fs::{self, File},
-    io,
-    path::{Path, PathBuf},
-};
+use std::{fmt, io, path::PathBuf};
 
 use thiserror::Error;
 
-use super::HEADER_CAP;
 use crate::pytorch::PytorchError;
 
 /// Why a checkpoint could not be written or read. Every message names the file and says what to do.
@@ -102,12 +96,14 @@ pub enum CheckpointError {
         found: u64,
     },
     /// A header that claims more memory than any model's needs.
-    #[error("{}: a header of {claimed} bytes, more than the {HEADER_CAP} allowed; not a file to trust", path.display())]
+    #[error("{}: a header of {claimed} bytes, more than the {allowed} allowed; not a file to trust", path.display())]
     HeaderTooLarge {
         /// The file.
         path: PathBuf,
         /// Length that the file claims.
         claimed: u64,
+        /// Length of the longest that is read.
+        allowed: u64,
     },
     /// The header is no valid safetensors header.
     #[error("{}: not a safetensors header ({reason}); is this really a .safetensors file?", path.display())]
@@ -283,28 +279,4 @@ impl fmt::Display for TensorProblems {
         }
         Ok(())
     }
-}
-
-/// What a thing is that is no plain file or folder.
-pub(super) fn kind_of(kind: fs::FileType) -> &'static str {
-    match kind {
-        kind if kind.is_symlink() => "a symbolic link",
-        kind if kind.is_dir() => "a folder",
-        kind if kind.is_file() => "a file",
-        _ => "a pipe or device",
-    }
-}
-
-/// Opens a plain file, or what a link to one leads to: a pipe would be waited for, a device read without end.
-pub(super) fn open_plain(path: &Path) -> Result<File, CheckpointError> {
-    let kind = fs::metadata(path).map_err(at("open", path))?.file_type();
-    if !kind.is_file() {
-        return Err(CheckpointError::NotPlain { path: path.into(), found: kind_of(kind), wanted: "a file" });
-    }
-    File::open(path).map_err(at("open", path))
-}
-
-/// Puts the action and the path on an I/O error.
-pub(super) fn at<'a>(action: &'static str, path: &'a Path) -> impl Fn(io::Error) -> CheckpointError + 'a {
-    move |source| CheckpointError::Io { action, path: path.into(), source }
 }

@@ -10,8 +10,10 @@ use std::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::error::{CheckpointError, at, kind_of, open_plain};
-use crate::durable;
+use super::{
+    error::CheckpointError,
+    files::{at, kind_of, read_json, sync_directory},
+};
 
 pub(super) const MANIFEST: &str = "manifest.json";
 pub(super) const WEIGHTS: &str = "weights.safetensors";
@@ -22,8 +24,6 @@ pub(super) const STATE: &str = "state.json";
 pub(super) const FILES: [&str; 4] = [WEIGHTS, OPTIMIZER, EMA, STATE];
 const REQUIRED: [&str; 2] = [WEIGHTS, STATE];
 const VERSION: u32 = 1;
-/// No file of JSON here comes near it.
-const JSON_CAP: u64 = 1 << 20;
 
 /// What `manifest.json` says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -185,16 +185,4 @@ fn hash_file(path: &Path) -> io::Result<String> {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Reads a small file; of one that is not small, only so much that the parser fails.
-pub(super) fn read_json(path: &Path) -> Result<Vec<u8>, CheckpointError> {
-    let mut text = Vec::new();
-    open_plain(path)?.take(JSON_CAP).read_to_end(&mut text).map_err(at("read", path))?;
-    Ok(text)
-}
-
-/// Makes names in a directory survive a power cut.
-pub(super) fn sync_directory(path: &Path) -> Result<(), CheckpointError> {
-    durable::sync_directory(path).map_err(at("sync", path))
 }

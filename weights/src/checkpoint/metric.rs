@@ -9,9 +9,8 @@ use std::{fs, io::Write, path::Path};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    create_own,
-    error::{CheckpointError, at},
-    manifest::{read_json, sync_directory},
+    error::CheckpointError,
+    files::{at, create_own, read_json, sync_directory},
 };
 
 const METRIC: &str = "metric.json";

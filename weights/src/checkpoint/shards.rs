@@ -9,9 +9,10 @@ use std::{
 use serde::Deserialize;
 
 use super::{
-    CheckpointError, HEADER_CAP,
-    error::{at, open_plain},
-    tensors::TensorFile,
+    error::CheckpointError,
+    files::{at, open_plain},
+    one_file::OneFile,
+    safetensors::HEADER_CAP,
 };
 use crate::pytorch::Section;
 
@@ -23,7 +24,7 @@ const MOST: usize = 256;
 
 /// The files of an index, and which tensor is in which.
 pub(super) struct Shards {
-    files: Vec<TensorFile>,
+    files: Vec<OneFile>,
     by_name: HashMap<String, usize>,
 }
 
@@ -50,7 +51,7 @@ impl Shards {
         if let Some(name) = names.iter().find(|name| !is_plain(name)) {
             return Err(wrong(format!("`{name}` is no file beside it; do not trust it")));
         }
-        let open = |name: &&str| TensorFile::open(&path.with_file_name(name), Section::Best);
+        let open = |name: &&str| OneFile::open(&path.with_file_name(name), Section::Best);
         let files = names.iter().map(open).collect::<Result<Vec<_>, _>>()?;
         let mut by_name = HashMap::new();
         for (number, (file, of)) in files.iter().zip(&names).enumerate() {
@@ -67,16 +68,16 @@ impl Shards {
         }
     }
 
-    pub(super) fn files(&self) -> impl Iterator<Item = &TensorFile> {
+    pub(super) fn files(&self) -> impl Iterator<Item = &OneFile> {
         self.files.iter()
     }
 
     /// The file that holds the tensor `name`.
-    pub(super) fn of(&self, name: &str) -> Option<&TensorFile> {
+    pub(super) fn of(&self, name: &str) -> Option<&OneFile> {
         self.by_name.get(name).map(|&number| &self.files[number])
     }
 
-    pub(super) fn of_mut(&mut self, name: &str) -> Option<&mut TensorFile> {
+    pub(super) fn of_mut(&mut self, name: &str) -> Option<&mut OneFile> {
         self.by_name.get(name).map(|&number| &mut self.files[number])
     }
 }

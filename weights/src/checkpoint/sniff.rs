@@ -2,7 +2,10 @@
 
 use std::{io::Read, path::Path};
 
-use super::error::{CheckpointError, at, open_plain};
+use super::{
+    error::CheckpointError,
+    files::{at, open_plain},
+};
 use crate::pytorch::PytorchFile;
 
 /// Bytes that are looked at: a tar says what it is after 257.

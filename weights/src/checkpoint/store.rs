@@ -2,19 +2,17 @@
 
 use std::{
     fs, io,
-    io::Write,
     path::{Path, PathBuf},
 };
 
 use convnext_core::optim::Layout;
 
 use super::{
-    Checkpoint, Loaded, Snapshot,
-    error::{CheckpointError, Skipped, at, kind_of},
-    manifest::{EMA, FILES, MANIFEST, Manifest, OPTIMIZER, STATE, WEIGHTS, sync_directory},
+    directory::{Checkpoint, Loaded, Snapshot, validation, write_snapshot},
+    error::{CheckpointError, Skipped},
+    files::{at, kind_of, sync_directory},
+    manifest::{FILES, MANIFEST},
     metric,
-    tensors::{Part, write},
-    validation,
 };
 
 const UNFINISHED: &str = ".tmp-";
@@ -327,20 +325,4 @@ fn parse(name: &str) -> Option<(u64, u64)> {
     // A number would be read with a sign, too.
     let number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?;
     Some((number(step)?, number(again)?))
-}
-
-pub(super) fn write_snapshot(directory: &Path, snapshot: &Snapshot<'_>) -> Result<(), CheckpointError> {
-    let Snapshot { layout, weights, moments, ema, state, usage } = *snapshot;
-    let mut manifest = Manifest::new();
-    let part = |prefix, values| Part { prefix, values };
-    manifest.add(directory, WEIGHTS, |out| write(out, layout, &[part("", weights)], usage))?;
-    if let Some((m, v)) = moments {
-        manifest.add(directory, OPTIMIZER, |out| write(out, layout, &[part("m.", m), part("v.", v)], None))?;
-    }
-    if let Some(ema) = ema {
-        manifest.add(directory, EMA, |out| write(out, layout, &[part("", ema)], usage))?;
-    }
-    let json = serde_json::to_vec_pretty(state).expect("plain numbers and names are JSON");
-    manifest.add(directory, STATE, |out| out.write_all(&json))?;
-    manifest.finish(directory)
 }

@@ -124,6 +124,11 @@ impl Dtype {
         self.row().2
     }
 
+    /// Whether it is a floating-point type that can be read as f32.
+    pub(crate) fn is_float(self) -> bool {
+        self.decoder().is_some()
+    }
+
     /// How to read this type as f32; none for all that are no floating-point numbers of two bytes or more.
     pub(super) fn decoder(self) -> Option<Decoder> {
         match self {

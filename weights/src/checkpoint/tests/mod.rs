@@ -11,7 +11,14 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::{manifest::MANIFEST, *};
+use super::{
+    directory::{read_weights, write_snapshot},
+    files::at,
+    manifest::{EMA, MANIFEST, OPTIMIZER, STATE, WEIGHTS},
+    safetensors::HEADER_CAP,
+    *,
+};
+use convnext_core::optim::Layout;
 
 const KEEP: Keep = Keep { last: 3, best: None };
 
@@ -29,8 +36,8 @@ fn values(seed: f32) -> Vec<f32> {
     (0..layout().len()).map(|i| seed + i as f32 * 0.125).collect()
 }
 
-fn state(step: u64, metric: Option<f64>) -> State {
-    State { step, updates: step, model: "micro".into(), recipe: "00ff".into(), metric, ..State::default() }
+fn state(step: u64, metric: Option<f64>) -> RunState {
+    RunState { step, updates: step, model: "micro".into(), recipe: "00ff".into(), metric, ..RunState::default() }
 }
 
 fn load_weights(path: impl AsRef<Path>, layout: &Layout, which: Which) -> Result<Vec<f32>, CheckpointError> {
@@ -113,7 +120,7 @@ fn everything_comes_back_bit_for_bit() {
 fn the_safetensors_library_reads_what_we_write() {
     let (_folder, _store, newest) = two();
     let bytes = fs::read(newest.join("weights.safetensors")).unwrap();
-    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let file = ::safetensors::SafeTensors::deserialize(&bytes).unwrap();
     let tensor = file.tensor("head.linear.weight").unwrap();
     assert_eq!(tensor.shape(), [4, 3]);
     let expected = values(2.0)[layout().get("head.linear.weight").unwrap().range.clone()].to_vec();
@@ -129,10 +136,10 @@ fn we_read_what_the_safetensors_library_writes() {
     // The library sorts by name; our layout does not.
     let views = layout.segments().iter().map(|segment| {
         let bytes = bytemuck::cast_slice(&flat[segment.range.clone()]);
-        let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, segment.shape.clone(), bytes);
+        let view = ::safetensors::tensor::TensorView::new(::safetensors::Dtype::F32, segment.shape.clone(), bytes);
         (&segment.name, view.unwrap())
     });
-    fs::write(&path, safetensors::serialize(views, None).unwrap()).unwrap();
+    fs::write(&path, ::safetensors::serialize(views, None).unwrap()).unwrap();
     assert_eq!(load_weights(&path, &layout, Which::default()).unwrap(), flat);
 }
 
@@ -412,7 +419,7 @@ fn what_is_not_finite_is_not_saved() {
 fn save_anyway(store: &Store, step: u64, weights: &[f32]) {
     let (layout, state) = (layout(), state(step, Some(1.0)));
     let snapshot = Snapshot { layout: &layout, weights, moments: None, ema: None, state: &state, usage: None };
-    store.commit(step, |directory| store::write_snapshot(directory, &snapshot)).unwrap();
+    store.commit(step, |directory| write_snapshot(directory, &snapshot)).unwrap();
 }
 
 #[test]
@@ -436,7 +443,7 @@ fn a_state_of_numbers_that_would_wrap() {
     save(&store, 1, None);
     let position = u64::MAX - 5;
     let (layout, weights) = (layout(), values(1.0));
-    let state = State { position, ..state(2, None) };
+    let state = RunState { position, ..state(2, None) };
     store
         .save(&Snapshot { layout: &layout, weights: &weights, moments: None, ema: None, state: &state, usage: None })
         .unwrap();
