@@ -24,7 +24,7 @@ pub enum Failure {
     Failed {
         /// What went wrong, where, and what to do.
         what: String,
-        /// What is behind it, nearest first.
+        /// The errors behind it, nearest first.
         because: Vec<String>,
     },
     /// What went wrong has been said, where it happened: exit code 1.
@@ -93,7 +93,7 @@ impl<E: Error + 'static> From<E> for Failure {
     }
 }
 
-/// Whether the error is a recipe that says what cannot be, and not a file that is missing.
+/// Whether the recipe itself is wrong, rather than a file missing.
 fn is_usage(error: &(dyn Error + 'static)) -> bool {
     if let Some(error) = error.downcast_ref::<RecipeError>() {
         return !matches!(error, RecipeError::Read { .. });
@@ -112,7 +112,7 @@ fn is_usage(error: &(dyn Error + 'static)) -> bool {
     }
 }
 
-/// Adds an error and what is behind it, without those whose text the one before has already said.
+/// Adds an error and the ones behind it, but for those whose text the one before has already said.
 fn follow(texts: &mut Vec<String>, error: &dyn Error) {
     let text = error.to_string();
     if texts.last().is_none_or(|last| !last.contains(&text)) {

@@ -25,7 +25,7 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 the command line or the recipe is wrong.
 
-// What cannot be told must end nothing; `println!` and its like panic.
+// A message that cannot be printed must not end a program: `println!` and its like would panic.
 #![warn(clippy::print_stderr, clippy::print_stdout)]
 
 pub mod commands;
@@ -65,7 +65,7 @@ use commands::Command;
 #[derive(Debug, Parser)]
 #[command(name = NAME, after_help = AFTER_HELP)]
 struct CommandLine {
-    /// Threads that compute; without it, one for each core.
+    /// Number of compute threads; by default one for each core.
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
 
@@ -107,7 +107,7 @@ macro_rules! run {
     };
 }
 
-/// What [`run!`](crate::run!) comes to.
+/// What [`run!`](crate::run!) calls.
 #[doc(hidden)]
 pub fn run_versioned(entries: &[Entry], version: Option<&str>) -> ExitCode {
     memory::keep();

@@ -132,15 +132,16 @@ impl Args {
         }
         let none = || {
             Failure::usage(format!(
-                "{}: nothing says of which variant these weights are; give --model",
+                "{}: the weights do not say which variant they are of; give --model",
                 given.path.display()
             ))
         };
         let model = given.model().ok_or_else(none)?;
         context.registry.find(model).map_err(|failure| match failure {
-            Failure::Usage(what) => {
-                Failure::usage(format!("{}: weights of a variant that is not here: {what}", given.path.display()))
-            }
+            Failure::Usage(what) => Failure::usage(format!(
+                "{}: weights of a variant that this program does not have: {what}",
+                given.path.display()
+            )),
             failure => failure,
         })
     }
@@ -164,7 +165,7 @@ impl Args {
         }
     }
 
-    /// Whether everything that may be assumed was said.
+    /// Whether the command line leaves nothing to be assumed.
     fn says_all(&self) -> bool {
         !self.mean.is_empty() && !self.std.is_empty() && (self.view.is_some() || self.crop.is_some())
     }

@@ -32,21 +32,20 @@ pub(crate) fn open(patterns: &[String], io: Io) -> Outcome<Arc<ShardSet>> {
     open_set(patterns, io).map(Arc::new)
 }
 
-/// As [`open`], for who changes its labels.
+/// As [`open`], for callers that change the labels.
 pub(crate) fn open_set(patterns: &[String], io: Io) -> Outcome<ShardSet> {
     let set = ShardSet::open_with(&expand(patterns)?, &opening(io))?;
     tell_of(&set);
     Ok(set)
 }
 
-/// Says once what is unusual about shards.
+/// Says, once, what is unusual about shards.
 pub(crate) fn tell_of(set: &ShardSet) {
     let moved: Vec<_> = set.shards().iter().filter(|shard| shard.is_moved()).collect();
     if let [first, others @ ..] = moved.as_slice() {
         let more = if others.is_empty() { String::new() } else { format!(" and {} more", others.len()) };
         tell::say(format_args!(
-            "{}{more}: another modification time than when it was indexed, and the same content; `convnext index` makes \
-             it quicker to open",
+            "{}{more}: modified since it was indexed, but the content is the same; `convnext index` makes it open faster",
             first.path().display()
         ));
     }
@@ -89,7 +88,7 @@ fn matches(pattern: &str) -> Outcome<Vec<PathBuf>> {
         let folder = pattern.trim_end_matches('/');
         return Err(Failure::failed(format!("`{pattern}` is a folder; for the shards in it, say '{folder}/*.tar'")));
     }
-    let what = || format!("`{pattern}` is no pattern of files");
+    let what = || format!("`{pattern}` is not a pattern of files");
     let paths = glob::glob(pattern).map_err(|error| Failure::because(what(), error))?;
     let mut paths = paths.collect::<Result<Vec<_>, _>>().map_err(|error| Failure::because(what(), error))?;
     if paths.is_empty() && Path::new(pattern).is_file() {
@@ -100,7 +99,7 @@ fn matches(pattern: &str) -> Outcome<Vec<PathBuf>> {
     if let Some(other) = paths.iter().find(beside) {
         let other = other.display();
         return Err(Failure::failed(format!(
-            "`{pattern}` matches {other}, which is no shard; end the pattern in .tar"
+            "`{pattern}` matches {other}, which is not a shard; end the pattern in .tar"
         )));
     }
     match paths.is_empty() {

@@ -62,7 +62,7 @@ fn another_number_of_classes_needs_a_new_head() {
     fs::write(folder.path("nine"), bytes).unwrap();
 
     let import = "import --model atto --weights @nine --output @out";
-    folder.run(import).failed(1, &["nine", "tells 9 classes apart, and the model 1000", "--reset-head"]);
+    folder.run(import).failed(1, &["nine", "classifies into 9 classes, and the model into 1000", "--reset-head"]);
     assert!(!folder.path("out").exists());
     let done = folder.run(&format!("{import} --reset-head --json")).json();
     assert_eq!((&done["from_layout"], &done["part"]), (&"timm".into(), &"classifier".into()));

@@ -44,7 +44,7 @@
 //! model.forward(images);
 //! ```
 
-// What cannot be told must end nothing; `println!` and its like panic.
+// A message that cannot be printed must not end a program: `println!` and its like would panic.
 #![warn(clippy::print_stderr, clippy::print_stdout)]
 
 // Generated code names this crate by its full path, inside this crate's own tests too.

@@ -8,7 +8,7 @@
 //! maps that a handler of SIGBUS reads. Every random decision is a pure function of
 //! `(seed, epoch, sample id, purpose)`, see [`random`].
 
-// What cannot be told must end nothing; `println!` and its like panic.
+// A message that cannot be printed must not end a program: `println!` and its like would panic.
 #![warn(clippy::print_stderr, clippy::print_stdout)]
 
 pub mod augment;

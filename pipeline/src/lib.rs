@@ -4,7 +4,7 @@
 //! recipe -> input -> stream -> runs (trainer) -> run_dir, records -> report, pictures
 //! ```
 
-// What cannot be told must end nothing; `println!` and its like panic.
+// A message that cannot be printed must not end a program: `println!` and its like would panic.
 #![warn(clippy::print_stderr, clippy::print_stdout)]
 
 pub mod bounded;

@@ -1,10 +1,11 @@
 //! Weights on disk: checkpoints of runs, other programs' files and layouts, ONNX.
 //!
-//! [`checkpoint`] reads and writes the state of a run, [`convert`] translates between layouts, [`onnx`] exports.
+//! [`checkpoint`] reads and writes the state of a run, [`convert`] translates between layouts, [`pytorch`] reads `.pt` files,
+//! [`onnx`] exports.
 //! Nothing read here can run code, leave its directory or exhaust memory, and nothing reaches the disk under its final
 //! name before it is whole.
 
-// What cannot be told must end nothing; `println!` and its like panic.
+// A message that cannot be printed must not end a program: `println!` and its like would panic.
 #![warn(clippy::print_stderr, clippy::print_stdout)]
 
 pub mod checkpoint;

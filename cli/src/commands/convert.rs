@@ -19,7 +19,7 @@ use convnext_pipeline::{
 };
 use convnext_weights::{
     checkpoint::{self, Usage, Which},
-    convert::{self, AdaptChannels, Dialect, How, Loaded, ParseDialectError, Take},
+    convert::{self, AdaptChannels, Dialect, LoadOptions, LoadedWeights, ParseDialectError, Take},
     onnx,
 };
 use serde::Serialize;
@@ -79,7 +79,7 @@ impl FromStr for Target {
     }
 }
 
-/// What both are given.
+/// The arguments of both.
 #[derive(Debug, clap::Args)]
 struct Given {
     /// The variant; `convnext models` lists them.
@@ -93,7 +93,7 @@ struct Given {
     /// Which weights of a file that holds several: the key of a dict in a `.pt` file, or what stands before the names.
     #[arg(long, value_name = "KEY")]
     weights_key: Option<String>,
-    /// Makes weights for images of other channels fit: `sum` to one channel, `repeat` to several, as timm does it.
+    /// Fits weights to another number of input channels: `sum` to one, `repeat` to several, as timm does.
     #[arg(long, value_name = "sum|repeat")]
     adapt_channels: Option<AdaptChannels>,
     /// The file to write; of the hf layout also a folder, with transformers' config.json and preprocessor_config.json.
@@ -102,7 +102,7 @@ struct Given {
     /// Takes the encoder alone, whatever else is in the file.
     #[arg(long, conflicts_with = "reset_head")]
     encoder: bool,
-    /// Takes a classifier of other classes, and gives it a new last layer.
+    /// Takes a classifier with other classes, and gives it a new last layer.
     #[arg(long)]
     reset_head: bool,
     /// Chooses the new last layer's weights.
@@ -114,8 +114,8 @@ struct Given {
 }
 
 impl Given {
-    fn how(&self) -> How<'_> {
-        How { which: self.which.which(), adapt: self.adapt_channels, key: self.weights_key.as_deref() }
+    fn options(&self) -> LoadOptions<'_> {
+        LoadOptions { which: self.which.which(), adapt: self.adapt_channels, key: self.weights_key.as_deref() }
     }
 }
 
@@ -223,7 +223,7 @@ fn ends_in_slash(path: &Path) -> bool {
     path.as_os_str().to_string_lossy().ends_with('/')
 }
 
-/// What a file is called says what other programs take it for.
+/// Other programs go by the name of a file.
 fn check_name(output: &Path, target: Target) -> Outcome {
     let (kind, ending) = match target {
         Target::Weights(_) => ("safetensors", "safetensors"),
@@ -231,7 +231,7 @@ fn check_name(output: &Path, target: Target) -> Outcome {
     };
     match output.extension() {
         Some(extension) if extension != ending => Err(Failure::usage(format!(
-            "{}: what is written is {kind}, and no program would look for that under this name; give {}",
+            "{}: this writes {kind}, which no program looks for under that name; give {}",
             output.display(),
             output.with_extension(ending).display()
         ))),
@@ -239,7 +239,7 @@ fn check_name(output: &Path, target: Target) -> Outcome {
     }
 }
 
-/// An older file is replaced by one of its kind only.
+/// A file is replaced only by one of its own kind.
 fn check_kind(output: &Path, target: Target) -> Outcome {
     let Ok(found) = fs::symlink_metadata(output) else { return Ok(()) };
     let is_weights = || checkpoint::read_header(output, Which::default()).is_ok();
@@ -251,19 +251,19 @@ fn check_kind(output: &Path, target: Target) -> Outcome {
     if same {
         return Ok(());
     }
-    let what = "is there, and is not what would be replaced by this; remove it or give another name";
+    let what = "exists already, and is not a file of the same kind; remove it or give another name";
     Err(Failure::usage(format!("{}: {what}", output.display())))
 }
 
-/// Says what was not simply taken as it stood.
-fn tell_of(loaded: &Loaded) {
+/// Says what was changed or left out on the way.
+fn tell_of(loaded: &LoadedWeights) {
     warn_of(&loaded.skipped);
     if let Some(prefix) = loaded.prefix.strip_suffix('.') {
         tell::say(format_args!("`{prefix}.` is taken off the names"));
     }
     if let [first, others @ ..] = &loaded.outside[..] {
         let more = if others.is_empty() { String::new() } else { format!(" and {} more", others.len()) };
-        tell::warn(format_args!("passed over, being no part of the model: `{first}`{more}"));
+        tell::warn(format_args!("passed over, since it is not part of the model: `{first}`{more}"));
     }
     if let Some(channels) = loaded.adapted {
         tell::say(format_args!("the first convolution is adapted from {channels} channels"));
@@ -271,7 +271,7 @@ fn tell_of(loaded: &Loaded) {
 }
 
 /// How the model is to be used: what its file says, or the run that it is of.
-fn usage(given: &Given, entry: &Entry, part: &str, loaded: &Loaded) -> Outcome<Option<Usage>> {
+fn usage(given: &Given, entry: &Entry, part: &str, loaded: &LoadedWeights) -> Outcome<Option<Usage>> {
     let of_run = || -> Outcome<Option<Usage>> {
         let manner = GivenWeights::find(&given.weights, |_| given.which.which())?.manner(&entry.plan, true)?;
         let usage = || input::usage(&entry.plan, &manner.data, manner.view, &manner.classes);
@@ -302,7 +302,7 @@ fn write_for_transformers(folder: &Path, entry: &Entry, part: &str, usage: Optio
     let classes = usage.map_or(&[][..], |usage| &usage.classes);
     write_json(&folder.join("config.json"), &convert::transformers_config(&entry.plan, part == "classifier", classes))?;
     let Some(usage) = usage else {
-        tell::warn("nothing is known of the images: preprocessor_config.json is not written");
+        tell::warn("nothing is known about the images, so preprocessor_config.json is not written");
         return Ok(());
     };
     let (processor, untold) = convert::transformers_processor(usage);
@@ -334,7 +334,7 @@ struct Weights {
     part: &'static str,
     layout: Layout,
     values: Vec<f32>,
-    loaded: Loaded,
+    loaded: LoadedWeights,
 }
 
 fn read(given: &Given, entry: &Entry) -> Outcome<Weights> {
@@ -353,14 +353,14 @@ fn read(given: &Given, entry: &Entry) -> Outcome<Weights> {
         kinds.push(("autoencoder", model.layout()));
     }
     let layouts: Vec<&Layout> = kinds.iter().map(|(_, layout)| layout).collect();
-    let (index, mut loaded) = convert::load_fitting(&given.weights, &layouts, given.how())?;
+    let (index, mut loaded) = convert::load_fitting(&given.weights, &layouts, given.options())?;
     let (part, layout) = kinds.swap_remove(index);
     let values = std::mem::take(&mut loaded.values);
     Ok(Weights { part, layout, values, loaded })
 }
 
 fn taken(part: &'static str, layout: Layout, mut values: Vec<f32>, given: &Given, take: Take) -> Outcome<Weights> {
-    let loaded = convert::load_into(&given.weights, &layout, &mut values, given.how(), take)?;
+    let loaded = convert::load_into(&given.weights, &layout, &mut values, given.options(), take)?;
     Ok(Weights { part, layout, values, loaded })
 }
 

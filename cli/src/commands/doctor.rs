@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::{Outcome, host, numbers::bytes, output};
 
-/// Tells what this machine offers: instruction sets, cores, memory, CUDA, NCCL and MPI, and if not, why not.
+/// Shows what this machine offers: instruction sets, cores, memory, CUDA, NCCL and MPI, and why something is missing.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:

@@ -46,7 +46,7 @@ struct Line {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Outcome {
-    interrupt::listen().map_err(|error| Failure::because("signals cannot be listened for", error))?;
+    interrupt::listen().map_err(|error| Failure::because("cannot listen for signals", error))?;
     let indices = args.output.clone().or_else(shards::indices);
     let go_on = || !interrupt::asked();
     let indexing = Indexing { indices: indices.as_deref(), left_out: args.left_out, go_on: &go_on };
@@ -84,7 +84,7 @@ fn tell_of(path: &str, indexed: &Indexed) {
     }
     if let Some(at) = indexed.another {
         tell::warn(format_args!(
-            "{path}: another tar begins at byte {at}, behind the end mark, and is not read; join tars with `tar --concatenate`"
+            "{path}: another tar begins at byte {at}, after the end mark, and is not read; join tars with `tar --concatenate`"
         ));
     }
 }

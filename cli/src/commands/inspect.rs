@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::{Failure, Outcome, numbers::bytes, output, shards, table::Table};
 
-/// Tells what is in shards, and checks every byte of them on request.
+/// Shows what is in shards and, on request, checks every byte of them.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:

@@ -201,7 +201,7 @@ fn tell_passed_over(source: &dyn Source, PassedOver { kinds, unreadable, empty, 
         tell::warn(format_args!("classes without an image, which keep their numbers: {}", quoted(absent)));
     }
     if *links > 0 {
-        tell::warn(format_args!("{links} linked folders inside of class folders were not entered"));
+        tell::warn(format_args!("{links} linked folders inside class folders were not entered"));
     }
 }
 

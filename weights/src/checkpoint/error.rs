@@ -40,8 +40,8 @@ pub enum CheckpointError {
         /// Format of this program.
         known: u32,
     },
-    /// The manifest names a file that is no plain file name of a checkpoint.
-    #[error("{}: the manifest lists `{file}`, which is no file of a checkpoint; do not trust this directory", path.display())]
+    /// The manifest names a file that is not one of a checkpoint's.
+    #[error("{}: the manifest lists `{file}`, which is not a file of a checkpoint; do not trust this directory", path.display())]
     UnknownFile {
         /// The manifest.
         path: PathBuf,
@@ -131,7 +131,7 @@ pub enum CheckpointError {
         /// Bytes in the file.
         found: u64,
     },
-    /// A file that holds something else than weights.
+    /// A file that holds something other than weights.
     #[error("{}: is {what}: {advice}", path.display())]
     NotWeights {
         /// The file.
@@ -152,7 +152,7 @@ pub enum CheckpointError {
         /// Everything that is wrong, not only the first.
         problems: TensorProblems,
     },
-    /// A weight is NaN or infinite: whatever is computed from it is no answer.
+    /// A weight is NaN or infinite: nothing computed from it means anything.
     #[error(
         "{}: `{name}` is {value} at element {element}: the training that wrote it had diverged, or the file is damaged; take \
          earlier weights, of a run `--checkpoint newest` or one checkpoint by its path", path.display()
@@ -167,7 +167,7 @@ pub enum CheckpointError {
         /// What it is.
         value: f32,
     },
-    /// A checkpoint was to be written of values that are NaN or infinite.
+    /// A checkpoint was about to be written with values that are NaN or infinite.
     #[error("{}: not saved, since `{name}` is {value} at element {element} of the {part}; older checkpoints are as they were", path.display())]
     Diverged {
         /// The folder of checkpoints.

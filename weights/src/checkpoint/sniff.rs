@@ -1,4 +1,4 @@
-//! What a file is that was given as weights. Its first bytes say so, whatever its name says.
+//! What kind of file was given as weights. Its first bytes say so, whatever its name says.
 
 use std::{io::Read, path::Path};
 
@@ -18,7 +18,7 @@ pub(super) enum Format {
     Pytorch,
 }
 
-/// What something else is, and what to do about it.
+/// A file of something else: what it is, and what to do about it.
 type Foreign = (&'static str, &'static str);
 
 /// Which kind of weights a file holds; [`CheckpointError::NotWeights`] says what else it holds.
@@ -47,7 +47,7 @@ const CONVERT: &str = "export the weights there as safetensors or with torch.sav
 const PICTURE: Foreign = ("a picture", "pictures are given as images; weights are .safetensors or .pt files");
 const PROGRAM: Foreign = ("a program", "weights are .safetensors or .pt files");
 
-/// What starts with what.
+/// What files are that start with these bytes.
 const MAGICS: [(&[u8], Foreign); 29] = [
     (b"\x1f\x8b", ("compressed by gzip", "unpack it with gunzip, or tar -xzf")),
     (b"\x28\xb5\x2f\xfd", ("compressed by zstd", "unpack it with unzstd")),
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_none_is_called_by_its_name() {
+    fn other_files_are_called_what_they_are() {
         let tar = [&[b'x'; 257][..], b"ustar\0"].concat();
         for (bytes, expected) in [
             (

@@ -22,7 +22,7 @@ const NAME: &str = "step-";
 /// How often a folder is listed again because a checkpoint went away meanwhile.
 const RELISTS: usize = 16;
 
-/// Which metric is better.
+/// Whether a lower or a higher metric is better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Better {
     /// A loss.

@@ -1,7 +1,7 @@
 //! Where tensors are read from: one file, or several with an index, checked against a layout before anything is read.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     path::{Path, PathBuf},
 };
 
@@ -21,11 +21,22 @@ use crate::pytorch::Section;
 pub(super) struct TensorFile {
     path: PathBuf,
     container: Container,
+    /// What the file calls the tensors that are called otherwise here.
+    renamed: HashMap<String, String>,
 }
 
 enum Container {
     One(OneFile),
     Shards(Shards),
+}
+
+impl Container {
+    fn shapes(&self) -> Vec<(String, Vec<usize>)> {
+        match self {
+            Self::One(file) => file.shapes(),
+            Self::Shards(shards) => shards.files().flat_map(OneFile::shapes).collect(),
+        }
+    }
 }
 
 impl TensorFile {
@@ -35,15 +46,25 @@ impl TensorFile {
             true => Container::Shards(Shards::open(path)?),
             false => Container::One(OneFile::open(path, section)?),
         };
-        Ok(Self { path: path.into(), container })
+        let names: Vec<String> = container.shapes().into_iter().map(|(name, _)| name).collect();
+        Ok(Self { path: path.into(), container, renamed: without_compiled(&names) })
     }
 
-    /// Names and shapes of all tensors, in the order of the file.
+    /// Names and shapes of all tensors, in the order of the file. `torch.compile`'s word is not in the names.
     pub(super) fn shapes(&self) -> Vec<(String, Vec<usize>)> {
-        match &self.container {
-            Container::One(file) => file.shapes(),
-            Container::Shards(shards) => shards.files().flat_map(OneFile::shapes).collect(),
+        let mut shapes = self.container.shapes();
+        let bare: HashMap<&str, &str> = self.renamed.iter().map(|(bare, name)| (&name[..], &bare[..])).collect();
+        for (name, _) in &mut shapes {
+            if let Some(bare) = bare.get(&name[..]) {
+                *name = (*bare).to_owned();
+            }
         }
+        shapes
+    }
+
+    /// What the file calls a tensor.
+    fn name_of<'a>(&'a self, name: &'a str) -> &'a str {
+        self.renamed.get(name).map_or(name, String::as_str)
     }
 
     /// The dict of a `.pt` file that was taken, where it has several.
@@ -97,21 +118,23 @@ impl TensorFile {
             let (expected, found) = (expected.into(), found.into());
             problems.misshapen.push(Misshapen { name: name.into(), expected, found });
         }
-        if let Some(dtype) = self.of(name).and_then(|file| file.foreign_type(name)) {
+        if let Some(dtype) = self.foreign_type(name) {
             problems.mistyped.push((name.into(), dtype));
         }
     }
 
-    /// The file that a tensor is in.
-    fn of(&self, name: &str) -> Option<&OneFile> {
+    /// The type of a tensor that is of no floating-point type that is read.
+    fn foreign_type(&self, name: &str) -> Option<String> {
+        let name = self.name_of(name);
         match &self.container {
-            Container::One(file) => Some(file),
-            Container::Shards(shards) => shards.of(name),
+            Container::One(file) => file.foreign_type(name),
+            Container::Shards(shards) => shards.of(name)?.foreign_type(name),
         }
     }
 
     /// Copies a tensor that has passed [`Self::check`] into `into`.
     fn read(&mut self, name: &str, into: &mut [f32]) -> Result<(), CheckpointError> {
+        let name = self.renamed.get(name).map_or(name, String::as_str);
         let file = match &mut self.container {
             Container::One(file) => Some(file),
             Container::Shards(shards) => shards.of_mut(name),
@@ -133,4 +156,65 @@ impl TensorFile {
 /// Names and shapes of the tensors of `layout`, with `prefix` before the names.
 pub(super) fn named<'a>(prefix: &'a str, layout: &'a Layout) -> impl Iterator<Item = (String, &'a [usize])> {
     layout.segments().iter().map(move |segment| (format!("{prefix}{}", segment.name), &segment.shape[..]))
+}
+
+/// What `torch.compile` puts before the names of the module that it compiles.
+const COMPILED: &str = "_orig_mod";
+
+/// The tensors of a part of the model that was compiled by itself: their names as if it had not been, and those in the file.
+/// Where the word stands before every name of the file it is left there, to be taken off with what else wrappers put there.
+fn without_compiled(names: &[String]) -> HashMap<String, String> {
+    let shared = shared_start(names);
+    let mut renamed = HashMap::new();
+    let mut taken: HashSet<&str> = names.iter().map(String::as_str).collect();
+    for name in names {
+        let (start, rest) = name.split_at(shared);
+        if rest.split('.').any(|part| part == COMPILED) {
+            taken.remove(&name[..]);
+            let parts: Vec<&str> = rest.split('.').filter(|part| *part != COMPILED).collect();
+            renamed.insert(format!("{start}{}", parts.join(".")), name.clone());
+        }
+    }
+    // With both names in a file nobody could say which is meant.
+    let compiled = names.len() - taken.len();
+    let unique = renamed.len() == compiled && renamed.keys().all(|bare| !taken.contains(&bare[..]));
+    if unique { renamed } else { HashMap::new() }
+}
+
+/// Bytes with which all names start, up to a dot.
+fn shared_start(names: &[String]) -> usize {
+    let (Some(first), Some(last)) = (names.iter().min(), names.iter().max()) else { return 0 };
+    let same = first.bytes().zip(last.bytes()).take_while(|(one, other)| one == other).count();
+    first.as_bytes()[..same].iter().rposition(|byte| *byte == b'.').map_or(0, |dot| dot + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn renamed(names: &[&str]) -> Vec<(String, String)> {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut renamed: Vec<_> = without_compiled(&names).into_iter().collect();
+        renamed.sort();
+        renamed
+    }
+
+    #[test]
+    fn a_part_that_was_compiled_has_its_own_names() {
+        let of = |bare: &str, name: &str| (bare.to_owned(), name.to_owned());
+        assert_eq!(
+            renamed(&["m.stages._orig_mod.0.w", "m.stem.w", "m.head._orig_mod.w"]),
+            [of("m.head.w", "m.head._orig_mod.w"), of("m.stages.0.w", "m.stages._orig_mod.0.w")]
+        );
+        // Before all names it is a prefix like any other.
+        assert_eq!(renamed(&["_orig_mod.a.w", "_orig_mod.b.w"]), []);
+        assert_eq!(
+            renamed(&["m._orig_mod.a._orig_mod.w", "m._orig_mod.b.w"]),
+            [of("m._orig_mod.a.w", "m._orig_mod.a._orig_mod.w")]
+        );
+        assert_eq!(renamed(&["a._orig_mod.w", "a.w"]), []);
+        assert_eq!(renamed(&["a._orig_mod.b.w", "_orig_mod.a.b.w", "c"]), []);
+        assert_eq!(renamed(&["a._orig_model.w", "b.w"]), []);
+        assert_eq!(renamed(&[]), []);
+    }
 }

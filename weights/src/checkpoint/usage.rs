@@ -22,7 +22,7 @@ pub struct Usage {
     pub std: Vec<f32>,
     /// How an image of any size becomes one of the input's.
     pub view: View,
-    /// Names of the classes, class 0 first; empty where they have none, or the model tells none apart.
+    /// Names of the classes, class 0 first; empty where they have none, or the model has no classes.
     #[serde(default)]
     pub classes: Vec<String>,
 }

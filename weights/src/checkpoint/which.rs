@@ -85,7 +85,7 @@ pub enum Origin {
     Best {
         /// Its step.
         step: u64,
-        /// Its validation metric: the share of images that were told right, 0 to 1.
+        /// Its validation metric: the share of images that were classified correctly, 0 to 1.
         metric: f64,
     },
 }

@@ -3,67 +3,22 @@
 //! As timm does it: to one channel, the kernels are summed over the old ones; to several, they are repeated in order and
 //! scaled, so that an image whose channels are alike gives what it gave.
 
-use std::{fmt, str::FromStr};
-
 use convnext_core::optim::{Layout, Segment};
-use thiserror::Error;
 
-use super::translation::Translation;
+use super::{layouts::squeezed, translation::Translation};
 
 /// Our name of the convolution that looks at the image, `[kernel, kernel, in, out]`, and which axis its channels are.
 const STEM: &str = "encoder.stem.conv.weight";
 const CHANNELS: usize = 2;
 
-/// How the first convolution is given another number of input channels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AdaptChannels {
-    /// Summed, to one channel.
-    Sum,
-    /// Repeated in order and scaled by old / new, to several channels.
-    Repeat,
-}
-
-/// A word that names no way to adapt channels.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("no way `{0}` to adapt channels; known: sum, repeat")]
-pub struct ParseAdaptError(String);
-
-impl FromStr for AdaptChannels {
-    type Err = ParseAdaptError;
-
-    fn from_str(word: &str) -> Result<Self, ParseAdaptError> {
-        match word {
-            "sum" => Ok(Self::Sum),
-            "repeat" => Ok(Self::Repeat),
-            _ => Err(ParseAdaptError(word.to_owned())),
-        }
+/// A flat buffer of `from` as one of `to`; they differ in the first convolution's input channels.
+pub(super) fn adapt(from: &Layout, values: &[f32], to: &Layout) -> Vec<f32> {
+    let mut adapted = vec![0.0; to.len()];
+    for (from, to) in from.segments().iter().zip(to.segments()) {
+        let (values, adapted) = (&values[from.range.clone()], &mut adapted[to.range.clone()]);
+        if from.shape == to.shape { adapted.copy_from_slice(values) } else { kernels(from, values, to, adapted) }
     }
-}
-
-impl fmt::Display for AdaptChannels {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Sum => "sum",
-            Self::Repeat => "repeat",
-        })
-    }
-}
-
-impl AdaptChannels {
-    /// The one that leads to `channels`.
-    pub(super) fn to(channels: usize) -> Self {
-        if channels == 1 { Self::Sum } else { Self::Repeat }
-    }
-
-    /// A flat buffer of `from` as one of `to`; they differ in the first convolution's input channels.
-    pub(super) fn apply(from: &Layout, values: &[f32], to: &Layout) -> Vec<f32> {
-        let mut adapted = vec![0.0; to.len()];
-        for (from, to) in from.segments().iter().zip(to.segments()) {
-            let (values, adapted) = (&values[from.range.clone()], &mut adapted[to.range.clone()]);
-            if from.shape == to.shape { adapted.copy_from_slice(values) } else { kernels(from, values, to, adapted) }
-        }
-        adapted
-    }
+    adapted
 }
 
 /// Each position of the kernel by itself: `[in, out]`.
@@ -86,7 +41,7 @@ pub(super) fn other_channels(translation: &Translation, found: &[usize]) -> Opti
     let others = (1..=MOST).filter(|&channels| channels != expected);
     let fits = |&channels: &usize| {
         let shape = translation.shape_with(STEM, CHANNELS, channels);
-        shape.is_some_and(|shape| super::squeezed(&shape).eq(super::squeezed(found)))
+        shape.is_some_and(|shape| squeezed(&shape).eq(squeezed(found)))
     };
     Some((expected, others.into_iter().find(fits)?))
 }
@@ -119,7 +74,7 @@ mod tests {
     /// One position, channels `[c0, c1, c2]` of two outputs.
     fn adapted(from: usize, to: usize, values: &[f32]) -> Vec<f32> {
         let layout = |channels| Layout::new([(STEM, vec![1, 1, channels, 2])]).unwrap();
-        AdaptChannels::apply(&layout(from), values, &layout(to))
+        adapt(&layout(from), values, &layout(to))
     }
 
     #[test]

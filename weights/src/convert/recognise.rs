@@ -13,7 +13,9 @@ use std::{
 use convnext_core::optim::Layout;
 
 use super::{
-    ConvertError, Dialect, encoder_of,
+    dialect::Dialect,
+    error::ConvertError,
+    layouts::encoder_of,
     table::{ENCODER, Naming},
     translation::{Prefix, Translation},
 };

@@ -1,6 +1,11 @@
+use std::path::Path;
+
 use tempfile::TempDir;
 
+use convnext_core::optim::Layout;
+
 use super::*;
+use crate::checkpoint::{self, CheckpointError, Which};
 
 fn block(prefix: &str, dim: usize, flavour: char) -> Vec<(String, Vec<usize>)> {
     let mut tensors = vec![
@@ -370,7 +375,7 @@ fn names_of_no_layout() {
     checkpoint::save_weights(&path, &other, &[1.0, 2.0], None).unwrap();
     let error = load(&path, &classifier('2'), Which::default()).unwrap_err().to_string();
     assert!(
-        error.contains("known (ours, official, sparse, timm, hf, mmpretrain); the file has `layer1.weight`"),
+        error.contains("known layout (ours, official, sparse, timm, hf, mmpretrain); the file has `layer1.weight`"),
         "{error}"
     );
 }
@@ -420,6 +425,23 @@ fn what_wrappers_put_before_names_is_taken_off() {
 }
 
 #[test]
+fn parts_that_were_compiled_by_themselves() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("w.safetensors");
+    let layout = classifier('2');
+    for dialect in dialects(&layout) {
+        for prefix in ["", "module.", "_orig_mod."] {
+            // torch.compile of the stages, or of each block.
+            let rename = |name: &str| format!("{prefix}{}", name.replacen("stages", "stages._orig_mod", 1));
+            save_renamed(&path, &layout, dialect, rename);
+            let loaded = load(&path, &layout, Which::default()).unwrap();
+            assert!(loaded.values == numbered(&layout), "{dialect} {prefix}");
+            assert!(loaded.outside.is_empty() && loaded.prefix == prefix, "{dialect} {prefix} {}", loaded.prefix);
+        }
+    }
+}
+
+#[test]
 fn an_encoder_in_a_users_own_model() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("w.safetensors");
@@ -458,11 +480,11 @@ fn weights_that_are_there_twice_are_chosen_by_a_key() {
     let error = load(&path, &layout, Which::default()).unwrap_err();
     assert!(matches!(error, ConvertError::Ambiguous { .. }), "{error}");
     for (key, value) in [("model", 1.0), ("ema", 2.0)] {
-        let loaded = load(&path, &layout, How { key: Some(key), ..How::default() }).unwrap();
+        let loaded = load(&path, &layout, LoadOptions { key: Some(key), ..LoadOptions::default() }).unwrap();
         assert!(loaded.values.iter().all(|&found| found == value), "{key}");
         assert_eq!(loaded.outside.len(), layout.segments().len());
     }
-    let error = load(&path, &layout, How { key: Some("optimizer"), ..How::default() }).unwrap_err();
+    let error = load(&path, &layout, LoadOptions { key: Some("optimizer"), ..LoadOptions::default() }).unwrap_err();
     assert!(matches!(error, ConvertError::NoKey { .. }), "{error}");
 }
 
@@ -556,18 +578,26 @@ fn images_of_other_channels_are_refused_or_adapted() {
             let error = load(&path, &to, Which::default()).unwrap_err();
             assert!(matches!(error, ConvertError::Channels { found: 3, .. }), "{error}");
             assert!(error.to_string().contains(&format!("--adapt-channels {adapt}")), "{error}");
-            let loaded = load(&path, &to, How { adapt: Some(adapt), ..How::default() }).unwrap();
-            assert_eq!(loaded.values, AdaptChannels::apply(&rgb, &numbered(&rgb), &to));
+            let loaded = load(&path, &to, LoadOptions { adapt: Some(adapt), ..LoadOptions::default() }).unwrap();
+            assert_eq!(loaded.values, channels::adapt(&rgb, &numbered(&rgb), &to));
             assert_eq!(loaded.adapted, Some(3));
             let other = if channels == 1 { AdaptChannels::Repeat } else { AdaptChannels::Sum };
-            let error = load(&path, &to, How { adapt: Some(other), ..How::default() }).unwrap_err();
+            let error = load(&path, &to, LoadOptions { adapt: Some(other), ..LoadOptions::default() }).unwrap_err();
             assert!(matches!(error, ConvertError::Adapt { .. }), "{error}");
             let mut values = vec![0.0; to.len()];
-            load_into(&path, &to, &mut values, How { adapt: Some(adapt), ..How::default() }, Take::Encoder).unwrap();
+            load_into(
+                &path,
+                &to,
+                &mut values,
+                LoadOptions { adapt: Some(adapt), ..LoadOptions::default() },
+                Take::Encoder,
+            )
+            .unwrap();
             assert_eq!(values[..to.segments()[0].range.end], loaded.values[..to.segments()[0].range.end]);
         }
         // Where nothing is to adapt, nothing is.
-        let loaded = load(&path, &rgb, How { adapt: Some(AdaptChannels::Repeat), ..How::default() }).unwrap();
+        let loaded =
+            load(&path, &rgb, LoadOptions { adapt: Some(AdaptChannels::Repeat), ..LoadOptions::default() }).unwrap();
         assert_eq!((loaded.values, loaded.adapted), (numbered(&rgb), None));
     }
 }

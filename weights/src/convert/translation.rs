@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use convnext_core::optim::{Layout, Segment};
 
 use super::{
-    ConvertError, Dialect, narrowed, squeezed,
+    dialect::Dialect,
+    error::ConvertError,
+    layouts::{narrowed, squeezed},
     table::{Axes, ENCODER, Naming},
 };
 

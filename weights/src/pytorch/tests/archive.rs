@@ -143,6 +143,15 @@ fn an_entry_with_two_names() {
 }
 
 #[test]
+fn an_entry_with_a_second_name_for_some_programs() {
+    // The field that says an entry's name once more, in Unicode.
+    let name = b"small.zip/data/9";
+    let field = [b"\x75\x70", &[5 + name.len() as u8, 0, 1, 0, 0, 0, 0][..], name].concat();
+    let second = |m: &mut Member| (m.flags, m.extra) = (8, field);
+    refused!(changed("data/0", second), Forged, "entry `small.zip/data/0` has a second name");
+}
+
+#[test]
 fn an_entry_without_a_header() {
     refused!(changed("data/0", |m| m.header = Some(1)), Damaged, "is another one in the archive's directory");
 }
@@ -154,13 +163,15 @@ fn large_lengths_without_their_field() {
 
 #[test]
 fn another_number_of_entries() {
-    // In both records: of the end, and of the end for large archives.
-    let mut archive = small_archive();
-    let (small, large) = (archive.len() - 22 + 8, archive.len() - 98 + 24);
-    archive[small..small + 4].copy_from_slice(&[9, 0, 9, 0]);
-    archive[large] = 9;
-    archive[large + 8] = 9;
-    refused!(archive, Damaged, "not a list of its entries");
+    for count in [9, 7, 1] {
+        // In both records: of the end, and of the end for large archives.
+        let mut archive = small_archive();
+        let (small, large) = (archive.len() - 22 + 8, archive.len() - 98 + 24);
+        archive[small..small + 4].copy_from_slice(&[count, 0, count, 0]);
+        archive[large] = count;
+        archive[large + 8] = count;
+        refused!(archive, Damaged, "not a list of its entries");
+    }
 }
 
 #[test]

@@ -130,6 +130,8 @@ pub(super) struct Member {
     pub(super) data: Vec<u8>,
     pub(super) flags: u16,
     pub(super) method: u16,
+    /// Further fields of both headers.
+    pub(super) extra: Vec<u8>,
     /// Name in its own header.
     pub(super) own_name: Option<String>,
     /// Length in the directory.
@@ -141,7 +143,7 @@ pub(super) struct Member {
 impl Member {
     pub(super) fn new(name: &str, data: &[u8]) -> Self {
         let (name, data) = (name.into(), data.into());
-        Self { name, data, flags: 0x0808, method: 0, own_name: None, len: None, header: None }
+        Self { name, data, flags: 0x0808, method: 0, extra: Vec::new(), own_name: None, len: None, header: None }
     }
 }
 
@@ -161,12 +163,16 @@ pub(super) fn zip(members: &[Member]) -> Vec<u8> {
 
 fn local(out: &mut Vec<u8>, member: &Member, [crc, len]: [u32; 2]) {
     let name = member.own_name.as_ref().unwrap_or(&member.name);
-    let padding = 63 - (out.len() + 30 + name.len() + 4 + 63) % 64;
+    let extra = &member.extra;
+    let padding = 63 - (out.len() + 30 + name.len() + extra.len() + 4 + 63) % 64;
     out.extend(b"PK\x03\x04\0\0");
     [member.flags, member.method].iter().for_each(|field| out.extend(field.to_le_bytes()));
     out.extend([0; 16]);
-    [name.len(), padding + 4].iter().for_each(|len| out.extend(u16::try_from(*len).unwrap().to_le_bytes()));
+    [name.len(), extra.len() + padding + 4]
+        .iter()
+        .for_each(|len| out.extend(u16::try_from(*len).unwrap().to_le_bytes()));
     out.extend(name.as_bytes());
+    out.extend(extra);
     out.extend(b"FB");
     out.extend(u16::try_from(padding).unwrap().to_le_bytes());
     out.extend(vec![b'Z'; padding]);
@@ -180,10 +186,12 @@ fn listed(directory: &mut Vec<u8>, member: &Member, place: u32, [crc, len]: [u32
     directory.extend(b"PK\x01\x02\0\0\0\0");
     [member.flags, member.method, 0, 0].iter().for_each(|field| directory.extend(field.to_le_bytes()));
     [crc, len, len].iter().for_each(|field| directory.extend(field.to_le_bytes()));
-    directory.extend(u16::try_from(member.name.len()).unwrap().to_le_bytes());
-    directory.extend([0; 12]);
+    let lengths = [member.name.len(), member.extra.len()];
+    lengths.iter().for_each(|len| directory.extend(u16::try_from(*len).unwrap().to_le_bytes()));
+    directory.extend([0; 10]);
     directory.extend(member.header.unwrap_or(place).to_le_bytes());
     directory.extend(member.name.as_bytes());
+    directory.extend(&member.extra);
 }
 
 fn end(out: &mut Vec<u8>, directory: &[u8], count: usize) {
