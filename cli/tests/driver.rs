@@ -29,9 +29,10 @@ use convnext_core::{
 };
 use convnext_cuda::{
     WORKSPACE,
-    compile::Cache,
+    cache::Cache,
     cost, detect,
-    executor::{ExecuteError, Executor},
+    error::ExecuteError,
+    executor::Executor,
     memory,
     predictor::Predictor,
     session::SLOTS,

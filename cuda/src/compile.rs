@@ -1,27 +1,12 @@
-//! NVRTC, and the cache of what it compiled.
+//! NVRTC: the compiler of kernels, and what it reports of them.
 
-use std::{
-    env,
-    ffi::{CString, c_char},
-    fs, io,
-    path::{Path, PathBuf},
-};
+use std::ffi::{CString, c_char};
 
 use convnext_core::launch::kernel::Module;
 use cudarc::nvrtc::{result, sys};
-use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use crate::{
-    detect::{Device, NoCuda, compiler_present, compiler_version},
-    products::Algorithm,
-};
-
-/// Counted up when what the cache's files hold changes.
-const CACHE_VERSION: u32 = 1;
-
-/// Bytes of the checksum that a file of the cache begins with.
-const CHECKSUM: usize = 32;
+use crate::detect::{Device, NoCuda, compiler_present, compiler_version};
 
 /// Options beside constants and architecture. Fused multiply-adds are on: they round less.
 const OPTIONS: [&str; 3] = ["--std=c++17", "--ptxas-options=-v", "--fmad=true"];
@@ -29,7 +14,7 @@ const OPTIONS: [&str; 3] = ["--std=c++17", "--ptxas-options=-v", "--fmad=true"];
 /// NVRTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Compiler {
-    version: (i32, i32),
+    pub(super) version: (i32, i32),
 }
 
 /// A module for one architecture.
@@ -89,17 +74,6 @@ impl Compiler {
         target(device, &known).ok_or_else(why)
     }
 
-    /// What [`Compiler::compile`] makes, from the cache if there is one.
-    ///
-    /// # Errors
-    /// [`CompileError`] with options and log.
-    pub fn cached(self, module: &Module, architecture: &str, cache: Option<&Cache>) -> Result<Vec<u8>, CompileError> {
-        match cache {
-            Some(cache) => cache.get(self, module, architecture),
-            None => Ok(self.compile(module, architecture)?.cubin),
-        }
-    }
-
     /// Compiles for one architecture, e.g. `sm_90`, or a virtual one, e.g. `compute_90`.
     ///
     /// # Errors
@@ -147,7 +121,7 @@ fn architectures() -> Result<Vec<i32>, result::NvrtcError> {
     Ok(known)
 }
 
-fn options(module: &Module, architecture: &str) -> Vec<String> {
+pub(super) fn options(module: &Module, architecture: &str) -> Vec<String> {
     let fixed = OPTIONS.iter().map(|option| (*option).to_owned());
     fixed.chain([format!("--gpu-architecture={architecture}")]).chain(module.options()).collect()
 }
@@ -242,95 +216,6 @@ fn number_before(line: &str, what: &str) -> Option<usize> {
     before.rsplit([' ', ',']).next()?.parse().ok()
 }
 
-/// Compiled modules on disk, by the hash of everything that they depend on.
-#[derive(Debug, Clone)]
-pub struct Cache {
-    folder: PathBuf,
-}
-
-impl Cache {
-    /// A cache in this folder, which need not exist.
-    pub fn at(folder: impl Into<PathBuf>) -> Self {
-        Self { folder: folder.into() }
-    }
-
-    /// The user's: `$XDG_CACHE_HOME/convnext/kernels`, or `~/.cache/convnext/kernels`; `None` without a home.
-    pub fn of_user() -> Option<Self> {
-        let set = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        let base = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")))?;
-        Some(Self::at(base.join("convnext").join("kernels")))
-    }
-
-    /// The module's cubin: from the cache, or compiled and kept. A cache that cannot be written is none.
-    ///
-    /// # Errors
-    /// [`CompileError`].
-    pub fn get(&self, compiler: Compiler, module: &Module, architecture: &str) -> Result<Vec<u8>, CompileError> {
-        let path = self.folder.join(key(compiler, module, architecture));
-        if let Some(cubin) = read(&path) {
-            return Ok(cubin);
-        }
-        let cubin = compiler.compile(module, architecture)?.cubin;
-        // Another run compiles again; nothing else is lost.
-        let _ = write(&path, &cubin);
-        Ok(cubin)
-    }
-
-    /// The algorithm that was the fastest for what `key` describes, if one was kept.
-    pub(super) fn algorithm(&self, key: &str) -> Option<Algorithm> {
-        let bytes = read(&self.product(key))?;
-        let (words, []) = bytes.as_chunks::<8>() else { return None };
-        let words: &[[u8; 8]; 8] = words.try_into().ok()?;
-        Some(words.map(u64::from_le_bytes))
-    }
-
-    /// Keeps it.
-    pub(super) fn keep_algorithm(&self, key: &str, algorithm: Algorithm) {
-        // Another run looks for it again; nothing else is lost.
-        let _ = write(&self.product(key), &algorithm.map(u64::to_le_bytes).concat());
-    }
-
-    fn product(&self, key: &str) -> PathBuf {
-        self.folder.join(format!("product-{}.algorithm", hexadecimal(&Sha256::digest(key))))
-    }
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Text, options, architecture, compiler: whatever changes one of them changes the key.
-fn key(compiler: Compiler, module: &Module, architecture: &str) -> String {
-    let (major, minor) = compiler.version;
-    let mut hash = Sha256::new();
-    for part in [format!("{CACHE_VERSION} {major} {minor}"), module.text()] {
-        hash.update((part.len() as u64).to_le_bytes());
-        hash.update(part);
-    }
-    for option in options(module, architecture) {
-        hash.update((option.len() as u64).to_le_bytes());
-        hash.update(option);
-    }
-    let digest = hexadecimal(&hash.finalize());
-    format!("{}-{digest}.cubin", module.source.name.trim_end_matches(".cu"))
-}
-
-/// The cubin in a file of the cache, if it is whole.
-fn read(path: &Path) -> Option<Vec<u8>> {
-    let bytes = fs::read(path).ok()?;
-    let (checksum, cubin) = bytes.split_at_checked(CHECKSUM)?;
-    (checksum == Sha256::digest(cubin).as_slice()).then(|| cubin.to_vec())
-}
-
-/// Under its name only when it is whole: other processes may look for it.
-fn write(path: &Path, cubin: &[u8]) -> io::Result<()> {
-    let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
-    fs::create_dir_all(folder)?;
-    let partial = path.with_extension(format!("{}.part", std::process::id()));
-    fs::write(&partial, [Sha256::digest(cubin).as_slice(), cubin].concat())?;
-    fs::rename(partial, path)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -357,22 +242,6 @@ ptxas info    : Used 32 registers, used 0 barriers
     }
 
     #[test]
-    fn keys_differ_with_everything_that_matters() {
-        let module = |threads| Module::new(&PARTIAL, Element::F32).with("THREADS", threads);
-        let compiler = Compiler { version: (12, 9) };
-        let keys = [
-            key(compiler, &module(256), "sm_90"),
-            key(compiler, &module(128), "sm_90"),
-            key(compiler, &module(256), "sm_80"),
-            key(Compiler { version: (12, 8) }, &module(256), "sm_90"),
-        ];
-        assert_eq!(keys[0], key(compiler, &module(256), "sm_90"));
-        for (at, key) in keys.iter().enumerate() {
-            assert!(!keys[..at].contains(key), "{keys:?}");
-        }
-    }
-
-    #[test]
     fn a_device_newer_than_the_compiler_gets_the_newest_virtual_architecture() {
         let target = |capability, known: &[i32]| {
             target(&Device { index: 0, name: "a device".into(), capability, memory: 0 }, known)
@@ -392,32 +261,5 @@ ptxas info    : Used 32 registers, used 0 barriers
         let image = Compiler::load().unwrap().compile(&module, &format!("{VIRTUAL}{newest}")).unwrap().cubin;
         let text = std::ffi::CStr::from_bytes_with_nul(&image).unwrap().to_str().unwrap();
         assert!(text.contains(&format!(".target sm_{newest}")) && text.contains("sum_rows"), "{text}");
-    }
-
-    #[test]
-    fn algorithms_are_kept_by_their_keys() {
-        let folder = tempfile::tempdir().unwrap();
-        let cache = Cache::at(folder.path());
-        let algorithm = [1, 2, 3, 4, 5, 6, 7, u64::MAX];
-        assert_eq!(cache.algorithm("one"), None);
-        cache.keep_algorithm("one", algorithm);
-        assert_eq!((cache.algorithm("one"), cache.algorithm("two")), (Some(algorithm), None));
-        write(&cache.product("two"), &[0; 63]).unwrap();
-        assert_eq!(cache.algorithm("two"), None);
-    }
-
-    #[test]
-    fn a_damaged_file_is_not_used() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("below").join("a.cubin");
-        assert_eq!(read(&path), None);
-        write(&path, b"cubin").unwrap();
-        assert_eq!(read(&path), Some(b"cubin".to_vec()));
-        let mut bytes = fs::read(&path).unwrap();
-        *bytes.last_mut().unwrap() ^= 1;
-        fs::write(&path, &bytes).unwrap();
-        assert_eq!(read(&path), None);
-        fs::write(&path, &bytes[..7]).unwrap();
-        assert_eq!(read(&path), None);
     }
 }

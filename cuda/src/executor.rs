@@ -3,74 +3,23 @@
 //! All buffers lie in one allocation, where the placement says. Modules are loaded and products prepared once; after
 //! that a run is a list of launches on one stream, which can be captured in a CUDA graph and replayed, whole or in parts.
 
-use std::{
-    collections::{BTreeMap, HashMap, HashSet},
-    ffi::c_void,
-    ops::Range,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::HashMap, ops::Range, sync::Arc};
 
-use convnext_core::launch::{
-    kernel::Module,
-    kernels::bias::add_bias,
-    schedule::{Argument, Launch, Product, Schedule, ScheduleError, Step, View},
+use convnext_core::launch::schedule::{Schedule, Step, View};
+use cudarc::driver::{
+    CudaContext, CudaGraph, CudaStream, result,
+    sys::{CUdeviceptr, CUevent_flags, CUgraphInstantiate_flags, CUstreamCaptureMode},
 };
-use cudarc::{
-    driver::{
-        CudaContext, CudaFunction, CudaGraph, CudaModule, CudaStream, DriverError, result,
-        sys::{CUdeviceptr, CUevent_flags, CUgraphInstantiate_flags, CUstreamCaptureMode},
-    },
-    nvrtc::Ptx,
-};
-use rayon::prelude::*;
-use thiserror::Error;
 
 use crate::{
-    compile::{Cache, CompileError, Compiler},
-    detect::{self, Device, NoCuda},
-    memory::{self, MemoryError, Placement},
-    products::{Bias, Prepared, ProductError, Products, WORKSPACE},
+    cache::Cache,
+    context::{Memory, context, room},
+    detect::{self, Device},
+    error::{ExecuteError, driver},
+    memory::{self, Placement},
+    modules::{Modules, ReadyLaunch, ready_bias},
+    products::{Bias, Prepared, Products, WORKSPACE},
 };
-
-/// Why a schedule does not run.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum ExecuteError {
-    /// The machine lacks something.
-    #[error(transparent)]
-    NoCuda(#[from] NoCuda),
-    /// A kernel does not compile.
-    #[error(transparent)]
-    Compile(#[from] CompileError),
-    /// A product cannot be computed.
-    #[error(transparent)]
-    Product(#[from] ProductError),
-    /// A step that had to be added is too large.
-    #[error(transparent)]
-    Schedule(#[from] ScheduleError),
-    /// The schedule reads what is not there: a mistake in this program.
-    #[error(transparent)]
-    Memory(#[from] MemoryError),
-    /// There is too little memory.
-    #[error("{needed} bytes do not fit on the device, which has {free} free; use a smaller batch")]
-    OutOfMemory {
-        /// Bytes that the schedule needs.
-        needed: usize,
-        /// Bytes that are free.
-        free: usize,
-    },
-    /// The driver refuses.
-    #[error("the driver cannot {what}: {error}")]
-    Driver {
-        /// What was tried.
-        what: &'static str,
-        /// What the driver calls it.
-        error: String,
-    },
-}
-
-pub(super) fn driver(what: &'static str) -> impl Fn(DriverError) -> ExecuteError {
-    move |error| ExecuteError::Driver { what, error: format!("{:?}", error.0) }
-}
 
 /// A step with everything looked up.
 enum Ready {
@@ -81,58 +30,6 @@ enum Ready {
         start: CUdeviceptr,
         bytes: usize,
     },
-}
-
-/// A launch whose arguments are words that the driver copies: addresses, or the low half for numbers.
-struct ReadyLaunch {
-    function: CudaFunction,
-    grid: (u32, u32, u32),
-    threads: u32,
-    arguments: Vec<u64>,
-}
-
-/// Memory of the device; freed when dropped.
-pub(super) struct Memory {
-    pub(super) start: CUdeviceptr,
-    bytes: usize,
-}
-
-impl Memory {
-    pub(super) fn new(context: &CudaContext, bytes: usize) -> Result<Self, ExecuteError> {
-        context.bind_to_thread().map_err(driver("use the context"))?;
-        // SAFETY: the context is current on this thread; the memory is freed in `drop` and nowhere else.
-        let start = unsafe { result::malloc_sync(bytes.max(1)) }.map_err(driver("allocate memory"))?;
-        Ok(Self { start, bytes })
-    }
-}
-
-impl Drop for Memory {
-    fn drop(&mut self) {
-        // SAFETY: allocated by `new`; whoever has it waits for the streams that use it before it is dropped.
-        let _ = unsafe { result::free_sync(self.start) };
-    }
-}
-
-/// The context of a device, one for the process: to make one takes a good part of a second.
-fn context(device: usize) -> Result<Arc<CudaContext>, ExecuteError> {
-    static CONTEXTS: Mutex<BTreeMap<usize, Arc<CudaContext>>> = Mutex::new(BTreeMap::new());
-    // What is in the map is whole whenever the lock is released.
-    let mut contexts = CONTEXTS.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(context) = contexts.get(&device) {
-        return Ok(context.clone());
-    }
-    let context = CudaContext::new(device).map_err(driver("open the device"))?;
-    // With tracking the first stream of a context synchronises it, which spoils a capture on another thread.
-    // SAFETY: events are tracked for `CudaSlice`s alone, and none is made: memory and its order are this folder's own.
-    unsafe { context.disable_event_tracking() };
-    contexts.insert(device, context.clone());
-    Ok(context)
-}
-
-/// That as many bytes are free as everything together will need: said before anything is allocated or compiled.
-fn room(context: &CudaContext, needed: usize) -> Result<(), ExecuteError> {
-    let (free, _) = context.mem_get_info().map_err(driver("say how much memory is free"))?;
-    if needed > free { Err(ExecuteError::OutOfMemory { needed, free }) } else { Ok(()) }
 }
 
 /// What is tried when a product is put onto a stream.
@@ -492,83 +389,3 @@ impl Drop for Executor {
         let _ = self.stream.synchronize();
     }
 }
-
-/// Modules that are loaded.
-struct Modules<'a> {
-    context: &'a Arc<CudaContext>,
-    compiler: Compiler,
-    architecture: String,
-    cache: Option<&'a Cache>,
-    loaded: HashMap<Module, Arc<CudaModule>>,
-}
-
-impl<'a> Modules<'a> {
-    fn new(context: &'a Arc<CudaContext>, device: &Device, cache: Option<&'a Cache>) -> Result<Self, ExecuteError> {
-        let compiler = Compiler::load()?;
-        let architecture = compiler.architecture(device)?;
-        Ok(Self { context, compiler, architecture, cache, loaded: HashMap::new() })
-    }
-
-    /// Compiles what is neither loaded nor in the cache, on all cores; loads it.
-    fn load(&mut self, steps: &[Step]) -> Result<(), ExecuteError> {
-        let launched = steps.iter().filter_map(|step| match step {
-            Step::Launch(launch) => Some(&launch.module),
-            Step::Product(_) | Step::Zero(_) => None,
-        });
-        let missing: HashSet<&Module> = launched.filter(|module| !self.loaded.contains_key(module)).collect();
-        let compile = |module| Ok((module, self.compiler.cached(module, &self.architecture, self.cache)?));
-        let images: Vec<_> = missing.into_par_iter().map(compile).collect::<Result<_, CompileError>>()?;
-        for (module, image) in images {
-            let loaded = self.context.load_module(Ptx::from_binary(image)).map_err(driver("load a module"))?;
-            self.loaded.insert(module.clone(), loaded);
-        }
-        Ok(())
-    }
-
-    fn ready(&self, launch: &Launch, address: impl Fn(&View) -> u64) -> Result<ReadyLaunch, ExecuteError> {
-        let function = self.loaded[&launch.module].load_function(launch.kernel).map_err(driver("find a kernel"))?;
-        let word = |argument: &Argument| match argument {
-            Argument::Read(view) | Argument::Write(view) | Argument::Update(view) => address(view),
-            Argument::Null => 0,
-            Argument::Int(value) => u64::from(*value as u32),
-            Argument::Float(value) => u64::from(value.to_bits()),
-        };
-        let (grid, arguments) = (launch.grid.into(), launch.arguments.iter().map(word).collect());
-        Ok(ReadyLaunch { function, grid, threads: launch.threads, arguments })
-    }
-}
-
-/// What adds a product's bias, if it has one.
-fn ready_bias(
-    product: &Product,
-    modules: &mut Modules,
-    address: impl Fn(&View) -> u64,
-) -> Result<Option<ReadyLaunch>, ExecuteError> {
-    let mut more = Schedule::new();
-    if let Some(bias) = product.bias {
-        add_bias(&mut more, product.out, bias)?;
-    }
-    modules.load(more.steps())?;
-    let launches =
-        more.steps().iter().filter_map(|step| if let Step::Launch(launch) = step { Some(launch) } else { None });
-    launches.map(|launch| modules.ready(launch, &address)).next().transpose()
-}
-
-impl ReadyLaunch {
-    fn run(&self, stream: &CudaStream) -> Result<(), DriverError> {
-        let mut launch = stream.launch_builder(&self.function);
-        for argument in &self.arguments {
-            cudarc::driver::PushKernelArg::arg(&mut launch, argument);
-        }
-        let config =
-            cudarc::driver::LaunchConfig { grid_dim: self.grid, block_dim: (self.threads, 1, 1), shared_mem_bytes: 0 };
-        // SAFETY: the driver copies as many bytes of each word as the kernel's parameter has: eight of an address, the
-        // first four of a number, which on a little-endian machine are its value. Number and types of the arguments, and
-        // that kernels stay inside of the views they are given, is what the tests that run every launch on the CPU
-        // prove; the views lie inside of an allocation that outlives the stream's work.
-        unsafe { launch.launch(config) }.map(|_| ())
-    }
-}
-
-// The driver copies arguments from words of eight bytes.
-const _: () = assert!(cfg!(target_endian = "little") && size_of::<*const c_void>() == 8);

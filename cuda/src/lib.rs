@@ -5,14 +5,18 @@
 //! buffers, and an [`executor`] replays it on a stream.
 
 #![allow(unsafe_code, reason = "the calls of CUDA's libraries")]
-// What cannot be told must end nothing; `println!` and its like panic.
+// A message that cannot be printed must not end a program: `println!` and its like would panic.
 #![warn(clippy::print_stderr, clippy::print_stdout)]
 
+pub mod cache;
 pub mod compile;
+mod context;
 pub mod cost;
 pub mod detect;
+pub mod error;
 pub mod executor;
 pub mod memory;
+mod modules;
 pub mod network;
 pub mod predictor;
 mod products;

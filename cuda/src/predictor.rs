@@ -9,9 +9,10 @@ use convnext_core::{
 use half::bf16;
 
 use crate::{
-    compile::Cache,
+    cache::Cache,
     detect::Device,
-    executor::{ExecuteError, Executor},
+    error::ExecuteError,
+    executor::Executor,
     trainer::narrowed,
     training::{Inference, inference},
 };

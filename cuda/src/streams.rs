@@ -6,7 +6,9 @@ use convnext_core::launch::schedule::View;
 use cudarc::driver::{CudaContext, CudaEvent, CudaStream, result, sys::CUevent_flags};
 
 use crate::{
-    executor::{ExecuteError, Executor, Memory, driver},
+    context::Memory,
+    error::{ExecuteError, driver},
+    executor::Executor,
     memory::Placement,
     session::{Backend, Command, Event, REPORTS, SLOTS, Stream},
     training::TrainingStep,

@@ -12,9 +12,10 @@ use convnext_core::{
 use half::bf16;
 
 use crate::{
-    compile::Cache,
+    cache::Cache,
     detect::Device,
-    executor::{ExecuteError, Executor},
+    error::ExecuteError,
+    executor::Executor,
     memory::Placement,
     session::{Backend, Report, SLOTS, Session},
     streams::Streams,

@@ -22,7 +22,8 @@ use convnext_core::launch::{
     schedule::{Access, Argument, Launch, Lifetime, Product, Schedule, Step, View},
 };
 use convnext_cuda::{
-    compile::{Cache, Compiler},
+    cache::Cache,
+    compile::Compiler,
     detect::{Device, usable},
     executor::Executor,
     memory::{self, Placement},

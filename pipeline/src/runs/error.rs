@@ -8,7 +8,7 @@ use convnext_core::{
     optim::{GroupError, NonFinite},
     visibility::VisibilityError,
 };
-use convnext_cuda::{executor::ExecuteError, predictor::PredictError};
+use convnext_cuda::{error::ExecuteError, predictor::PredictError};
 use convnext_data::{ClassDifference, ShardError};
 use convnext_weights::{checkpoint::CheckpointError, convert::ConvertError};
 

@@ -18,7 +18,8 @@ use convnext_core::{
 };
 use convnext_cuda::{
     WORKSPACE,
-    compile::{Cache, Compiler},
+    cache::Cache,
+    compile::Compiler,
     cost::{self, Cost, H200, Work},
     executor::Executor,
     memory,

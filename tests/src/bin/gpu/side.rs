@@ -15,7 +15,7 @@ use convnext_core::{
     simd::Precision,
 };
 use convnext_cuda::{
-    compile::Cache,
+    cache::Cache,
     detect,
     executor::Executor,
     training::{Options, TrainingStep, autoencoder, classifier},
