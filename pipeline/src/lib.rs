@@ -16,7 +16,6 @@ pub mod input;
 pub mod inside;
 pub mod interrupt;
 pub mod learner;
-mod mix;
 pub mod pictures;
 pub mod progress;
 pub mod recipe;
@@ -25,7 +24,8 @@ pub mod report;
 pub mod run_dir;
 pub mod runs;
 pub mod stream;
+pub mod tasks;
 pub mod tell;
 pub mod trainer;
 
-pub use mix::{Images, Mix, Mixing};
+pub use tasks::classify::{ImageSize, Mix, Mixing};

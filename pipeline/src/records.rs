@@ -3,7 +3,7 @@
 //! ```text
 //! recipe.toml                     what was run
 //! run.json                        RunRecord, written when the run ends
-//! metrics.jsonl                   one Metric a line, appended as the run goes
+//! metrics.jsonl                   one Line a line, appended as the run goes
 //! evaluation.json                 Evaluation
 //! pictures/reconstruction.png     crate::pictures::reconstruction_grid
 //! pictures/mistake-00.png ...     named by Evaluation::mistakes
@@ -12,6 +12,7 @@
 //! JSON has no NaN: a number that is not finite is written as `null` and read back as NaN.
 
 mod confusion;
+mod metric;
 
 use std::{
     io::{self, BufRead, Read},
@@ -22,12 +23,13 @@ use serde::{Deserialize, Deserializer, Serialize};
 use thiserror::Error;
 
 pub use confusion::Confusion;
+pub use metric::{Better, Metric, MetricKind, Metrics, Unit};
 
 /// The resolved recipe, in a run directory.
 pub const RECIPE: &str = "recipe.toml";
 /// [`RunRecord`], in a run directory.
 pub const RUN: &str = "run.json";
-/// [`Metric`]s, one a line, in a run directory.
+/// [`Line`]s of JSON, in a run directory.
 pub const METRICS: &str = "metrics.jsonl";
 /// [`Evaluation`], in a run directory.
 pub const EVALUATION: &str = "evaluation.json";
@@ -140,9 +142,9 @@ pub struct RunRecord {
 pub struct BestRecord {
     /// Optimiser steps done.
     pub step: u64,
-    /// Share of validation samples whose label has the highest logit, 0 to 1.
-    #[serde(deserialize_with = "number")]
-    pub top1: f64,
+    /// The metric by which it is the best.
+    #[serde(flatten)]
+    pub metrics: Metrics,
     /// The checkpoint's folder, relative to the run directory.
     pub checkpoint: String,
 }
@@ -150,7 +152,7 @@ pub struct BestRecord {
 /// One line of `metrics.jsonl`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
-pub enum Metric {
+pub enum Line {
     /// Progress of training.
     Train(TrainRecord),
     /// A measurement between two steps of training.
@@ -159,7 +161,7 @@ pub enum Metric {
     Change(ChangeRecord),
 }
 
-impl Metric {
+impl Line {
     /// The line, without its end.
     ///
     /// # Errors
@@ -197,21 +199,15 @@ pub struct TrainRecord {
 }
 
 /// A measurement between two steps of training.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EvaluateRecord {
     /// Optimiser steps done.
     pub step: u64,
     /// Passes over the training data done, a fraction.
     pub epoch: f64,
-    /// Mean loss.
-    #[serde(deserialize_with = "number")]
-    pub loss: f64,
-    /// Share of samples whose label has the highest logit, 0 to 1.
-    #[serde(deserialize_with = "number")]
-    pub top1: f64,
-    /// Share of samples whose label is among the five highest logits, 0 to 1.
-    #[serde(deserialize_with = "number")]
-    pub top5: f64,
+    /// What was measured.
+    #[serde(flatten)]
+    pub metrics: Metrics,
     /// Which weights.
     pub weights: Weights,
 }
@@ -229,20 +225,14 @@ pub struct ChangeRecord {
     pub was: String,
 }
 
-/// A classifier measured on a whole data set.
+/// A model measured on a whole data set.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
     /// Images measured.
     pub samples: u64,
-    /// Mean loss.
-    #[serde(deserialize_with = "number")]
-    pub loss: f64,
-    /// Share of samples whose label has the highest logit, 0 to 1.
-    #[serde(deserialize_with = "number")]
-    pub top1: f64,
-    /// Share of samples whose label is among the five highest logits, 0 to 1.
-    #[serde(deserialize_with = "number")]
-    pub top5: f64,
+    /// What was measured.
+    #[serde(flatten)]
+    pub metrics: Metrics,
     /// Which weights.
     pub weights: Weights,
     /// The model's names of the classes, by label; may be empty.
@@ -286,7 +276,7 @@ fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
 
 /// All lines of a `metrics.jsonl`, in order of step.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Metrics {
+pub struct History {
     /// Progress of training.
     pub train: Vec<TrainRecord>,
     /// Measurements.
@@ -309,7 +299,7 @@ pub struct Unreadable {
 /// Bytes of the longest line that can be a record.
 const LONGEST_LINE: u64 = 1 << 14;
 
-impl Metrics {
+impl History {
     /// Reads a `metrics.jsonl`.
     ///
     /// A run that resumes repeats the steps after its checkpoint: the later record of a step replaces the earlier.
@@ -317,7 +307,7 @@ impl Metrics {
     /// # Errors
     /// The file cannot be read.
     pub fn read(mut file: impl BufRead) -> io::Result<Self> {
-        let mut metrics = Self::default();
+        let mut history = Self::default();
         let mut line = Vec::new();
         for number in 1.. {
             line.clear();
@@ -329,15 +319,15 @@ impl Metrics {
                 file.skip_until(b'\n')?;
             }
             match serde_json::from_slice(&line) {
-                _ if is_cut => metrics.unreadable.add(number),
-                Ok(Metric::Train(record)) => metrics.push_train(record),
-                Ok(Metric::Evaluate(record)) => metrics.push_evaluate(record),
-                Ok(Metric::Change(record)) => metrics.changes.push(record),
+                _ if is_cut => history.unreadable.add(number),
+                Ok(Line::Train(record)) => history.push_train(record),
+                Ok(Line::Evaluate(record)) => history.push_evaluate(record),
+                Ok(Line::Change(record)) => history.changes.push(record),
                 Err(_) if line.trim_ascii().is_empty() => {}
-                Err(_) => metrics.unreadable.add(number),
+                Err(_) => history.unreadable.add(number),
             }
         }
-        Ok(metrics)
+        Ok(history)
     }
 
     /// Whether there is nothing to draw.
@@ -383,14 +373,14 @@ mod tests {
     const EVALUATE: &str =
         r#"{"kind":"evaluate","step":480,"epoch":5.0,"loss":0.41,"top1":0.893,"top5":0.998,"weights":"ema"}"#;
 
-    fn parse(text: &str) -> Metrics {
-        Metrics::read(text.as_bytes()).unwrap()
+    fn parse(text: &str) -> History {
+        History::read(text.as_bytes()).unwrap()
     }
 
     #[test]
     fn lines_round_trip() {
         for line in [TRAIN, EVALUATE] {
-            let metric: Metric = serde_json::from_str(line).unwrap();
+            let metric: Line = serde_json::from_str(line).unwrap();
             assert_eq!(metric.to_line().unwrap(), line);
         }
     }
@@ -404,9 +394,9 @@ mod tests {
 
     #[test]
     fn a_loss_that_is_not_finite_survives() {
-        let Ok(Metric::Train(mut record)) = serde_json::from_str(TRAIN) else { panic!() };
+        let Ok(Line::Train(mut record)) = serde_json::from_str(TRAIN) else { panic!() };
         record.loss = f64::NAN;
-        let line = Metric::Train(record).to_line().unwrap();
+        let line = Line::Train(record).to_line().unwrap();
         assert!(line.contains(r#""loss":null"#), "{line}");
         assert!(parse(&line).train[0].loss.is_nan());
     }
@@ -424,11 +414,37 @@ mod tests {
         );
     }
 
+    /// As it was written before metrics had names of their own.
+    #[test]
+    fn records_of_older_runs_are_read() {
+        let run = r#"{"kind":"finetune","model":"micro","evaluation":{"step":480,"epoch":5.0,"loss":0.41,"top1":0.893,
+            "top5":null,"weights":"ema"},"best":{"step":240,"top1":0.9,"checkpoint":"checkpoints/step-000000000240"}}"#;
+        let run: RunRecord = serde_json::from_str(run).unwrap();
+        let (last, best) = (run.evaluation.unwrap(), run.best.unwrap());
+        assert_eq!((last.metrics.value("top1"), last.weights), (Some(0.893), Weights::Ema));
+        assert!(last.metrics.value("top5").unwrap().is_nan());
+        assert_eq!(last.metrics.get("loss").unwrap().better, Better::Lower);
+        assert_eq!(
+            (best.metrics.value("top1"), best.checkpoint.as_str()),
+            (Some(0.9), "checkpoints/step-000000000240")
+        );
+        let evaluation = r#"{"samples":4,"loss":0.5,"top1":0.75,"top5":1.0,"weights":"model","classes":["a","b"],
+            "confusion":[[1,1],[0,2]],"mistakes":[{"key":"7","label":0,"predicted":1,"probability":0.9}]}"#;
+        let evaluation: Evaluation = serde_json::from_str(evaluation).unwrap();
+        assert_eq!((evaluation.metrics.value("top1"), evaluation.confusion.count(0, 1)), (Some(0.75), 1));
+        assert_eq!((evaluation.metrics.iter().count(), evaluation.mistakes.len()), (3, 1));
+        let written = serde_json::to_string(&evaluation).unwrap();
+        assert!(
+            written.starts_with(r#"{"samples":4,"loss":0.5,"top1":0.75,"top5":1.0,"weights":"model""#),
+            "{written}"
+        );
+    }
+
     /// What is no line of a run costs no memory.
     #[test]
     fn endless_lines_and_no_text_are_counted() {
         let zeros = io::repeat(0).take(1 << 20);
-        let metrics = Metrics::read(io::BufReader::new(zeros)).unwrap();
+        let metrics = History::read(io::BufReader::new(zeros)).unwrap();
         assert_eq!((metrics.is_empty(), metrics.unreadable), (true, Unreadable { count: 1, first: 1 }));
         let text = format!("\n\u{e9}\n{}{TRAIN}\n{TRAIN}\n", " ".repeat(LONGEST_LINE as usize));
         let metrics = parse(&text);

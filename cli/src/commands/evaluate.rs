@@ -8,6 +8,7 @@ use convnext_pipeline::{
     recipe::{Io, Patterns},
     records,
     runs::{self, Measure},
+    tasks::classify::METRICS,
     tell,
 };
 
@@ -73,11 +74,9 @@ pub fn run(args: &Args, context: &Context<'_>) -> Outcome {
         return output::json_line(&found);
     }
     output::text(&format!(
-        "{}: top-1 {:.2} %, top-5 {:.2} %, loss {:.4} on {} images ({} weights); in {}\n",
+        "{}: {} on {} images ({} weights); in {}\n",
         entry.plan.name,
-        100.0 * found.top1,
-        100.0 * found.top5,
-        found.loss,
+        found.metrics.describe(&METRICS, ", "),
         found.samples,
         found.weights.name(),
         out.display()

@@ -10,6 +10,7 @@ use convnext_pipeline::{
     records::{EvaluateRecord, RunKind, RunRecord},
     run_dir,
     runs::{Place, RunError},
+    tasks::classify::METRICS,
 };
 
 use crate::{Context, Failure, Outcome, device, output};
@@ -138,17 +139,13 @@ fn text(record: &RunRecord, out: &Path) -> String {
         record.cpu_seconds,
         out.display()
     );
-    if let Some(EvaluateRecord { top1, top5, loss, weights, .. }) = &record.evaluation {
-        text += &format!(
-            "last: top-1 {:.2} %, top-5 {:.2} %, loss {loss:.4} ({} weights)\n",
-            100.0 * top1,
-            100.0 * top5,
-            weights.name()
-        );
+    if let Some(EvaluateRecord { metrics, weights, .. }) = &record.evaluation {
+        text += &format!("last: {} ({} weights)\n", metrics.describe(&METRICS, ", "), weights.name());
     }
     if let Some(best) = &record.best {
         let place = out.join(&best.checkpoint);
-        text += &format!("best: top-1 {:.2} % at step {}, in {}\n", 100.0 * best.top1, best.step, place.display());
+        let metric = best.metrics.describe(&METRICS, ", ");
+        text += &format!("best: {metric} at step {}, in {}\n", best.step, place.display());
     }
     if record.bad_samples > 0 {
         text += &format!(

@@ -170,14 +170,12 @@ fn pairs(evaluation: &Evaluation, counts: &Counts<'_>) -> Markup {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::records::Weights;
+    use crate::records::{Metrics, Weights};
 
     fn evaluation(confusion: impl IntoIterator<Item = (usize, usize, u64)>) -> Evaluation {
         Evaluation {
             samples: 0,
-            loss: 0.0,
-            top1: 0.0,
-            top5: 0.0,
+            metrics: Metrics::default(),
             weights: Weights::Ema,
             classes: vec!["cat".to_owned()],
             confusion: confusion.into_iter().collect(),

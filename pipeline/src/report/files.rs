@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use super::ReportError;
 use crate::{
     inside,
-    records::{self, Metrics, RecordError},
+    records::{self, History, RecordError},
 };
 
 /// Bytes of a file that hold more than any run writes.
@@ -54,18 +54,18 @@ impl<'a> Files<'a> {
     }
 
     /// The records of `metrics.jsonl`; of a longer file than any run writes, the first ones.
-    pub(super) fn metrics(&mut self) -> Option<Metrics> {
+    pub(super) fn history(&mut self) -> Option<History> {
         let read = |run| {
             let file = inside::open(run, records::METRICS)?;
             let is_cut = file.metadata()?.len() > METRICS;
-            Metrics::read(BufReader::new(file.take(METRICS))).map(|metrics| (metrics, is_cut))
+            History::read(BufReader::new(file.take(METRICS))).map(|history| (history, is_cut))
         };
-        let (metrics, is_cut) = self.noted(records::METRICS, read(self.run))?;
+        let (history, is_cut) = self.noted(records::METRICS, read(self.run))?;
         if is_cut {
             let most = METRICS >> 20;
             self.notes.push(format!("{} is longer than {most} MiB; its first {most} MiB are shown", records::METRICS));
         }
-        Some(metrics)
+        Some(history)
     }
 
     /// The first lines of `quarantine.tsv`, and whether there are more.

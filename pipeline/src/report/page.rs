@@ -1,13 +1,14 @@
 //! The page: head, summary, curves by kind, then run by run.
 
+use std::borrow::Cow;
+
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::{
-    ReportError, format,
-    run::{Measured, Run},
-    run_section, training,
+use super::{ReportError, format, run::Run, run_section, training};
+use crate::{
+    records::{MetricKind, RunKind, Unit},
+    tasks,
 };
-use crate::records::RunKind;
 
 const STYLE: &str = include_str!("style.css");
 /// The page needs nothing from outside; a browser that reads this enforces it.
@@ -55,45 +56,57 @@ fn curves(runs: &[Run]) -> Result<Vec<Markup>, ReportError> {
 
 /// A column of the summary: what it is called, whether it holds numbers, and its cell for a run.
 struct Column {
-    name: &'static str,
+    name: Cow<'static, str>,
     is_number: bool,
-    cell: fn(&Run) -> Option<String>,
+    cell: Cell,
 }
 
-const COLUMNS: &[Column] = &[
-    Column { name: "kind", is_number: false, cell: |run| Some(run.kind().name().to_owned()) },
-    Column { name: "model", is_number: false, cell: |run| Some(format::name(&run.record.as_ref()?.model)) },
-    Column { name: "parameters", is_number: true, cell: |run| Some(format::count(run.record.as_ref()?.parameters)) },
-    Column {
-        name: "multiply-adds an image",
-        is_number: true,
-        cell: |run| Some(format::count(run.record.as_ref()?.multiply_adds)),
-    },
-    Column { name: "epochs", is_number: true, cell: |run| run.epochs().map(format::epochs) },
-    Column { name: "training loss", is_number: true, cell: |run| run.train_loss().map(format::significant) },
-    Column {
-        name: "held-out loss",
-        is_number: true,
-        cell: |run| run.measured().map(|measured| format::significant(measured.loss)),
-    },
-    Column { name: "top-1", is_number: true, cell: |run| share(run, |measured| measured.top1) },
-    Column { name: "top-5", is_number: true, cell: |run| share(run, |measured| measured.top5) },
-    Column {
-        name: "weights",
-        is_number: false,
-        cell: |run| run.measured().map(|measured| format::weights(measured.weights).to_owned()),
-    },
-    Column { name: "time", is_number: true, cell: |run| run.seconds().map(format::duration) },
-];
+/// What a column says of a run.
+type Cell = Box<dyn Fn(&Run) -> Option<String>>;
 
-/// A pre-training run measures a loss and no classes.
-fn share(run: &Run, value: fn(&Measured) -> f64) -> Option<String> {
-    run.measured().as_ref().map(value).filter(|share| share.is_finite()).map(format::percent)
+impl Column {
+    fn words(name: &'static str, cell: impl Fn(&Run) -> Option<String> + 'static) -> Self {
+        Self { name: name.into(), is_number: false, cell: Box::new(cell) }
+    }
+
+    fn number(name: impl Into<Cow<'static, str>>, cell: impl Fn(&Run) -> Option<String> + 'static) -> Self {
+        Self { name: name.into(), is_number: true, cell: Box::new(cell) }
+    }
+
+    /// Of a metric, for runs that measured it.
+    fn metric(kind: &'static MetricKind) -> Self {
+        let value = |run: &Run| run.measured()?.0.value(kind.name);
+        match kind.unit {
+            Unit::Share => {
+                Self::number(kind.title, move |run| value(run).filter(|share| share.is_finite()).map(format::percent))
+            }
+            Unit::Number => {
+                Self::number(format!("held-out {}", kind.title), move |run| value(run).map(format::significant))
+            }
+        }
+    }
+}
+
+/// What a run may say of itself.
+fn columns() -> Vec<Column> {
+    let mut columns = vec![
+        Column::words("kind", |run| Some(run.kind().name().to_owned())),
+        Column::words("model", |run| Some(format::name(&run.record.as_ref()?.model))),
+        Column::number("parameters", |run| Some(format::count(run.record.as_ref()?.parameters))),
+        Column::number("multiply-adds an image", |run| Some(format::count(run.record.as_ref()?.multiply_adds))),
+        Column::number("epochs", |run| run.epochs().map(format::epochs)),
+        Column::number("training loss", |run| run.train_loss().map(format::significant)),
+    ];
+    columns.extend(tasks::metrics().into_iter().map(Column::metric));
+    columns.push(Column::words("weights", |run| Some(format::weights(run.measured()?.1).to_owned())));
+    columns.push(Column::number("time", |run| run.seconds().map(format::duration)));
+    columns
 }
 
 fn summary(runs: &[Run]) -> Markup {
     let says = |column: &&Column| runs.iter().any(|run| (column.cell)(run).is_some_and(|cell| cell != format::NONE));
-    let columns: Vec<_> = COLUMNS.iter().filter(says).collect();
+    let columns = columns();
+    let columns: Vec<&Column> = columns.iter().filter(says).collect();
     html! {
         section { div.wide { table.summary {
             thead { tr {

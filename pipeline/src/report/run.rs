@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{ReportError, files::Files};
-use crate::records::{self, Evaluation, Metrics, RunKind, RunRecord, Weights};
+use crate::records::{self, Evaluation, History, Metrics, RunKind, RunRecord, Weights};
 
 /// Everything that a report says about one run.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -15,7 +15,7 @@ pub struct Run {
     /// `recipe.toml`, as written.
     pub recipe: Option<String>,
     /// `metrics.jsonl`; empty if absent.
-    pub metrics: Metrics,
+    pub history: History,
     /// `evaluation.json`.
     pub evaluation: Option<Evaluation>,
     /// `pictures/reconstruction.png`, encoded.
@@ -43,11 +43,11 @@ impl Run {
     /// `run.json` or `evaluation.json` cannot be parsed, or the directory has none of a run's files.
     pub fn read(directory: &Path) -> Result<Self, ReportError> {
         let mut files = Files::of(directory);
-        let metrics = files.metrics();
+        let history = files.history();
         let record: Option<RunRecord> = files.record()?;
         let evaluation: Option<Evaluation> = files.evaluation()?;
         let reconstruction = files.picture(records::RECONSTRUCTION);
-        if metrics.is_none() && record.is_none() && evaluation.is_none() && reconstruction.is_none() {
+        if history.is_none() && record.is_none() && evaluation.is_none() && reconstruction.is_none() {
             let notes = files.notes.join("; ");
             return Err(ReportError::NotARun { path: directory.to_owned(), notes });
         }
@@ -57,7 +57,7 @@ impl Run {
             recipe: files.recipe(),
             mistakes: mistakes(&mut files, evaluation.as_ref()),
             record,
-            metrics: metrics.unwrap_or_default(),
+            history: history.unwrap_or_default(),
             evaluation,
             reconstruction,
             quarantine,
@@ -70,15 +70,15 @@ impl Run {
     pub(super) fn kind(&self) -> RunKind {
         match &self.record {
             Some(record) => record.kind,
-            None if self.metrics.is_empty() && self.evaluation.is_some() => RunKind::Evaluate,
-            None if self.evaluation.is_some() || !self.metrics.evaluate.is_empty() => RunKind::Finetune,
+            None if self.history.is_empty() && self.evaluation.is_some() => RunKind::Evaluate,
+            None if self.evaluation.is_some() || !self.history.evaluate.is_empty() => RunKind::Finetune,
             None => RunKind::Pretrain,
         }
     }
 
     /// Passes over the data, if it trained.
     pub(super) fn epochs(&self) -> Option<f64> {
-        self.metrics.train.last().map(|record| record.epoch)
+        self.history.train.last().map(|record| record.epoch)
     }
 
     /// Passes over the data that its recipe asks for.
@@ -90,41 +90,31 @@ impl Run {
 
     /// Whether it trained and has not come to its end: the record is written there.
     pub(super) fn is_unfinished(&self) -> bool {
-        self.record.is_none() && !self.metrics.train.is_empty()
+        self.record.is_none() && !self.history.train.is_empty()
     }
 
     /// Whether any of its losses or norms is not finite.
     pub(super) fn diverged(&self) -> bool {
-        let trained = self.metrics.train.iter().any(|r| !r.loss.is_finite() || !r.gradient_norm.is_finite());
-        trained || self.measured().is_some_and(|measured| !measured.loss.is_finite())
+        let trained = self.history.train.iter().any(|r| !r.loss.is_finite() || !r.gradient_norm.is_finite());
+        trained || self.measured().is_some_and(|(metrics, _)| metrics.iter().any(|metric| !metric.value.is_finite()))
     }
 
     /// The last training loss.
     pub(super) fn train_loss(&self) -> Option<f64> {
-        self.metrics.train.last().map(|record| record.loss)
+        self.history.train.last().map(|record| record.loss)
     }
 
-    /// Loss, top-1 and top-5 of the evaluation, or else of the last measurement while training.
-    pub(super) fn measured(&self) -> Option<Measured> {
-        let of_evaluation = |e: &Evaluation| Measured { loss: e.loss, top1: e.top1, top5: e.top5, weights: e.weights };
-        let last = self.metrics.evaluate.last();
-        let of_last = last.map(|e| Measured { loss: e.loss, top1: e.top1, top5: e.top5, weights: e.weights });
-        self.evaluation.as_ref().map(of_evaluation).or(of_last)
+    /// The metrics of the evaluation, or else of the last measurement while training, and the weights that were measured.
+    pub(super) fn measured(&self) -> Option<(&Metrics, Weights)> {
+        let last = self.history.evaluate.last().map(|last| (&last.metrics, last.weights));
+        self.evaluation.as_ref().map(|evaluation| (&evaluation.metrics, evaluation.weights)).or(last)
     }
 
     /// Wall-clock time, in seconds.
     pub(super) fn seconds(&self) -> Option<f64> {
-        let elapsed = || self.metrics.train.last().map(|record| record.elapsed_seconds);
+        let elapsed = || self.history.train.last().map(|record| record.elapsed_seconds);
         self.record.as_ref().map(|record| record.seconds).or_else(elapsed)
     }
-}
-
-/// What a table says of a classifier.
-pub(super) struct Measured {
-    pub(super) loss: f64,
-    pub(super) top1: f64,
-    pub(super) top5: f64,
-    pub(super) weights: Weights,
 }
 
 /// `runs/a/` and `.` have names too.

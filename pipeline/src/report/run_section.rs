@@ -3,7 +3,10 @@
 use maud::{Markup, html};
 
 use super::{confusion, embed, format, run::Run};
-use crate::records::{Evaluation, Mistake, RunKind, RunRecord};
+use crate::{
+    records::{Evaluation, MetricKind, Mistake, RunKind, RunRecord, Unit},
+    tasks,
+};
 
 /// Notes that a page shows.
 const NOTES: usize = 6;
@@ -55,10 +58,10 @@ fn machine(recorded: &str) -> String {
 
 /// What a reader has to know before the rest: an early end, values that are not finite, files that are left out.
 fn warnings(run: &Run) -> Markup {
-    let lines = &run.metrics.unreadable;
+    let lines = &run.history.unreadable;
     html! {
         @if run.is_unfinished() { p.warning { (unfinished(run)) } }
-        @if run.metrics.is_empty() && run.kind() != RunKind::Evaluate {
+        @if run.history.is_empty() && run.kind() != RunKind::Evaluate {
             p.missing { "No curves: " code { "metrics.jsonl" } " has no record yet. Let the run go on: " code { "convnext " (run.kind().name()) " --resume" } }
         }
         @if run.diverged() {
@@ -147,8 +150,10 @@ fn evaluation(run: &Run) -> Markup {
             Some(evaluation) => {
                 h3 { "Evaluation" }
                 p {
-                    strong { (format::percent(evaluation.top1)) } " top-1, "
-                    strong { (format::percent(evaluation.top5)) } " top-5, loss " (format::significant(evaluation.loss))
+                    @for (index, kind) in measured(evaluation).into_iter().enumerate() {
+                        @if index > 0 { ", " }
+                        (metric(kind, evaluation.metrics.value(kind.name).unwrap_or(f64::NAN)))
+                    }
                     " on " (evaluation.samples) " images. Weights: " (format::weights(evaluation.weights)) "."
                 }
                 (confusion::section(evaluation))
@@ -158,6 +163,20 @@ fn evaluation(run: &Run) -> Markup {
                 p.missing { "No evaluation: run " code { "convnext evaluate" } " on this run's weights." }
             }
             None => {}
+        }
+    }
+}
+
+/// The known metrics that an evaluation has.
+fn measured(evaluation: &Evaluation) -> Vec<&'static MetricKind> {
+    tasks::metrics().into_iter().filter(|kind| evaluation.metrics.get(kind.name).is_some()).collect()
+}
+
+fn metric(kind: &MetricKind, value: f64) -> Markup {
+    html! {
+        @match kind.unit {
+            Unit::Share => { strong { (format::percent(value)) } " " (kind.title) }
+            Unit::Number => { (kind.title) " " (format::significant(value)) }
         }
     }
 }

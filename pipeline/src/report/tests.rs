@@ -4,9 +4,10 @@ use super::{ReportError, Run, render, write};
 use crate::{
     pictures,
     records::{
-        EVALUATION, EvaluateRecord, Evaluation, METRICS, Metric, Metrics, Mistake, RECIPE, RECONSTRUCTION, RUN,
+        EVALUATION, EvaluateRecord, Evaluation, History, Line, METRICS, Metrics, Mistake, RECIPE, RECONSTRUCTION, RUN,
         RunKind, RunRecord, TrainRecord, Unreadable, Weights,
     },
+    tasks::classify::metrics::{LOSS, TOP1, TOP5},
 };
 
 const MALICIOUS: &str = r#"</title><script src="http://x">alert('&')</script>"#;
@@ -25,8 +26,12 @@ fn train(step: u64) -> TrainRecord {
     }
 }
 
+fn measured(loss: f64, top1: f64, top5: f64) -> Metrics {
+    [LOSS.of(loss), TOP1.of(top1), TOP5.of(top5)].into_iter().collect()
+}
+
 fn evaluate(step: u64) -> EvaluateRecord {
-    EvaluateRecord { step, epoch: 5.0, loss: 0.41, top1: 0.893, top5: 0.998, weights: Weights::Ema }
+    EvaluateRecord { step, epoch: 5.0, metrics: measured(0.41, 0.893, 0.998), weights: Weights::Ema }
 }
 
 fn record(kind: RunKind) -> RunRecord {
@@ -58,9 +63,7 @@ fn evaluation(class: &str) -> Evaluation {
     };
     Evaluation {
         samples: 10,
-        loss: 0.4,
-        top1: 0.9,
-        top5: 1.0,
+        metrics: measured(0.4, 0.9, 1.0),
         weights: Weights::Ema,
         classes: vec![class.to_owned(), "Coat".to_owned()],
         confusion: [(0, 0, 4), (0, 1, 1), (1, 1, 5)].into_iter().collect(),
@@ -78,7 +81,7 @@ fn full(name: &str, kind: RunKind) -> Run {
         name: name.to_owned(),
         record: Some(record(kind)),
         recipe: Some("model = \"atto\"\n".to_owned()),
-        metrics: Metrics {
+        history: History {
             train: (1..=100).map(|i| train(i * 10)).collect(),
             evaluate: vec![evaluate(1000)],
             changes: Vec::new(),
@@ -191,24 +194,24 @@ fn what_is_missing_is_said() {
 #[test]
 fn losses_that_are_not_finite_are_drawn_around() {
     let mut run = full("nan", RunKind::Pretrain);
-    run.metrics.train[50].loss = f64::NAN;
-    run.metrics.train[99].loss = f64::INFINITY;
+    run.history.train[50].loss = f64::NAN;
+    run.history.train[99].loss = f64::INFINITY;
     assert!(checked(&[run.clone()]).contains("too big: 2."));
-    run.metrics.train.iter_mut().for_each(|record| record.loss = f64::NAN);
+    run.history.train.iter_mut().for_each(|record| record.loss = f64::NAN);
     assert!(checked(&[run]).contains("not finite"), "the table says what the loss was");
 }
 
 #[test]
 fn one_record_is_enough() {
-    let metrics = Metrics { train: vec![train(10)], ..Metrics::default() };
-    let page = checked(&[Run { name: "one".to_owned(), metrics, ..Run::default() }]);
+    let history = History { train: vec![train(10)], ..History::default() };
+    let page = checked(&[Run { name: "one".to_owned(), history, ..Run::default() }]);
     assert!(page.contains("<circle"));
 }
 
 #[test]
 fn a_long_run_is_a_small_page() {
     let mut run = full("long", RunKind::Pretrain);
-    run.metrics.train = (1..=200_000).map(train).collect();
+    run.history.train = (1..=200_000).map(train).collect();
     assert!(checked(&[run]).len() < 300_000);
 }
 
@@ -222,9 +225,9 @@ fn no_runs_and_no_run_are_refused() {
 /// Writes the run directory of [`full`], with half a last line.
 fn write_run(directory: &Path) {
     let full = full("", RunKind::Finetune);
-    let lines = full.metrics.train.into_iter().map(Metric::Train);
-    let lines = lines.chain(full.metrics.evaluate.into_iter().map(Metric::Evaluate));
-    let lines: Vec<_> = lines.map(|metric| metric.to_line().unwrap()).collect();
+    let lines = full.history.train.into_iter().map(Line::Train);
+    let lines = lines.chain(full.history.evaluate.into_iter().map(Line::Evaluate));
+    let lines: Vec<_> = lines.map(|line| line.to_line().unwrap()).collect();
     fs::create_dir(directory.join("pictures")).unwrap();
     fs::write(directory.join(METRICS), lines.join("\n") + "\n{\"kind\":\"tra").unwrap();
     fs::write(directory.join(RUN), serde_json::to_vec(&full.record).unwrap()).unwrap();
@@ -239,9 +242,9 @@ fn a_directory_becomes_a_page() {
     let directory = tempfile::tempdir().unwrap();
     write_run(directory.path());
     let run = Run::read(directory.path()).unwrap();
-    assert_eq!(run.metrics.unreadable, Unreadable { count: 1, first: 102 });
+    assert_eq!(run.history.unreadable, Unreadable { count: 1, first: 102 });
     let expected = full(&run.name, RunKind::Finetune);
-    assert_eq!(Run { metrics: expected.metrics.clone(), ..run }, expected);
+    assert_eq!(Run { history: expected.history.clone(), ..run }, expected);
     let output = directory.path().join("report.html");
     write(&[directory.path()], &output).unwrap();
     let page = fs::read_to_string(output).unwrap();
@@ -361,7 +364,7 @@ fn a_run_that_ended_early_says_so() {
     run.evaluation = None;
     assert!(!checked(&[run.clone()]).contains("Not finished"));
     run.record = None;
-    run.metrics.evaluate.clear();
+    run.history.evaluate.clear();
     let page = checked(&[run]);
     assert!(page.contains("Not finished: epoch 5 of 12") && page.contains("convnext pretrain --resume"));
 }

@@ -7,11 +7,14 @@ use super::{
     curves::{self, Axis, Chart, Series},
     run::Run,
 };
-use crate::records::{EvaluateRecord, RunKind, TrainRecord};
+use crate::{
+    records::{MetricKind, RunKind, TrainRecord, Unit},
+    tasks,
+};
 
 /// The section of one kind of run; nothing if none of them recorded anything.
 pub(super) fn section(kind: RunKind, runs: &[(usize, &Run)]) -> Result<Option<Markup>, ReportError> {
-    let runs: Vec<_> = runs.iter().copied().filter(|(_, run)| !run.metrics.is_empty()).collect();
+    let runs: Vec<_> = runs.iter().copied().filter(|(_, run)| !run.history.is_empty()).collect();
     let charts = charts(kind, &runs)?;
     if charts.is_empty() {
         return Ok(None);
@@ -43,10 +46,12 @@ fn legend(runs: &[(usize, &Run)]) -> Markup {
 
 fn charts(kind: RunKind, runs: &[(usize, &Run)]) -> Result<Vec<Markup>, ReportError> {
     let train = |title, note, axis, value: fn(&TrainRecord) -> f64| {
-        curves::chart(Chart { title, note, axis }, &series(runs, |run| &run.metrics.train, |r| (r.epoch, value(r))))
+        curves::chart(Chart { title, note, axis }, &series(runs, |run| &run.history.train, |r| (r.epoch, value(r))))
     };
-    let evaluate = |title, note, axis, value: fn(&EvaluateRecord) -> f64| {
-        curves::chart(Chart { title, note, axis }, &evaluations(runs, value))
+    let measured = |kind: &MetricKind| {
+        let Some((title, note)) = kind.curve else { return Ok(None) };
+        let axis = if kind.unit == Unit::Share { Axis::Percent } else { Axis::Auto };
+        curves::chart(Chart { title, note, axis }, &evaluations(runs, kind.name))
     };
     let loss = match kind {
         RunKind::Pretrain => "Mean squared error of the removed patches' pixels.",
@@ -57,17 +62,18 @@ fn charts(kind: RunKind, runs: &[(usize, &Run)]) -> Result<Vec<Markup>, ReportEr
         note: "Share of the time in which no batch was ready: images were decoded and augmented too slowly.",
         axis: Axis::PercentFromZero,
     };
-    let charts = [
-        train("Training loss", loss, Axis::Auto, |r| r.loss)?,
-        evaluate("Top-1 on held-out data", "Share of images whose label is ranked first.", Axis::Percent, |r| r.top1)?,
-        evaluate("Loss on held-out data", "Cross-entropy.", Axis::Auto, |r| r.loss)?,
+    let mut charts = vec![train("Training loss", loss, Axis::Auto, |r| r.loss)?];
+    for kind in tasks::metrics() {
+        charts.push(measured(kind)?);
+    }
+    charts.extend([
         train("Learning rate", "Of the last step.", Axis::Linear, |r| r.lr)?,
         train("Gradient norm before clipping", "Of all parameters, at the last step.", Axis::Auto, |r| {
             r.gradient_norm
         })?,
         train("Images a second", "That the model was trained on.", Axis::FromZero, |r| r.images_per_second)?,
         curves::chart(waited, &waiting(runs))?,
-    ];
+    ]);
     Ok(charts.into_iter().flatten().collect())
 }
 
@@ -79,13 +85,13 @@ fn series<'a, T: 'a>(
     runs.iter().map(|&(color, run)| Series { color, points: records(run).iter().map(&point).collect() }).collect()
 }
 
-/// One curve a run: of the weights that it reports in the end.
-fn evaluations(runs: &[(usize, &Run)], value: fn(&EvaluateRecord) -> f64) -> Vec<Series> {
+/// One curve a run, of the metric called `name`: of the weights that it reports in the end.
+fn evaluations(runs: &[(usize, &Run)], name: &str) -> Vec<Series> {
     let curve = |&(color, run): &(usize, &Run)| {
-        let records = &run.metrics.evaluate;
+        let records = &run.history.evaluate;
         let weights = records.last().map(|record| record.weights);
         let same = records.iter().filter(|record| Some(record.weights) == weights);
-        Series { color, points: same.map(|record| (record.epoch, value(record))).collect() }
+        Series { color, points: same.filter_map(|record| Some((record.epoch, record.metrics.value(name)?))).collect() }
     };
     runs.iter().map(curve).collect()
 }
@@ -98,7 +104,7 @@ fn waiting(runs: &[(usize, &Run)]) -> Vec<Series> {
     };
     let curve = |&(color, run): &(usize, &Run)| Series {
         color,
-        points: run.metrics.train.windows(2).filter_map(share).collect(),
+        points: run.history.train.windows(2).filter_map(share).collect(),
     };
     runs.iter().map(curve).collect()
 }

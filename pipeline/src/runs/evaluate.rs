@@ -9,13 +9,14 @@ use convnext_weights::{
     convert,
 };
 
-use super::{RunError, tally::Tally, warn_of};
+use super::{RunError, warn_of};
 use crate::{
     device::Device,
     input::{Input, View},
     inside, interrupt, pictures,
     recipe::{Data, Precision},
     records::{self, Evaluation, Weights},
+    tasks::classify::tally::Tally,
     trainer::{AnyClassifier, Classifier},
 };
 
@@ -50,10 +51,10 @@ pub fn evaluate(
     let mut classifier = AnyClassifier::new(entry, device, measure.batch, Precision::F32)?;
     let taken = load(&mut classifier, weights)?;
     let made = Made::folder(out)?;
-    let mut evaluation = measure_classifier(entry, &mut classifier, shards, measure)?;
+    let (mut evaluation, mistaken) = measure_classifier(entry, &mut classifier, shards, measure)?;
     evaluation.weights = if taken.average { Weights::Ema } else { Weights::Model };
     made.keep();
-    save_mistakes(entry, shards, measure, &mut evaluation, out)?;
+    save_mistakes(entry, shards, measure, &mistaken, &mut evaluation, out)?;
     let json = serde_json::to_vec_pretty(&evaluation).map_err(std::io::Error::other);
     let written = json.and_then(|json| inside::replace(out, records::EVALUATION, &json));
     written.map_err(|source| RunError::Write { path: out.join(records::EVALUATION), source })?;
@@ -105,7 +106,7 @@ pub(crate) fn check_classes(entry: &Entry, shards: &ShardSet) -> Result<(), RunE
     }
 }
 
-/// Measures a classifier with the weights it has.
+/// Measures a classifier with the weights it has; also returns the sample of each of its mistakes.
 ///
 /// # Errors
 /// [`RunError::Stopped`] when a signal comes, [`RunError::NonFiniteLogit`], [`RunError::Incomplete`], and what the input
@@ -115,7 +116,7 @@ pub(crate) fn measure_classifier(
     classifier: &mut dyn Classifier,
     shards: &Arc<ShardSet>,
     measure: Measure<'_>,
-) -> Result<Evaluation, RunError> {
+) -> Result<(Evaluation, Vec<u64>), RunError> {
     check_classes(entry, shards)?;
     let input = Input { plan: &entry.plan, data: measure.data, workers: measure.workers };
     let mut stream = input.evaluation(shards.clone(), measure.batch, measure.view)?;
@@ -133,12 +134,12 @@ pub(crate) fn measure_classifier(
     tally.finish()
 }
 
-/// Writes a picture for each mistake, as the model saw it but for normalisation; `picture` holds the sample's id before
-/// and the file's name after.
+/// Writes a picture of the sample of each mistake, as the model saw it but for normalisation.
 fn save_mistakes(
     entry: &Entry,
     shards: &ShardSet,
     measure: Measure<'_>,
+    mistaken: &[u64],
     evaluation: &mut Evaluation,
     out: &Path,
 ) -> Result<(), RunError> {
@@ -146,8 +147,7 @@ fn save_mistakes(
     let chain = input.evaluation_chain(measure.view)?;
     let mut decoder = input.decoder()?;
     let (mut bytes, mut example, mut scratch) = (Vec::new(), Example::default(), convnext_data::Scratch::default());
-    for (number, mistake) in evaluation.mistakes.iter_mut().enumerate() {
-        let Some(id) = mistake.picture.take().and_then(|id| id.parse().ok()) else { continue };
+    for (number, (mistake, &id)) in evaluation.mistakes.iter_mut().zip(mistaken).enumerate() {
         let sample = shards.sample(id)?;
         let prepared = sample.decode_into(&mut decoder, &mut bytes, &mut example.image).and_then(|()| {
             Ok(chain.apply(&mut example, &convnext_data::Draw { seed: 0, epoch: 0, sample: id }, &mut scratch)?)

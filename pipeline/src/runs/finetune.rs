@@ -21,14 +21,15 @@ use super::{
     warn_of,
 };
 use crate::{
+    ImageSize, Mix,
     device::Device,
     fingerprint::Fingerprint,
     input::{Input, usage, view_of},
     interrupt,
-    mix::{Images, Mix},
     recipe::{Evaluate, EvaluatedWeights, Finetune, Job, Resolved, Run, Start},
-    records::{EvaluateRecord, RunKind, RunRecord, Weights},
+    records::{EvaluateRecord, MetricKind, RunKind, RunRecord, Weights},
     stream::Batch,
+    tasks::classify::METRICS,
     tell,
     trainer::{Aim, CpuTrainer, CudaTrainer, Design, Kind, Model, Trainer},
 };
@@ -91,7 +92,7 @@ pub fn finetune(
         asked: &interrupt::asked,
     };
     let record = train::train(&task, &mut *trainer, &source, &setting)?;
-    finish(&dir, &run, record)
+    finish(&dir, &run, METRICS.first().map(|kind| kind.name), record)
 }
 
 /// The validation set with the numbers that the training set gives to its classes, by name.
@@ -215,9 +216,8 @@ impl Finetuning<'_> {
         };
         let mut record = None;
         trainer.measure(weights, &mut |classifier| {
-            let found = measure_classifier(self.entry, classifier, validation, measure)?;
-            record =
-                Some(EvaluateRecord { step, epoch, loss: found.loss, top1: found.top1, top5: found.top5, weights });
+            let (found, _) = measure_classifier(self.entry, classifier, validation, measure)?;
+            record = Some(EvaluateRecord { step, epoch, metrics: found.metrics, weights });
             Ok(())
         })?;
         Ok(record)
@@ -228,11 +228,15 @@ impl Task for Finetuning<'_> {
     fn aim(&self, batch: &Batch) -> Result<Aim, RunError> {
         let plan = &self.entry.plan;
         let labels: Vec<u32> = batch.targets.iter().map(|target| target.class().unwrap_or(0)).collect();
-        let size = Images { height: plan.height, width: plan.width, channels: plan.channels };
+        let size = ImageSize { height: plan.height, width: plan.width, channels: plan.channels };
         let mix = self.mix();
         let mixing = mix.draw(size, (self.recipe.seed, batch.epochs[0], batch.position));
         let targets = mix.targets(&labels, plan.classes, &mixing);
         Ok(Aim::Labelled { targets, mixing, drop_path_keys: self.drop_path_keys(batch) })
+    }
+
+    fn metrics(&self) -> &'static [MetricKind] {
+        &METRICS
     }
 
     fn measures(&self, step: u64, epoch: u64) -> bool {

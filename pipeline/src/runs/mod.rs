@@ -7,7 +7,6 @@ mod finetune;
 mod predict;
 mod pretrain;
 mod reconstruct;
-mod tally;
 mod train;
 
 use std::{io::BufReader, path::PathBuf};
@@ -28,7 +27,7 @@ use crate::{
     input::Input,
     inside,
     recipe::{Resolved, Run},
-    records::{self, BestRecord, Metrics, RunKind, RunRecord},
+    records::{self, BestRecord, History, Metric, RunKind, RunRecord},
     run_dir::{self, RunDir, RunDirError},
     tell,
 };
@@ -100,26 +99,30 @@ fn has_checkpoint(dir: &RunDir, run: &Run) -> Result<bool, RunError> {
     Ok(!dir.checkpoints(run.keep)?.list()?.is_empty())
 }
 
-/// Completes the record of a run that has ended with what its directory tells, and writes it there.
-fn finish(dir: &RunDir, run: &Run, mut record: RunRecord) -> Result<RunRecord, RunError> {
+/// Completes the record of a run that has ended with what its directory tells, and writes it there; `metric` names what
+/// decides which checkpoint is the best.
+fn finish(dir: &RunDir, run: &Run, metric: Option<&str>, mut record: RunRecord) -> Result<RunRecord, RunError> {
     let path = dir.path().join(records::METRICS);
-    let read = inside::open(dir.path(), records::METRICS).and_then(|file| Metrics::read(BufReader::new(file)));
-    let metrics = read.map_err(|source| RunError::Read { path, source })?;
-    record.evaluation = metrics.evaluate.last().copied();
-    record.best = best(&dir.checkpoints(run.keep)?, &metrics)?;
+    let read = inside::open(dir.path(), records::METRICS).and_then(|file| History::read(BufReader::new(file)));
+    let history = read.map_err(|source| RunError::Read { path, source })?;
+    record.evaluation = history.evaluate.last().cloned();
+    record.best = best(&dir.checkpoints(run.keep)?, &history, metric)?;
     dir.put_json(records::RUN, &record)?;
     Ok(record)
 }
 
 /// The checkpoint with the best measurement, of those that are there; the newer of equals.
-fn best(store: &Store, metrics: &Metrics) -> Result<Option<BestRecord>, RunError> {
+fn best(store: &Store, history: &History, metric: Option<&str>) -> Result<Option<BestRecord>, RunError> {
+    let Some(metric) = metric else { return Ok(None) };
     let measured = store.list()?.into_iter().filter_map(|path| {
         let name = path.file_name()?.to_str()?;
         let step: u64 = name.strip_prefix("step-")?.split('.').next()?.parse().ok()?;
-        let record = metrics.evaluate.iter().rev().find(|record| record.step == step)?;
-        Some(BestRecord { step, top1: record.top1, checkpoint: format!("checkpoints/{name}") })
+        let record = history.evaluate.iter().rev().find(|record| record.step == step)?;
+        Some((record.metrics.get(metric)?, step, format!("checkpoints/{name}")))
     });
-    Ok(measured.reduce(|best, next| if next.top1 > best.top1 { next } else { best }))
+    let better = |next: &Metric, best: &Metric| next.is_better_than(best);
+    let best = measured.reduce(|best, next| if better(next.0, best.0) { next } else { best });
+    Ok(best.map(|(metric, step, checkpoint)| BestRecord { step, metrics: metric.clone().into(), checkpoint }))
 }
 
 /// Tells the user, on standard error, of checkpoints that were passed over.

@@ -15,7 +15,7 @@ use crate::{
     input::{Input, usage, view_of},
     interrupt,
     recipe::{Evaluate, Resolved, Run},
-    records::{EvaluateRecord, RunKind, RunRecord},
+    records::{EvaluateRecord, MetricKind, RunKind, RunRecord},
     stream::Batch,
     trainer::{Aim, CpuTrainer, CudaTrainer, Design, Kind, Model, Trainer},
 };
@@ -64,7 +64,7 @@ pub fn pretrain(
         asked: &interrupt::asked,
     };
     let record = train::train(&Pretraining(patches), &mut *trainer, &source, &setting)?;
-    finish(&dir, &run, record)
+    finish(&dir, &run, None, record)
 }
 
 /// A trainer with fresh weights: the same on every device.
@@ -94,6 +94,10 @@ impl Task for Pretraining {
     fn aim(&self, batch: &Batch) -> Result<Aim, RunError> {
         let Patches { high, wide, visible } = self.0;
         Ok(Aim::Masked(Arc::new(Visibility::from_mask(&batch.masks, high, wide, visible)?)))
+    }
+
+    fn metrics(&self) -> &'static [MetricKind] {
+        &[]
     }
 
     fn measures(&self, _: u64, _: u64) -> bool {

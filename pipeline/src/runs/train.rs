@@ -27,7 +27,7 @@ use crate::{
     input::{Course, Input},
     progress::Progress,
     recipe::{NonFinitePolicy, Resolved, Run},
-    records::{ChangeRecord, EvaluateRecord, Metric, RunKind, RunRecord, TrainRecord},
+    records::{ChangeRecord, EvaluateRecord, Line, MetricKind, RunKind, RunRecord, TrainRecord},
     run_dir::{MetricsLog, RunDir, Spent},
     stream::{Batch, Replaced, Stream},
     tell,
@@ -45,6 +45,9 @@ const SUBSTITUTED: &str = "substituted";
 pub(crate) trait Task {
     /// What a batch is trained for.
     fn aim(&self, batch: &Batch) -> Result<Aim, RunError>;
+
+    /// What it is measured by; the first decides which checkpoint is the best.
+    fn metrics(&self) -> &'static [MetricKind];
 
     /// Whether what is trained is measured after `step` steps, at the end of epoch `epoch`.
     fn measures(&self, step: u64, epoch: u64) -> bool;
@@ -404,24 +407,23 @@ impl<'a> Training<'a> {
         for record in &records {
             self.record_measurement(epoch, record)?;
         }
-        let Some(&last) = records.last() else { return Ok(()) };
-        (self.measured, self.not_finite) = (Some(last), None);
-        if let Some((path, _)) = self.saved.as_ref().filter(|_| run.saves_after(step)) {
+        let Some(last) = records.last() else { return Ok(()) };
+        (self.measured, self.not_finite) = (Some(last.clone()), None);
+        let decides = self.task.metrics().first().and_then(|kind| last.metrics.get(kind.name));
+        if let (Some((path, _)), Some(metric)) = (self.saved.as_ref().filter(|_| run.saves_after(step)), decides) {
             self.log.sync()?;
-            self.store.record_metric(path, last.top1)?;
+            self.store.record_metric(path, metric.value, metric.better)?;
         }
         Ok(())
     }
 
     fn record_measurement(&mut self, epoch: u64, record: &EvaluateRecord) -> Result<(), RunError> {
-        self.progress.say(&format!(
-            "epoch {epoch}: top-1 {:.2} %  loss {:.4}  ({} weights)",
-            100.0 * record.top1,
-            record.loss,
-            record.weights.name()
-        ));
-        self.log.append(&Metric::Evaluate(*record))?;
-        let values = [("evaluate/top1", record.top1), ("evaluate/loss", record.loss)];
+        let said = record.metrics.describe(self.task.metrics(), "  ");
+        self.progress.say(&format!("epoch {epoch}: {said}  ({} weights)", record.weights.name()));
+        self.log.append(&Line::Evaluate(record.clone()))?;
+        let tags: Vec<(String, f64)> =
+            record.metrics.iter().map(|metric| (format!("evaluate/{}", metric.name), metric.value)).collect();
+        let values: Vec<(&str, f64)> = tags.iter().map(|(tag, value)| (tag.as_str(), *value)).collect();
         Ok(self.log.scalars(record.step, &values)?)
     }
 
@@ -445,7 +447,7 @@ impl<'a> Training<'a> {
         if let Some(what) = self.not_finite {
             return Err(RunError::EndsNotFinite { what, newest });
         }
-        let measured = self.measured.is_some_and(|record| record.step == self.place.step);
+        let measured = self.measured.as_ref().is_some_and(|record| record.step == self.place.step);
         if let Some(what) = self.skipped.filter(|_| self.trouble.ends_badly() && !measured) {
             let (step, steps) = (self.place.step - 1, self.trouble.in_a_row());
             return Err(RunError::SkippedInVain { step, steps, what, newest });
@@ -501,13 +503,13 @@ fn tell_changes(dir: &RunDir, log: &mut MetricsLog, step: u64) -> Result<(), Run
     for change in dir.changes() {
         tell::say(format_args!("goes on with {change}"));
         let (key, now, was) = (change.key.clone(), change.now.clone(), change.was.clone());
-        log.append(&Metric::Change(ChangeRecord { step, key, now, was }))?;
+        log.append(&Line::Change(ChangeRecord { step, key, now, was }))?;
     }
     Ok(())
 }
 
 fn write_train(log: &mut MetricsLog, record: &TrainRecord) -> Result<(), RunError> {
-    log.append(&Metric::Train(*record))?;
+    log.append(&Line::Train(*record))?;
     let values = [
         ("train/loss", record.loss),
         ("train/lr", record.lr),

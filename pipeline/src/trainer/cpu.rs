@@ -14,8 +14,8 @@ use super::{
     classifier::{OnCpu, pass},
 };
 use crate::{
+    ImageSize,
     learner::{self, Learner},
-    mix::Images,
     recipe::Run,
     records::Weights,
     runs::{RunError, describe},
@@ -28,7 +28,7 @@ pub struct CpuTrainer {
     device: Cpu,
     /// Images of one pass that measures.
     pass: usize,
-    size: Images,
+    size: ImageSize,
     learner: Learner,
     accumulation: usize,
     /// Gradients and losses of the batches of the step under way.
@@ -62,7 +62,7 @@ impl CpuTrainer {
     /// [`GroupError`] when the plan is that of another model.
     pub fn new(mut model: Model, device: Cpu, plan: &Plan, run: &Run) -> Result<Self, GroupError> {
         let learner = Learner::new(model.flat(), plan, run)?;
-        let size = Images { height: plan.height, width: plan.width, channels: plan.channels };
+        let size = ImageSize { height: plan.height, width: plan.width, channels: plan.channels };
         let (gradients, made) = (Gradients::leaky(), VecDeque::new());
         let accumulation = run.accumulation;
         let pass = pass(plan);

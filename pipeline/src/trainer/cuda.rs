@@ -15,7 +15,7 @@ use convnext_data::{ImageView, Normalise};
 
 use super::{Aim, Classifier, Outcome, State, Trainer};
 use crate::{
-    mix::Mixing,
+    Mixing,
     recipe::{NonFinitePolicy, Precision, Run},
     records::Weights,
     runs::RunError,

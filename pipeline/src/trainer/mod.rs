@@ -14,7 +14,7 @@ pub use classifier::{AnyClassifier, Classifier};
 pub use cpu::{CpuTrainer, Model};
 pub use cuda::{CudaTrainer, Design, Kind};
 
-use crate::{mix::Mixing, records::Weights, runs::RunError, stream::Batch};
+use crate::{Mixing, records::Weights, runs::RunError, stream::Batch};
 
 /// What a batch is trained for.
 #[derive(Debug, Clone)]

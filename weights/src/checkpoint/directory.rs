@@ -10,6 +10,7 @@ use convnext_core::optim::Layout;
 use super::{
     error::{CheckpointError, Skipped},
     manifest::{EMA, Manifest, OPTIMIZER, STATE, WEIGHTS},
+    metric::{self, Better, Measured},
     safetensors::{Part, write},
     state::RunState,
     tensors::{TensorFile, named},
@@ -167,12 +168,16 @@ impl Checkpoint {
 const HEAD: &str = "head.linear.";
 
 /// The validation metric of the checkpoint in `path`, sound or not. A number that is not finite is none, and neither is
-/// that of a pre-training, which has no head: it once stood for the last batch's loss.
-pub(super) fn validation(path: &Path) -> Option<f64> {
+/// one in the state of a pre-training, which has no head: it once stood for the last batch's loss.
+pub(super) fn validation(path: &Path) -> Option<Measured> {
     let metric = RunState::read(path).ok()?.metric?;
+    if let Some(measured) = metric::read(path) {
+        return Some(measured);
+    }
     let has_head = |file: TensorFile| file.shapes().iter().any(|(name, _)| name.starts_with(HEAD));
     // Of a damaged file it cannot be told: it is said to be damaged when it is opened.
-    TensorFile::open(&path.join(WEIGHTS), Section::Best).map_or(true, has_head).then_some(metric)
+    let has_head = TensorFile::open(&path.join(WEIGHTS), Section::Best).map_or(true, has_head);
+    has_head.then_some(Measured { metric, better: Better::Higher })
 }
 
 pub(super) fn read_weights(path: &Path, layout: &Layout) -> Result<Vec<f32>, CheckpointError> {

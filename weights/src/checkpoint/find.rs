@@ -56,7 +56,7 @@ fn of_store(store: &Store, which: Which, section: Section<'_>) -> Result<(Found,
     let best = which.checkpoint == WhichCheckpoint::Best;
     let open = |path: &Path| {
         let (checkpoint, file) = Checkpoint::open_values(path, which.values)?;
-        let metric = validation(checkpoint.path()).filter(|_| best);
+        let metric = validation(checkpoint.path()).filter(|_| best).map(|measured| measured.metric);
         let origin = |step| metric.map_or(Origin::Newest { step }, |metric| Origin::Best { step, metric });
         let found = Found::new(&checkpoint, file, origin);
         let file = TensorFile::open(&found.path, section)?;

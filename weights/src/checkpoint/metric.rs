@@ -19,25 +19,64 @@ const UNFINISHED: &str = ".tmp-metric.json";
 /// What may be in a checkpoint beside the files of its manifest.
 pub(super) const FILES: [&str; 2] = [METRIC, UNFINISHED];
 
-#[derive(Serialize, Deserialize)]
-struct Measured {
-    metric: f64,
+/// Whether a lower or a higher metric is better.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Better {
+    /// A loss.
+    Lower,
+    /// An accuracy.
+    #[default]
+    Higher,
+}
+
+impl Better {
+    /// Whether files need not say so.
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether `a` is better than `b`. What is not finite is better than nothing, and every finite number better than it.
+    pub fn is_better(self, a: f64, b: f64) -> bool {
+        match self {
+            _ if !a.is_finite() || !b.is_finite() => a.is_finite() && !b.is_finite(),
+            Self::Lower => a < b,
+            Self::Higher => a > b,
+        }
+    }
+}
+
+/// A metric, and whether more or less of it is better: more, unless the file says otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(super) struct Measured {
+    pub(super) metric: f64,
+    #[serde(default, skip_serializing_if = "Better::is_default")]
+    pub(super) better: Better,
+}
+
+impl Measured {
+    /// A number that is the higher the better the metric.
+    pub(super) fn merit(&self) -> f64 {
+        match self.better {
+            Better::Higher => self.metric,
+            Better::Lower => -self.metric,
+        }
+    }
 }
 
 /// What the checkpoint `directory` was measured to be.
-pub(super) fn read(directory: &Path) -> Option<f64> {
+pub(super) fn read(directory: &Path) -> Option<Measured> {
     let text = read_json(&directory.join(METRIC)).ok()?;
-    let measured: Measured = serde_json::from_slice(&text).ok()?;
-    Some(measured.metric)
+    serde_json::from_slice(&text).ok()
 }
 
 /// Adds the metric, or replaces it; one that is not finite is not written.
-pub(super) fn write(directory: &Path, metric: f64) -> Result<(), CheckpointError> {
-    if !metric.is_finite() {
+pub(super) fn write(directory: &Path, measured: Measured) -> Result<(), CheckpointError> {
+    if !measured.metric.is_finite() {
         return Ok(());
     }
     let (path, unfinished) = (directory.join(METRIC), directory.join(UNFINISHED));
-    let json = serde_json::to_vec_pretty(&Measured { metric }).expect("a number is JSON");
+    let json = serde_json::to_vec_pretty(&measured).expect("a number is JSON");
     let write = || {
         let mut file = create_own(&unfinished)?;
         file.write_all(&json)?;

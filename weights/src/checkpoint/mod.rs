@@ -40,8 +40,9 @@ mod which;
 
 pub use directory::{Checkpoint, Loaded, Snapshot};
 pub use error::{CheckpointError, Misshapen, Skipped, TensorProblems};
+pub use metric::Better;
 pub use state::RunState;
-pub use store::{Better, Keep, Saved, Store};
+pub use store::{Keep, Saved, Store};
 pub use usage::{Usage, View};
 pub use weights::{Header, read_header, save_weights};
 pub use which::{Origin, Taken, Which, WhichCheckpoint, WhichValues};

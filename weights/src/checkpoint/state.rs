@@ -50,7 +50,8 @@ impl RunState {
         let text = read_json(&path)?;
         let state = serde_json::from_slice(&text).map_err(|error| error.to_string()).and_then(Self::checked);
         let mut state = state.map_err(|reason| CheckpointError::State { path, reason })?;
-        state.metric = metric::read(directory).or(state.metric).filter(|metric| metric.is_finite());
+        let measured = metric::read(directory).map(|measured| measured.metric);
+        state.metric = measured.or(state.metric).filter(|metric| metric.is_finite());
         Ok(state)
     }
 }

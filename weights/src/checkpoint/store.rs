@@ -12,7 +12,7 @@ use super::{
     error::{CheckpointError, Skipped},
     files::{at, kind_of, sync_directory},
     manifest::{FILES, MANIFEST},
-    metric,
+    metric::{self, Better, Measured},
 };
 
 const UNFINISHED: &str = ".tmp-";
@@ -21,26 +21,6 @@ const NAME: &str = "step-";
 
 /// How often a folder is listed again because a checkpoint went away meanwhile.
 const RELISTS: usize = 16;
-
-/// Whether a lower or a higher metric is better.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Better {
-    /// A loss.
-    Lower,
-    /// An accuracy.
-    Higher,
-}
-
-impl Better {
-    /// Whether `a` is better than `b`. What is not finite is better than nothing, and every finite number better than it.
-    pub fn is_better(self, a: f64, b: f64) -> bool {
-        match self {
-            _ if !a.is_finite() || !b.is_finite() => a.is_finite() && !b.is_finite(),
-            Self::Lower => a < b,
-            Self::Higher => a > b,
-        }
-    }
-}
 
 /// Which checkpoints stay when a new one has been written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,9 +100,9 @@ impl Store {
     ///
     /// # Errors
     /// When the disk refuses. The checkpoint is as it was.
-    pub fn record_metric(&self, path: &Path, metric: f64) -> Result<Vec<PathBuf>, CheckpointError> {
+    pub fn record_metric(&self, path: &Path, metric: f64, better: Better) -> Result<Vec<PathBuf>, CheckpointError> {
         self.check_own_folder()?;
-        metric::write(path, metric)?;
+        metric::write(path, Measured { metric, better })?;
         self.prune()
     }
 
@@ -206,7 +186,8 @@ impl Store {
     pub(super) fn list_best_first(&self) -> Result<Vec<PathBuf>, CheckpointError> {
         let listed = self.list()?.into_iter().map(|path| (validation(&path), path));
         let (mut validated, others): (Vec<_>, Vec<_>) = listed.partition(|(metric, _)| metric.is_some());
-        validated.sort_by(|(a, _), (b, _)| b.partial_cmp(a).expect("finite numbers"));
+        let merit = |measured: &Option<Measured>| measured.map_or(f64::NEG_INFINITY, |measured| measured.merit());
+        validated.sort_by(|(a, _), (b, _)| merit(b).total_cmp(&merit(a)));
         Ok(validated.into_iter().chain(others).map(|(_, path)| path).collect())
     }
 
@@ -270,7 +251,7 @@ impl Store {
     /// The one of `paths` with the best validation metric, by the store's own sense of better; the first of equals.
     fn best_of<'p>(&self, paths: &'p [PathBuf]) -> Option<&'p PathBuf> {
         let better = self.keep.best?;
-        let validated = paths.iter().filter_map(|path| Some((validation(path)?, path)));
+        let validated = paths.iter().filter_map(|path| Some((validation(path)?.metric, path)));
         let best = validated.reduce(|best, next| if better.is_better(next.0, best.0) { next } else { best });
         best.map(|(_, path)| path)
     }

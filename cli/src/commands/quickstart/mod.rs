@@ -21,6 +21,7 @@ use convnext_pipeline::{
     records::{Evaluation, RECONSTRUCTION, RunRecord},
     report,
     runs::{self, Measure, Place, Subject},
+    tasks::classify::metrics::{TOP1, TOP5},
     tell,
 };
 use convnext_weights::checkpoint::{Which, WhichCheckpoint, WhichValues};
@@ -221,8 +222,8 @@ fn classify(
 fn line(start: &'static str, found: &Evaluation, runs: &[&RunRecord]) -> Line {
     Line {
         start,
-        top1: found.top1,
-        top5: found.top5,
+        top1: found.metrics.value(TOP1.name).unwrap_or(f64::NAN),
+        top5: found.metrics.value(TOP5.name).unwrap_or(f64::NAN),
         seconds: runs.iter().map(|run| run.seconds).sum(),
         cpu_seconds: runs.iter().map(|run| run.cpu_seconds).sum(),
     }

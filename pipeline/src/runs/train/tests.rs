@@ -10,7 +10,15 @@ use convnext_data::{
 use convnext_weights::checkpoint::{self, View};
 
 use super::*;
-use crate::{recipe::Recipe, records::Weights, trainer::Classifier};
+use crate::{
+    recipe::Recipe,
+    records::Weights,
+    tasks::classify::{
+        METRICS,
+        metrics::{LOSS, TOP1, TOP5},
+    },
+    trainer::Classifier,
+};
 
 /// Pictures of one grey each.
 struct Pictures(usize);
@@ -193,6 +201,10 @@ impl Task for Measured<'_> {
         Ok(Aim::Labelled { targets: Vec::new(), mixing: crate::Mixing::None, drop_path_keys })
     }
 
+    fn metrics(&self) -> &'static [MetricKind] {
+        &METRICS
+    }
+
     fn measures(&self, _: u64, _: u64) -> bool {
         true
     }
@@ -208,7 +220,8 @@ impl Task for Measured<'_> {
         }
         let values = trainer.state()?.parameters;
         let [top1, top5] = [values[1].sin(), values[0]].map(f64::from);
-        Ok(vec![EvaluateRecord { step, epoch: 0.0, loss: 0.0, top1, top5, weights: Weights::Model }])
+        let metrics = [LOSS.of(0.0), TOP1.of(top1), TOP5.of(top5)].into_iter().collect();
+        Ok(vec![EvaluateRecord { step, epoch: 0.0, metrics, weights: Weights::Model }])
     }
 }
 

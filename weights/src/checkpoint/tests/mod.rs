@@ -516,7 +516,7 @@ fn a_metric_that_is_added_counts_as_one_that_was_there() {
     for (step, metric) in [(1, 0.7), (2, 0.9), (3, 0.8), (4, f64::NAN), (5, 0.1)] {
         let path = save(&store, step, None).path;
         assert_eq!(Checkpoint::open(&path).unwrap().state().metric, None);
-        store.record_metric(&path, metric).unwrap();
+        store.record_metric(&path, metric, Better::Higher).unwrap();
         let found = Checkpoint::open(&path).unwrap().state().metric;
         assert_eq!(found, Some(metric).filter(|metric| metric.is_finite()));
     }
@@ -530,6 +530,21 @@ fn a_metric_that_is_added_counts_as_one_that_was_there() {
         fs::write(best.join("metric.json"), text).unwrap();
         assert_eq!(Checkpoint::open(&best).unwrap().state().metric, None);
     }
+}
+
+/// The best is found by those who know nothing of the run: its file says which metric is better.
+#[test]
+fn the_lowest_is_the_best_where_the_metric_says_so() {
+    let folder = TempDir::new().unwrap();
+    let store = Store::new(folder.path(), Keep { last: 1, best: Some(Better::Lower) });
+    for (step, metric) in [(1, 0.7), (2, 0.3), (3, 0.8), (4, 0.5)] {
+        let path = save(&store, step, None).path;
+        store.record_metric(&path, metric, Better::Lower).unwrap();
+    }
+    let best = read_header(folder.path(), Which::default()).unwrap();
+    assert_eq!(best.taken.from, Origin::Best { step: 2, metric: 0.3 });
+    let text = fs::read_to_string(best.path.with_file_name("metric.json")).unwrap();
+    assert!(text.contains("\"better\": \"lower\""), "{text}");
 }
 
 #[test]

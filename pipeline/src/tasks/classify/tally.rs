@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use convnext_data::ShardSet;
 
-use super::RunError;
+use super::metrics::{LOSS, TOP1, TOP5};
 use crate::{
     records::{Evaluation, Mistake, Weights},
+    runs::RunError,
     stream::Batch,
 };
 
@@ -14,7 +15,7 @@ use crate::{
 const MISTAKES: usize = 24;
 
 /// What is known of the samples so far.
-pub(super) struct Tally<'a> {
+pub(crate) struct Tally<'a> {
     shards: &'a ShardSet,
     classes: usize,
     samples: u64,
@@ -36,7 +37,7 @@ struct Wrong {
 
 impl<'a> Tally<'a> {
     /// Of a classifier that tells `classes` apart, on `shards`.
-    pub(super) fn new(shards: &'a ShardSet, classes: usize) -> Self {
+    pub(crate) fn new(shards: &'a ShardSet, classes: usize) -> Self {
         let (confusion, mistakes) = (BTreeMap::new(), Vec::new());
         Self { shards, classes, samples: 0, loss: 0.0, top1: 0, top5: 0, confusion, mistakes }
     }
@@ -45,7 +46,7 @@ impl<'a> Tally<'a> {
     ///
     /// # Errors
     /// A logit is not finite, a label is not a class, or a sample has no logits.
-    pub(super) fn add(&mut self, batch: &Batch, logits: &[f32]) -> Result<(), RunError> {
+    pub(crate) fn add(&mut self, batch: &Batch, logits: &[f32]) -> Result<(), RunError> {
         if logits.len() != batch.samples * self.classes {
             return Err(RunError::Incomplete { measured: self.samples, expected: self.shards.len() });
         }
@@ -85,16 +86,17 @@ impl<'a> Tally<'a> {
         }
     }
 
+    /// Keeps the most confident ones.
     fn drop_modest(&mut self) {
         self.mistakes.sort_by(|a, b| b.probability.total_cmp(&a.probability).then(a.id.cmp(&b.id)));
         self.mistakes.truncate(MISTAKES);
     }
 
-    /// The evaluation; a mistake's `picture` holds its sample's id.
+    /// The evaluation, and the sample of each of its mistakes.
     ///
     /// # Errors
     /// There are samples that were not measured, or none at all.
-    pub(super) fn finish(mut self) -> Result<Evaluation, RunError> {
+    pub(crate) fn finish(mut self) -> Result<(Evaluation, Vec<u64>), RunError> {
         if self.samples != self.shards.len() || self.samples == 0 {
             return Err(RunError::Incomplete { measured: self.samples, expected: self.shards.len() });
         }
@@ -105,18 +107,18 @@ impl<'a> Tally<'a> {
             label: wrong.label,
             predicted: wrong.predicted,
             probability: wrong.probability,
-            picture: Some(wrong.id.to_string()),
+            picture: None,
         });
-        Ok(Evaluation {
+        let metrics = [LOSS.of(self.loss / self.samples as f64), TOP1.of(share(self.top1)), TOP5.of(share(self.top5))];
+        let evaluation = Evaluation {
             samples: self.samples,
-            loss: self.loss / self.samples as f64,
-            top1: share(self.top1),
-            top5: share(self.top5),
+            metrics: metrics.into_iter().collect(),
             weights: Weights::Model,
             classes: self.shards.class_names().map(<[String]>::to_vec).unwrap_or_default(),
             mistakes: mistakes.collect(),
             confusion: self.confusion.iter().map(|(&(label, predicted), &count)| (label, predicted, count)).collect(),
-        })
+        };
+        Ok((evaluation, self.mistakes.iter().map(|wrong| wrong.id).collect()))
     }
 }
 
@@ -250,12 +252,13 @@ mod tests {
         with_four(|shards| {
             let mut tally = Tally::new(shards, 2);
             tally.add(&batch(&[0, 1, 0, 1]), &[0.0, 1.0, 0.0, 1.0, 1.0, 0.0, 0.0, 1.0]).unwrap();
-            let found = tally.finish().unwrap();
-            assert_eq!((found.samples, found.top1, found.top5), (4, 0.75, 1.0));
+            let (found, mistaken) = tally.finish().unwrap();
+            let [loss, top1, top5] = ["loss", "top1", "top5"].map(|name| found.metrics.value(name).unwrap());
+            assert_eq!((found.samples, top1, top5), (4, 0.75, 1.0));
             assert_eq!(found.confusion.counts(), [(0, 0, 1), (0, 1, 1), (1, 1, 2)]);
-            assert_eq!((found.mistakes.len(), found.mistakes[0].predicted), (1, 1));
+            assert_eq!((found.mistakes.len(), found.mistakes[0].predicted, mistaken), (1, 1, vec![2]));
             // Three images at ln(1 + 1/e), one at ln(1 + e).
-            assert!((found.loss - (3.0 * (-1f64).exp().ln_1p() + 1f64.exp().ln_1p()) / 4.0).abs() < 1e-12);
+            assert!((loss - (3.0 * (-1f64).exp().ln_1p() + 1f64.exp().ln_1p()) / 4.0).abs() < 1e-12);
         });
     }
 

@@ -36,7 +36,7 @@ pub enum Mixing {
 
 /// Sizes of a batch of images `[N, H, W, C]`.
 #[derive(Debug, Clone, Copy)]
-pub struct Images {
+pub struct ImageSize {
     /// Rows.
     pub height: usize,
     /// Pixels in a row.
@@ -47,7 +47,7 @@ pub struct Images {
 
 impl Mix {
     /// How a batch is mixed: a pure function of `random`, which is the run's seed, and the batch's epoch and position.
-    pub fn draw(&self, size: Images, random: (u64, u64, u64)) -> Mixing {
+    pub fn draw(&self, size: ImageSize, random: (u64, u64, u64)) -> Mixing {
         if self.mixup == 0.0 && self.cutmix == 0.0 {
             return Mixing::None;
         }
@@ -80,7 +80,7 @@ impl Mix {
 
 impl Mixing {
     /// Mixes `images [N, H, W, C]` in place.
-    pub fn apply(&self, images: &mut [f32], samples: usize, size: Images) {
+    pub fn apply(&self, images: &mut [f32], samples: usize, size: ImageSize) {
         match *self {
             Self::None => {}
             Self::Blend(share) => blend_pairs(images, samples, share),
@@ -138,8 +138,8 @@ fn blend_pairs(values: &mut [f32], samples: usize, share: f32) {
 }
 
 /// A rectangle of about `1 - share` of the area.
-fn rectangle(size: Images, share: f32, random: &mut Random) -> Mixing {
-    let Images { height, width, .. } = size;
+fn rectangle(size: ImageSize, share: f32, random: &mut Random) -> Mixing {
+    let ImageSize { height, width, .. } = size;
     let side = (1.0 - share).sqrt();
     let span = |length: usize, random: &mut Random| {
         let half = (length as f32 * side / 2.0) as usize;
@@ -155,11 +155,11 @@ fn rectangle(size: Images, share: f32, random: &mut Random) -> Mixing {
 fn cut_pairs(
     images: &mut [f32],
     samples: usize,
-    size: Images,
+    size: ImageSize,
     (top, bottom): (usize, usize),
     (left, right): (usize, usize),
 ) {
-    let Images { height, width, channels } = size;
+    let ImageSize { height, width, channels } = size;
     let length = height * width * channels;
     for n in 0..samples / 2 {
         let (front, back) = images.split_at_mut((samples - 1 - n) * length);
@@ -176,7 +176,7 @@ mod tests {
     use super::*;
 
     const PLAIN: Mix = Mix { smoothing: 0.0, mixup: 0.0, cutmix: 0.0 };
-    const SIZE: Images = Images { height: 4, width: 4, channels: 1 };
+    const SIZE: ImageSize = ImageSize { height: 4, width: 4, channels: 1 };
 
     fn images() -> Vec<f32> {
         (0..48).map(|value| (value / 16) as f32).collect()
@@ -200,7 +200,7 @@ mod tests {
     fn mixup_mixes_images_and_targets_by_one_share() {
         let mut mixed = images();
         let targets = apply(Mix { mixup: 0.8, ..PLAIN }, &[0, 1, 2], 3, &mut mixed, (1, 2, 3));
-        // Images hold their number, so a pixel of the first is (1 - share) * 2.
+        // ImageSize hold their number, so a pixel of the first is (1 - share) * 2.
         let share = targets[0];
         assert!((mixed[0] - (1.0 - share) * 2.0).abs() < 1e-6);
         assert_eq!((targets[4], mixed[16]), (1.0, 1.0));
