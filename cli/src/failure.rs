@@ -6,7 +6,9 @@ use std::{
     process::ExitCode,
 };
 
-use convnext_pipeline::{input::InputError, recipe::RecipeError, run_dir::RunDirError, runs::RunError, tell};
+use convnext_pipeline::{
+    input::InputError, recipe::RecipeError, run_dir::RunDirError, runs::RunError, tell, trainer::ModelError,
+};
 
 /// Exit code of a command line or recipe that is wrong.
 pub(crate) const USAGE: u8 = 2;
@@ -98,11 +100,14 @@ fn is_usage(error: &(dyn Error + 'static)) -> bool {
     if let Some(error) = error.downcast_ref::<RecipeError>() {
         return !matches!(error, RecipeError::Read { .. });
     }
+    if let Some(error) = error.downcast_ref::<ModelError>() {
+        return matches!(error, ModelError::Input(inner) if is_usage(inner));
+    }
     match error.downcast_ref::<RunError>() {
         Some(RunError::Recipe(inner)) => is_usage(inner),
         Some(RunError::RunDir(inner)) => is_usage(inner),
-        Some(RunError::Input(inner)) => is_usage(inner),
-        Some(RunError::OtherKind { .. }) => true,
+        Some(RunError::Model(inner)) => is_usage(inner),
+        Some(RunError::OtherTask { .. } | RunError::NothingToTrain) => true,
         Some(_) => false,
         None => match (error.downcast_ref::<RunDirError>(), error.downcast_ref::<InputError>()) {
             (Some(RunDirError::Recipe(inner)), _) => is_usage(inner),

@@ -34,12 +34,12 @@ pub mod models;
 mod device;
 mod failure;
 mod host;
-mod manner;
 #[allow(unsafe_code, reason = "settings of the C library's allocator")]
 mod memory;
 mod npy;
 mod numbers;
 mod output;
+mod preprocessing;
 mod registry;
 mod shards;
 mod table;

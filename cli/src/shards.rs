@@ -7,7 +7,7 @@ use std::{
 };
 
 use convnext_data::{ShardSet, shard::Opening};
-use convnext_pipeline::{recipe::Io, tell};
+use convnext_pipeline::{input::access, recipe::Io, tell};
 
 use crate::{Failure, Outcome};
 
@@ -24,7 +24,7 @@ pub(crate) fn indices() -> Option<PathBuf> {
 
 /// How shards are opened.
 pub(crate) fn opening(io: Io) -> Opening {
-    Opening { access: io.access(), indices: indices() }
+    Opening { access: access(io), indices: indices() }
 }
 
 /// Opens the shards of some patterns as one set, and says what is to be known of them.

@@ -12,9 +12,10 @@ use convnext_weights::checkpoint::{self, Usage, Which, WhichValues};
 
 use crate::{
     input::{View, view_of},
-    recipe::{Data, Evaluate, EvaluatedWeights, Job, Resolved},
+    recipe::{Data, Evaluate, EvaluatedWeights, Resolved},
     records, run_dir,
     runs::RunError,
+    trainer::ModelError,
 };
 
 /// The smallest share of a shrunk image that evaluation may look at: below it, an image is enlarged out of all measure.
@@ -66,7 +67,7 @@ impl Given {
     /// # Errors
     /// [`RunError::OtherInput`] where the weights are for images of other channels, or of another size and the variant is not
     /// one that was `asked` for by name; mean or deviation do not fit the channels.
-    pub fn manner(&self, plan: &Plan, asked: bool) -> Result<Manner, RunError> {
+    pub fn preprocessing(&self, plan: &Plan, asked: bool) -> Result<Preprocessing, RunError> {
         if let Some(usage) = &self.usage {
             let (trained, taken) =
                 ((usage.height, usage.width, usage.channels), (plan.height, plan.width, plan.channels));
@@ -75,22 +76,22 @@ impl Given {
             }
             let (mean, std) = (Some(usage.mean.clone()), Some(usage.std.clone()));
             let data = Data { mean, std, ..Data::default() };
-            return Ok(Manner { data, view: usage.view, classes: usage.classes.clone(), known: Known::Weights });
+            return Ok(Preprocessing { data, view: usage.view, classes: usage.classes.clone(), known: Known::Weights });
         }
         let Some(recipe) = &self.recipe else {
             let view = View::Cropped(Evaluate::default().crop);
-            return Ok(Manner { data: Data::default(), view, classes: Vec::new(), known: Known::Nothing });
+            return Ok(Preprocessing { data: Data::default(), view, classes: Vec::new(), known: Known::Nothing });
         };
-        let view = view_of(recipe.training().map(|training| &training.augment), evaluate_of(recipe).crop);
+        let view = view_of(recipe.training.as_ref().map(|training| &training.augment), evaluate_of(recipe).crop);
         let Data { mean, std, .. } = recipe.data.clone();
         let data = Data { mean, std, ..Data::default() };
-        Ok(Manner { data, view, classes: Vec::new(), known: Known::Recipe })
+        Ok(Preprocessing { data, view, classes: Vec::new(), known: Known::Recipe })
     }
 }
 
 /// How images become a model's input, and what its classes are called.
 #[derive(Debug, Clone)]
-pub struct Manner {
+pub struct Preprocessing {
     /// How pixels are normalised.
     pub data: Data,
     /// How an image of any size becomes one of the input's.
@@ -112,7 +113,7 @@ pub enum Known {
     Nothing,
 }
 
-impl Manner {
+impl Preprocessing {
     /// Checks that names are at most as many as the classes of `plan`.
     ///
     /// # Errors
@@ -181,7 +182,7 @@ impl fmt::Display for Names {
 /// Gives the samples of `shards` the labels that `classes`, the model's, have for the names of their classes.
 ///
 /// # Errors
-/// [`RunError::OtherClasses`] with the difference; [`RunError::Classes`] where there are no names and more labels than
+/// [`RunError::OtherClasses`] with the difference; [`ModelError::Classes`] where there are no names and more labels than
 /// classes.
 pub fn by_name(shards: ShardSet, classes: &[String], plan: &Plan) -> Result<(ShardSet, Names), RunError> {
     shards.check_class_names()?;
@@ -194,7 +195,7 @@ pub fn by_name(shards: ShardSet, classes: &[String], plan: &Plan) -> Result<(Sha
     let known = if classes.is_empty() { plan.classes } else { classes.len() };
     match shards.classes() {
         found if found as usize > known => {
-            Err(RunError::Classes { model: plan.name, classes: known, largest: found - 1 })
+            Err(ModelError::Classes { model: plan.name, classes: known, largest: found - 1 }.into())
         }
         _ => Ok((shards, names)),
     }
@@ -217,10 +218,7 @@ impl From<EvaluatedWeights> for WhichValues {
 }
 
 fn evaluate_of(recipe: &Resolved) -> Evaluate {
-    match &recipe.job {
-        Job::Finetune { evaluate, .. } | Job::Evaluate { evaluate } => evaluate.clone(),
-        Job::Pretrain { .. } => Evaluate::default(),
-    }
+    recipe.evaluate.clone().unwrap_or_default()
 }
 
 /// The run that `path` is, or whose `checkpoints` it lies in.

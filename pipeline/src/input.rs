@@ -4,16 +4,17 @@ use std::{path::PathBuf, sync::Arc};
 
 use convnext_core::plan::Plan;
 use convnext_data::{
-    Augment as Step, AugmentError, Chain, Channels, Decoder, Geometry, Normalise as Table, Order, ShardSet, TargetKind,
+    Access, Augment as Step, AugmentError, Chain, Channels, Decoder, Geometry, Normalise as Table, Order, ShardSet,
+    TargetKind,
     augment::{CentreCrop, Erase, Flip, Pad, RandAugment, RandomResizedCrop},
 };
 use convnext_weights::checkpoint::Usage;
 pub use convnext_weights::checkpoint::View;
 
 use crate::{
-    recipe::{Augment, BadPolicy, Data},
+    settings::{BadPolicy, Data, Io, ResolvedAugment},
     stream::{
-        self, Augmented, Bounds, Decode, Form, Mask, Normalise, Policy, Replaced, Settings, Stage, Stream, StreamError,
+        self, Augmented, Bounds, Decode, Delivery, Form, Normalise, Policy, Replaced, Stage, Stream, StreamError,
     },
 };
 
@@ -53,9 +54,9 @@ pub enum InputError {
     },
 }
 
-impl From<stream::Misfit> for InputError {
-    fn from(misfit: stream::Misfit) -> Self {
-        Self::Stream(misfit.into())
+impl From<stream::Mismatch> for InputError {
+    fn from(mismatch: stream::Mismatch) -> Self {
+        Self::Stream(mismatch.into())
     }
 }
 
@@ -70,9 +71,20 @@ pub struct Input<'a> {
     pub workers: usize,
 }
 
+/// What a task does to samples, beside decoding, augmentation and normalisation.
+#[derive(Debug, Default)]
+pub struct Samples {
+    /// The target that is read with an image; a sample without one is an error.
+    pub target: TargetKind,
+    /// What it does to an image together with its target, behind augmentation.
+    pub steps: Vec<Box<dyn Step>>,
+    /// Stages at the end, such as one that draws masks.
+    pub stages: Vec<Box<dyn Stage>>,
+}
+
 /// Where a training stream starts and ends, in positions.
 #[derive(Debug, Clone)]
-pub struct Course {
+pub struct Span {
     /// Samples of a batch.
     pub batch: usize,
     /// Positions of an epoch.
@@ -92,35 +104,41 @@ pub struct Course {
 }
 
 impl Input<'_> {
-    /// Shuffled, augmented batches; with masks if `masked`, else with labels.
+    /// Shuffled, augmented batches of a task's samples.
     pub fn training(
         &self,
         shards: Arc<ShardSet>,
-        augment: &Augment,
-        masked: bool,
-        course: Course,
+        augment: &ResolvedAugment,
+        samples: Samples,
+        span: Span,
     ) -> Result<Stream, InputError> {
-        let stages = self.training_stages(augment, masked, course.bytes)?;
-        let order = Order::new(shards.len(), course.seed, Order::BLOCK, Order::WINDOW);
-        let settings = Settings {
-            batch: course.batch,
-            epoch: course.epoch,
-            start: course.start,
-            end: course.end,
-            seed: course.seed,
+        let stages = self.training_stages(augment, samples, span.bytes)?;
+        let order = Order::new(shards.len(), span.seed, Order::BLOCK, Order::WINDOW);
+        let delivery = Delivery {
+            batch: span.batch,
+            epoch: span.epoch,
+            start: span.start,
+            end: span.end,
+            seed: span.seed,
             workers: self.workers(),
-            policy: self.policy(course.quarantine),
-            replaced: course.replaced,
+            policy: self.policy(span.quarantine),
+            replaced: span.replaced,
         };
-        Ok(Stream::start(shards, order, stages.into(), settings)?)
+        Ok(Stream::start(shards, order, stages.into(), delivery)?)
     }
 
     /// Whether [`training`](Self::training) would find anything wrong with its settings: asked before anything is written.
     ///
     /// # Errors
     /// [`InputError`], as there.
-    pub fn check_training(&self, augment: &Augment, masked: bool, bytes: bool, batch: usize) -> Result<(), InputError> {
-        let form = stream::check(&self.training_stages(augment, masked, bytes)?)?;
+    pub fn check_training(
+        &self,
+        augment: &ResolvedAugment,
+        samples: Samples,
+        bytes: bool,
+        batch: usize,
+    ) -> Result<(), InputError> {
+        let form = stream::check(&self.training_stages(augment, samples, bytes)?)?;
         self.check_memory(form, batch)
     }
 
@@ -128,8 +146,8 @@ impl Input<'_> {
     ///
     /// # Errors
     /// [`InputError`], as there.
-    pub fn check_evaluation(&self, batch: usize, view: View) -> Result<(), InputError> {
-        let form = stream::check(&self.stages(vec![self.evaluation_step(view)], TargetKind::Class, false)?)?;
+    pub fn check_evaluation(&self, batch: usize, view: View, samples: Samples) -> Result<(), InputError> {
+        let form = stream::check(&self.stages(vec![self.evaluation_step(view)], samples, false)?)?;
         self.check_memory(form, batch)
     }
 
@@ -142,12 +160,18 @@ impl Input<'_> {
     }
 
     /// All samples once, in the order of the shards, as evaluation sees them.
-    pub fn evaluation(&self, shards: Arc<ShardSet>, batch: usize, view: View) -> Result<Stream, InputError> {
-        let stages = self.stages(vec![self.evaluation_step(view)], TargetKind::Class, false)?;
+    pub fn evaluation(
+        &self,
+        shards: Arc<ShardSet>,
+        batch: usize,
+        view: View,
+        samples: Samples,
+    ) -> Result<Stream, InputError> {
+        let stages = self.stages(vec![self.evaluation_step(view)], samples, false)?;
         let (order, len) = (Order::sequential(shards.len()), shards.len());
         let (workers, policy, replaced) = (self.workers(), Policy::Fail, Replaced::default());
-        let settings = Settings { batch, epoch: len, start: 0, end: len, seed: 0, workers, policy, replaced };
-        Ok(Stream::start(shards, order, stages.into(), settings)?)
+        let delivery = Delivery { batch, epoch: len, start: 0, end: len, seed: 0, workers, policy, replaced };
+        Ok(Stream::start(shards, order, stages.into(), delivery)?)
     }
 
     /// The chain that makes an image what evaluation sees.
@@ -174,22 +198,23 @@ impl Input<'_> {
         Channels::of_count(channels).ok_or(InputError::Channels { model: self.plan.name, channels })
     }
 
-    fn training_stages(&self, augment: &Augment, masked: bool, bytes: bool) -> Result<Vec<Box<dyn Stage>>, InputError> {
-        let target = if masked { TargetKind::None } else { TargetKind::Class };
-        let mut stages = self.stages(self.training_steps(augment), target, bytes)?;
-        if let Some((fcmae, patches)) = self.plan.fcmae.zip(self.plan.patches()).filter(|_| masked) {
-            stages.push(Box::new(Mask { patch: fcmae.patch, visible: patches.visible }));
-        }
-        Ok(stages)
+    fn training_stages(
+        &self,
+        augment: &ResolvedAugment,
+        samples: Samples,
+        bytes: bool,
+    ) -> Result<Vec<Box<dyn Stage>>, InputError> {
+        self.stages(self.training_steps(augment), samples, bytes)
     }
 
     fn stages(
         &self,
-        steps: Vec<Box<dyn Step>>,
-        target: TargetKind,
+        mut steps: Vec<Box<dyn Step>>,
+        samples: Samples,
         bytes: bool,
     ) -> Result<Vec<Box<dyn Stage>>, InputError> {
-        let channels = self.plan.channels;
+        let (channels, target) = (self.plan.channels, samples.target);
+        steps.extend(samples.steps);
         let mut chain = Chain::new(steps, Geometry::decoded(channels).with_target(target))?;
         // Who takes bytes mirrors them on the way.
         let flip = if bytes { chain.split_flip() } else { None };
@@ -201,11 +226,12 @@ impl Input<'_> {
         if !bytes {
             stages.push(Box::new(Normalise { table: Arc::new(self.table()?), size }));
         }
+        stages.extend(samples.stages);
         Ok(stages)
     }
 
     /// What training does to an image, in order.
-    fn training_steps(&self, augment: &Augment) -> Vec<Box<dyn Step>> {
+    fn training_steps(&self, augment: &ResolvedAugment) -> Vec<Box<dyn Step>> {
         let (height, width) = (self.plan.height, self.plan.width);
         let mut steps: Vec<Box<dyn Step>> = Vec::new();
         match augment.pad {
@@ -264,8 +290,16 @@ fn memory() -> Option<u64> {
     Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? << 10)
 }
 
+/// How the bytes of shards are reached.
+pub fn access(io: Io) -> Access {
+    match io {
+        Io::Mmap => Access::Mapped,
+        Io::Pread => Access::Read,
+    }
+}
+
 /// The view that goes with a training augmentation, and `crop` where that resamples.
-pub fn view_of(augment: Option<&Augment>, crop: f64) -> View {
+pub fn view_of(augment: Option<&ResolvedAugment>, crop: f64) -> View {
     match augment {
         Some(augment) if augment.pad > 0 => View::Padded,
         _ => View::Cropped(crop),

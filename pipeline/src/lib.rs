@@ -1,7 +1,7 @@
 //! The streaming pipeline and the runs built on it.
 //!
 //! ```text
-//! recipe -> input -> stream -> runs (trainer) -> run_dir, records -> report, pictures
+//! settings -> stream -> input -> trainer -> tasks -> recipe -> run_dir, records -> runs -> report
 //! ```
 
 // A message that cannot be printed must not end a program: `println!` and its like would panic.
@@ -15,7 +15,6 @@ pub mod given;
 pub mod input;
 pub mod inside;
 pub mod interrupt;
-pub mod learner;
 pub mod pictures;
 pub mod progress;
 pub mod recipe;
@@ -23,9 +22,8 @@ pub mod records;
 pub mod report;
 pub mod run_dir;
 pub mod runs;
+pub mod settings;
 pub mod stream;
 pub mod tasks;
 pub mod tell;
 pub mod trainer;
-
-pub use tasks::classify::{ImageSize, Mix, Mixing};

@@ -49,29 +49,6 @@ pub enum RecordError {
     },
 }
 
-/// What a run did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum RunKind {
-    /// Masked-autoencoder pre-training.
-    Pretrain,
-    /// Supervised training of a classifier.
-    Finetune,
-    /// A classifier measured, not trained.
-    Evaluate,
-}
-
-impl RunKind {
-    /// The word used on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Pretrain => "pretrain",
-            Self::Finetune => "finetune",
-            Self::Evaluate => "evaluate",
-        }
-    }
-}
-
 /// Which weights were measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -95,8 +72,8 @@ impl Weights {
 /// A run as a whole.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunRecord {
-    /// What it did.
-    pub kind: RunKind,
+    /// The task that it was trained for, by name.
+    pub kind: String,
     /// Variant.
     pub model: String,
     /// Trainable values of the variant.

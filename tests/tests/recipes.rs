@@ -3,7 +3,13 @@
 use std::{fs, path::PathBuf};
 
 use convnext_core::optim::LayerDecay;
-use convnext_pipeline::recipe::{Finetune, Job, Recipe, Resolved, Run, Start};
+use convnext_pipeline::{
+    recipe::{Recipe, Resolved, Run},
+    tasks::{
+        Section,
+        classify::{Finetune, Start},
+    },
+};
 
 const IMAGENET: u64 = 1_281_167;
 
@@ -19,8 +25,8 @@ fn load(name: &str, sets: &[&str]) -> Resolved {
 fn finetune(name: &str) -> (Finetune, Run) {
     let resolved = load(name, &["model.name=any"]);
     let run = resolved.run(IMAGENET, 1).unwrap();
-    match resolved.job {
-        Job::Finetune { finetune, .. } => (finetune, run),
+    match resolved.training.map(|training| training.section) {
+        Some(Section::Classify(finetune)) => (finetune, run),
         other => panic!("{name}: {other:?}"),
     }
 }
@@ -68,12 +74,12 @@ fn fine_tuning_is_the_paper_s() {
         let found =
             (f.epochs, f.base_lr, f.warmup_epochs, decay, weight_decay, drop_path, f.mixup, f.cutmix, f.smoothing);
         assert_eq!(found, row, "{name}");
-        assert_eq!((f.start, f.head_scale, run.images_per_step), (Start::Pretrained, 0.001, 1024), "{name}");
+        assert_eq!((f.start, f.head_scale(), run.images_per_step), (Start::Pretrained, 0.001, 1024), "{name}");
         assert_eq!((run.adamw.beta1, run.adamw.beta2, run.ema.unwrap().decay), (0.9, 0.999, 0.9999), "{name}");
     }
 }
 
 #[test]
 fn from_scratch_the_head_is_not_scaled_down() {
-    assert_eq!(finetune("micro-scratch.toml").0.head_scale, 1.0);
+    assert_eq!(finetune("micro-scratch.toml").0.head_scale(), 1.0);
 }

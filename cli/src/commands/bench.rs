@@ -1,13 +1,12 @@
 //! `convnext bench`: how fast one job runs here.
 
 mod breakdown;
-mod cuda;
 mod jobs;
 mod model;
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
-use clap::ValueEnum;
+use clap::{ValueEnum, builder::PossibleValue};
 use convnext_core::{
     Entry,
     plan::Plan,
@@ -18,8 +17,10 @@ use convnext_data::ShardSet;
 use convnext_pipeline::{
     device::Device,
     recipe::{Io, Precision},
+    tasks::{self, Task},
+    trainer::set_precision,
 };
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::{Context, Failure, Outcome, device, host, numbers::bytes, output, shards};
 use breakdown::Breakdown;
@@ -78,13 +79,10 @@ pub struct Args {
 }
 
 /// What is measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy)]
 enum Job {
-    /// Steps of masked pre-training.
-    Pretrain,
-    /// Steps of supervised training.
-    Finetune,
+    /// Steps of training.
+    Train(&'static dyn Task),
     /// Logits.
     Infer,
     /// Reading, decoding and augmenting; no model.
@@ -93,8 +91,40 @@ enum Job {
 
 impl Job {
     /// As the command line calls it.
-    fn word(self) -> String {
-        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    fn name(self) -> &'static str {
+        match self {
+            Self::Train(task) => task.name(),
+            Self::Infer => "infer",
+            Self::Load => "load",
+        }
+    }
+
+    fn about(self) -> &'static str {
+        match self {
+            Self::Train(task) => task.benchmark(),
+            Self::Infer => "Logits",
+            Self::Load => "Reading, decoding and augmenting; no model",
+        }
+    }
+}
+
+impl ValueEnum for Job {
+    fn value_variants<'a>() -> &'a [Self] {
+        static JOBS: LazyLock<Vec<Job>> = LazyLock::new(|| {
+            let train = tasks::ALL.iter().map(|task| Job::Train(*task));
+            train.chain([Job::Infer, Job::Load]).collect()
+        });
+        &JOBS
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.name()).help(self.about()))
+    }
+}
+
+impl Serialize for Job {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
     }
 }
 
@@ -116,7 +146,7 @@ impl<'a> Bench<'a> {
         let data = (!args.data.is_empty()).then(|| shards::open(&args.data, args.io)).transpose()?;
         let [batch, warmup, steps] = [args.batch, args.warmup, args.steps].map(|number| number as usize);
         check_memory(&entry.plan, batch)?;
-        let device = if args.job == Job::Load { Device::Cpu } else { args.device.resolve()? };
+        let device = if matches!(args.job, Job::Load) { Device::Cpu } else { args.device.resolve()? };
         Ok(Self { job: args.job, entry, device, precision: args.dtype, batch, warmup, steps, data })
     }
 }
@@ -166,12 +196,9 @@ pub fn run(args: &Args, context: &Context<'_>) -> Outcome {
     if let Some(level) = args.level {
         level.force().map_err(|error| Failure::because("--level", error))?;
     }
-    args.dtype.apply();
+    set_precision(args.dtype);
     let bench = Bench::resolve(args, context)?;
-    let mut step = match &bench.device {
-        Device::Cpu => jobs::prepare(&bench)?,
-        Device::Cuda(device) => cuda::prepare(&bench, device)?,
-    };
+    let mut step = jobs::prepare(&bench)?;
     for _ in 0..bench.warmup {
         step()?;
     }
@@ -180,7 +207,7 @@ pub fn run(args: &Args, context: &Context<'_>) -> Outcome {
     }
     let (mut times, mut rates) = (Vec::new(), Vec::new());
     // Loaders and a GPU would work on meanwhile, and their next step look faster than it is.
-    let alone = bench.job != Job::Load && matches!(bench.device, Device::Cpu);
+    let alone = !matches!(bench.job, Job::Load) && matches!(bench.device, Device::Cpu);
     for number in 0..bench.steps {
         if args.breakdown && (alone || number == 0) {
             rates.push(simd::product_rate());
@@ -224,7 +251,7 @@ fn median(ascending: &[f64]) -> f64 {
 }
 
 fn text(report: &Report) -> String {
-    let job = report.job.word();
+    let job = report.job.name();
     let breakdown = report.breakdown.as_ref().map_or_else(String::new, Breakdown::text);
     let memory = report.peak_rss_mb.map_or_else(String::new, |mb| format!(", at most {mb:.0} MiB in use"));
     format!(

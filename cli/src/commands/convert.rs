@@ -14,7 +14,7 @@ use convnext_core::{
 use convnext_pipeline::{
     given::{Given as GivenWeights, Known},
     input,
-    runs::warn_of,
+    tasks::warn_of,
     tell,
 };
 use convnext_weights::{
@@ -273,9 +273,10 @@ fn tell_of(loaded: &LoadedWeights) {
 /// How the model is to be used: what its file says, or the run that it is of.
 fn usage(given: &Given, entry: &Entry, part: &str, loaded: &LoadedWeights) -> Outcome<Option<Usage>> {
     let of_run = || -> Outcome<Option<Usage>> {
-        let manner = GivenWeights::find(&given.weights, |_| given.which.which())?.manner(&entry.plan, true)?;
-        let usage = || input::usage(&entry.plan, &manner.data, manner.view, &manner.classes);
-        Ok((manner.known != Known::Nothing).then(usage).transpose()?)
+        let preprocessing =
+            GivenWeights::find(&given.weights, |_| given.which.which())?.preprocessing(&entry.plan, true)?;
+        let usage = || input::usage(&entry.plan, &preprocessing.data, preprocessing.view, &preprocessing.classes);
+        Ok((preprocessing.known != Known::Nothing).then(usage).transpose()?)
     };
     let Some(mut usage) = loaded.usage.clone().map_or_else(of_run, |usage| Ok(Some(usage)))? else { return Ok(None) };
     usage.model = entry.plan.name.to_owned();

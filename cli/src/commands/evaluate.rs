@@ -7,12 +7,14 @@ use convnext_pipeline::{
     interrupt,
     recipe::{Io, Patterns},
     records,
-    runs::{self, Measure},
-    tasks::classify::METRICS,
+    tasks::{
+        Measure,
+        classify::{self, METRICS},
+    },
     tell,
 };
 
-use crate::{Context, Failure, Outcome, device, manner, output, shards};
+use crate::{Context, Failure, Outcome, device, output, preprocessing, shards};
 
 /// Measures a classifier on every sample of some shards.
 #[derive(Debug, clap::Args)]
@@ -29,7 +31,7 @@ pub struct Args {
     #[arg(value_name = "WEIGHTS")]
     weights: PathBuf,
     #[command(flatten)]
-    manner: manner::Args,
+    preprocessing: preprocessing::Args,
     /// A file of the model's class names, one a line, class 0 first; without it, those that the weights have.
     #[arg(long, value_name = "FILE")]
     classes: Option<PathBuf>,
@@ -52,24 +54,24 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: &Args, context: &Context<'_>) -> Outcome {
     interrupt::listen().map_err(|error| Failure::because("signals cannot be listened for", error))?;
-    let applied = args.manner.resolve(&args.weights, args.classes.as_deref(), context)?;
-    let manner::Applied { given, entry, manner } = &applied;
+    let applied = args.preprocessing.resolve(&args.weights, args.classes.as_deref(), context)?;
+    let preprocessing::Applied { given, entry, preprocessing } = &applied;
     let out = args.out.clone().map_or_else(|| run_to_write_to(&args.weights), Ok)?;
     let shards = shards::open_set(patterns(args, given)?, args.io)?;
     shards::tell_of_classes(&shards);
-    let (shards, names) = by_name(shards, &manner.classes, &entry.plan)?;
+    let (shards, names) = by_name(shards, &preprocessing.classes, &entry.plan)?;
     if names != Names::Compared {
         tell::say(&names);
     }
     let measure = Measure {
-        data: &manner.data,
-        view: manner.view,
+        data: &preprocessing.data,
+        view: preprocessing.view,
         batch: given.evaluate().batch as usize,
         workers: given.recipe.as_ref().map_or(0, |recipe| recipe.machine.workers),
     };
     let weights = (args.weights.as_path(), given.which);
-    let (found, taken) = runs::evaluate(entry, weights, &shards.into(), measure, &out, &args.device.resolve()?)?;
-    args.manner.tell(&applied, &taken)?;
+    let (found, taken) = classify::evaluate(entry, weights, &shards.into(), measure, &out, &args.device.resolve()?)?;
+    args.preprocessing.tell(&applied, &taken)?;
     if args.json {
         return output::json_line(&found);
     }

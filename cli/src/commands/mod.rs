@@ -5,18 +5,16 @@ pub mod convert;
 pub mod debug;
 pub mod doctor;
 pub mod evaluate;
-pub mod finetune;
 pub mod index;
 pub mod inspect;
 pub mod models;
 pub mod pack;
 pub mod predict;
-pub mod pretrain;
 pub mod quickstart;
 pub mod reconstruct;
 pub mod report;
 pub mod summary;
-mod training;
+pub mod train;
 
 use clap::Subcommand;
 
@@ -51,8 +49,8 @@ pub(crate) enum Command {
     Pack(pack::Args),
     Index(index::Args),
     Inspect(inspect::Args),
-    Pretrain(pretrain::Args),
-    Finetune(finetune::Args),
+    #[command(flatten)]
+    Train(train::Train),
     Evaluate(evaluate::Args),
     Predict(predict::Args),
     Reconstruct(reconstruct::Args),
@@ -73,8 +71,7 @@ impl Command {
             Self::Pack(args) => pack::run(&args),
             Self::Index(args) => index::run(&args),
             Self::Inspect(args) => inspect::run(&args),
-            Self::Pretrain(args) => pretrain::run(&args, context),
-            Self::Finetune(args) => finetune::run(&args, context),
+            Self::Train(train) => train.run(context),
             Self::Evaluate(args) => evaluate::run(&args, context),
             Self::Predict(args) => predict::run(&args, context),
             Self::Reconstruct(args) => reconstruct::run(&args, context),

@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 
 use convnext_pipeline::{
     interrupt,
-    runs::{Prediction, Predictor, RunError},
+    tasks::classify::{Prediction, Predictor},
     tell,
+    trainer::ModelError,
 };
 use serde::Serialize;
 
-use crate::{Context, Failure, Outcome, device, manner, output};
+use crate::{Context, Failure, Outcome, device, output, preprocessing};
 
 /// Classifies image files.
 #[derive(Debug, clap::Args)]
@@ -28,7 +29,7 @@ pub struct Args {
     #[arg(long, value_name = "PATH")]
     weights: PathBuf,
     #[command(flatten)]
-    manner: manner::Args,
+    preprocessing: preprocessing::Args,
     /// Classes shown for each image.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     top: u32,
@@ -62,15 +63,16 @@ struct Bad {
 /// Runs the command.
 pub fn run(args: &Args, context: &Context<'_>) -> Outcome {
     interrupt::listen().map_err(|error| Failure::because("signals cannot be listened for", error))?;
-    let applied = args.manner.resolve(&args.weights, args.classes.as_deref(), context)?;
-    let manner::Applied { given, entry, manner } = &applied;
+    let applied = args.preprocessing.resolve(&args.weights, args.classes.as_deref(), context)?;
+    let preprocessing::Applied { given, entry, preprocessing } = &applied;
     let weights = (args.weights.as_path(), given.which);
-    let mut predictor = Predictor::new(entry, weights, &manner.data, manner.view, &args.device.resolve()?)?;
-    args.manner.tell(&applied, predictor.taken())?;
+    let mut predictor =
+        Predictor::new(entry, weights, &preprocessing.data, preprocessing.view, &args.device.resolve()?)?;
+    args.preprocessing.tell(&applied, predictor.taken())?;
     let mut bad = 0;
     for image in &args.images {
         match predictor.predict(image, args.top as usize) {
-            Ok(prediction) => show(&prediction, &manner.classes, args.json)?,
+            Ok(prediction) => show(&prediction, &preprocessing.classes, args.json)?,
             Err(error) if error.is_of_one_image() => {
                 bad += 1;
                 show_bad(image, &error, args.json)?;
@@ -96,7 +98,7 @@ fn show(prediction: &Prediction, names: &[String], json: bool) -> Outcome {
     output::text(&text)
 }
 
-fn show_bad(image: &Path, error: &RunError, json: bool) -> Outcome {
+fn show_bad(image: &Path, error: &ModelError, json: bool) -> Outcome {
     if json {
         return output::json_line(&Bad { image: image.display().to_string(), error: error.to_string() });
     }

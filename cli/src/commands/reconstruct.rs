@@ -6,10 +6,10 @@ use convnext_pipeline::{
     interrupt,
     recipe::{Io, Patterns},
     records,
-    runs::{self, Subject},
+    tasks::masked::{self, Subject},
 };
 
-use crate::{Context, Failure, Outcome, manner, output, shards};
+use crate::{Context, Failure, Outcome, output, preprocessing, shards};
 
 /// Removes patches of images and shows what a pre-trained variant puts in their place.
 #[derive(Debug, clap::Args)]
@@ -36,7 +36,7 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
     count: u16,
     #[command(flatten)]
-    manner: manner::Args,
+    preprocessing: preprocessing::Args,
     /// Chooses the masks.
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -51,8 +51,8 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: &Args, context: &Context<'_>) -> Outcome {
     interrupt::listen().map_err(|error| Failure::because("signals cannot be listened for", error))?;
-    let applied = args.manner.resolve(&args.weights, None, context)?;
-    let manner::Applied { given, entry, manner } = &applied;
+    let applied = args.preprocessing.resolve(&args.weights, None, context)?;
+    let preprocessing::Applied { given, entry, preprocessing } = &applied;
     let out = match (&args.output, args.weights.join(records::RECIPE).is_file()) {
         (Some(out), _) => out.clone(),
         (None, true) => args.weights.join(records::RECONSTRUCTION),
@@ -63,12 +63,13 @@ pub fn run(args: &Args, context: &Context<'_>) -> Outcome {
     let subject = match (&args.images[..], asked.or(own)) {
         ([], Some(patterns)) => Subject::Shards(shards::open(patterns, args.io)?, args.count.into()),
         ([], None) => return Err(Failure::usage("no images; give files or --data GLOB")),
-        (files, _) if files.len() > runs::MOST_RECONSTRUCTED => return Err(Failure::usage(too_many(files.len()))),
+        (files, _) if files.len() > masked::MOST_RECONSTRUCTED => return Err(Failure::usage(too_many(files.len()))),
         (files, _) => Subject::Files(files.to_vec()),
     };
     let weights = (args.weights.as_path(), given.which);
-    let (done, taken) = runs::reconstruct(entry, weights, &manner.data, manner.view, &subject, args.seed, &out)?;
-    args.manner.tell(&applied, &taken)?;
+    let (done, taken) =
+        masked::reconstruct(entry, weights, &preprocessing.data, preprocessing.view, &subject, args.seed, &out)?;
+    args.preprocessing.tell(&applied, &taken)?;
     if args.json {
         return output::json_line(&done);
     }
@@ -76,5 +77,5 @@ pub fn run(args: &Args, context: &Context<'_>) -> Outcome {
 }
 
 fn too_many(images: usize) -> String {
-    format!("{images} images; a picture of reconstructions holds up to {}", runs::MOST_RECONSTRUCTED)
+    format!("{images} images; a picture of reconstructions holds up to {}", masked::MOST_RECONSTRUCTED)
 }

@@ -23,14 +23,12 @@
 //! ```
 
 mod check;
-mod error;
 mod overrides;
 mod resolved;
-mod run;
 mod suggest;
 #[cfg(test)]
 mod tests;
-pub mod written;
+mod written;
 
 use std::{
     fs::{self, File},
@@ -39,12 +37,13 @@ use std::{
     path::Path,
 };
 
-pub use error::{Problem, RecipeError};
-pub use resolved::{Augment, Difference, Finetune, Job, Optimizer, Resolved, Training};
-pub use run::Run;
-pub use written::{
+pub use resolved::{Difference, Resolved, Training};
+pub use written::Recipe;
+
+pub use crate::settings::{
     BadPolicy, BadSamples, Checkpoint, Data, Ema, Evaluate, EvaluatedWeights, Init, Io, LayerDecay, LayerDecayMode,
-    Machine, Model, NonFinitePolicy, Patterns, Precision, Pretrain, RandAugment, Recipe, Start, UnknownPrecision,
+    Machine, Model, NonFinitePolicy, Patterns, Precision, Problem, RandAugment, RecipeError, ResolvedAugment,
+    ResolvedOptimizer, Run, UnknownPrecision,
 };
 
 impl Recipe {

@@ -2,7 +2,7 @@
 
 use toml::{Table, Value};
 
-use super::{Recipe, error::RecipeError, suggest};
+use super::{Recipe, RecipeError, suggest};
 
 /// Puts each `key=value` into the table, in order, then reads the table as a recipe.
 pub(super) fn apply<S: AsRef<str>>(mut table: Table, sets: &[S]) -> Result<Recipe, RecipeError> {

@@ -6,10 +6,13 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 use toml::{Table, Value};
 
-use super::written::{
-    Checkpoint, Data, Ema, Evaluate, LayerDecay, Machine, Model, NonFinitePolicy, Pretrain, RandAugment, Start,
+use crate::{
+    settings::{
+        Checkpoint, Data, Evaluate, Machine, Model, Problem, RecipeError, ResolvedAugment, ResolvedOptimizer, Run,
+        Terms,
+    },
+    tasks::{self, Section, Task},
 };
-use crate::records::RunKind;
 
 /// A recipe that can be run. Written as TOML it is a recipe again, which resolves to itself.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -20,146 +23,39 @@ pub struct Resolved {
     pub model: Model,
     /// Which images.
     pub data: Data,
-    /// What is done.
+    /// What is trained, and how; nothing where the recipe only evaluates.
     #[serde(flatten)]
-    pub job: Job,
+    pub training: Option<Training>,
+    /// How what is trained is measured on the way, or what is there is evaluated; nothing for a task that is not measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub evaluate: Option<Evaluate>,
     /// What changes the speed and no number.
     pub machine: Machine,
 }
 
-/// What is done.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(untagged)]
-pub enum Job {
-    /// Masked-autoencoder pre-training.
-    Pretrain {
-        /// Length, batch and learning rate.
-        pretrain: Pretrain,
-        /// AdamW, augmentation and checkpoints.
-        #[serde(flatten)]
-        training: Training,
-    },
-    /// Supervised training.
-    Finetune {
-        /// Length, batch, learning rate and regularisation.
-        finetune: Finetune,
-        /// How the run is evaluated on the way.
-        evaluate: Evaluate,
-        /// AdamW, augmentation and checkpoints.
-        #[serde(flatten)]
-        training: Training,
-    },
-    /// Evaluation.
-    Evaluate {
-        /// How.
-        evaluate: Evaluate,
-    },
-}
-
-/// What both kinds of training have.
+/// What is trained, and how.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Training {
+    /// The task's own settings.
+    #[serde(flatten)]
+    pub section: Section,
     /// AdamW.
-    pub optimizer: Optimizer,
+    pub optimizer: ResolvedOptimizer,
     /// What happens to a training image.
-    pub augment: Augment,
+    pub augment: ResolvedAugment,
     /// When a checkpoint is written and which ones stay.
     pub checkpoint: Checkpoint,
 }
 
-/// `[finetune]`, resolved.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Finetune {
-    /// Passes over the training set.
-    pub epochs: u64,
-    /// Images of one forward and backward pass, on each machine.
-    pub batch: u64,
-    /// Batches whose gradients make one step.
-    pub accumulation: u64,
-    /// Learning rate for 256 images a step.
-    pub base_lr: f64,
-    /// Epochs of linear warm-up.
-    pub warmup_epochs: f64,
-    /// Learning rate that the warm-up starts from; absolute.
-    pub warmup_lr: f64,
-    /// Learning rate that the cosine ends at; absolute.
-    pub min_lr: f64,
-    /// What the encoder starts from.
-    pub start: Start,
-    /// Where a pre-trained encoder is read from.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub weights: Option<String>,
-    /// Factor on the head's first weights.
-    pub head_scale: f64,
-    /// Drop-path rate of the last block; the variant's own if `None`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub drop_path: Option<f64>,
-    /// Label smoothing.
-    pub smoothing: f64,
-    /// Mixup's alpha; 0 for none.
-    pub mixup: f64,
-    /// CutMix's alpha; 0 for none.
-    pub cutmix: f64,
-    /// Layer-wise decay of the learning rate.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub layer_decay: Option<LayerDecay>,
-    /// Moving average of the weights.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ema: Option<Ema>,
-}
+/// Sections, and keys of `[data]`, that say where things are, how fast they go or what is kept, and change no weight. A
+/// task's [own places](tasks::Task::places) are left out with them.
+const NOT_HASHED: [&[&str]; 4] = [&["machine"], &["checkpoint"], &["data", "train"], &["data", "validation"]];
 
-/// `[optimizer]`, resolved.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Optimizer {
-    /// Decays of the two moments.
-    pub betas: [f64; 2],
-    /// Added to the root of the second moment.
-    pub eps: f64,
-    /// Weight decay of convolutions and linear layers.
-    pub weight_decay: f64,
-    /// Largest norm of the gradient; not clipped if `None`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub clip: Option<f64>,
-    /// What a loss or gradient that is not finite leads to.
-    pub non_finite: NonFinitePolicy,
-}
-
-/// `[augment]`, resolved.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Augment {
-    /// Share of the image's area that the random crop takes.
-    pub crop_scale: [f64; 2],
-    /// Width over height of the random crop.
-    pub crop_ratio: [f64; 2],
-    /// Whether half of the images are mirrored.
-    pub flip: bool,
-    /// Above 0, images are padded and shifted by up to so many pixels in place of the crop.
-    pub pad: u32,
-    /// Chance that a rectangle is replaced by noise.
-    pub erasing: f64,
-    /// RandAugment.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub rand_augment: Option<RandAugment>,
-}
-
-/// Keys that say where things are, how fast they go or what is kept, and change no weight.
-const NOT_HASHED: [&str; 6] =
-    ["machine", "checkpoint", "data.train", "data.validation", "finetune.weights", "finetune+evaluate"];
-
-/// Keys that a run may change when it is resumed: what there is to do about one that diverges. They decide numbers, so the
-/// hash sees them, and a run says and records what it changed.
-const CHANGEABLE: [&str; 10] = [
-    "pretrain.base_lr",
-    "pretrain.warmup_epochs",
-    "pretrain.warmup_lr",
-    "pretrain.min_lr",
-    "finetune.base_lr",
-    "finetune.warmup_epochs",
-    "finetune.warmup_lr",
-    "finetune.min_lr",
-    "optimizer.clip",
-    "optimizer.non_finite",
-];
+/// Keys of a task that a run may change when it is resumed: what there is to do about one that diverges. They decide
+/// numbers, so the hash sees them, and a run says and records what it changed.
+const CHANGEABLE: [&str; 4] = ["base_lr", "warmup_epochs", "warmup_lr", "min_lr"];
+/// And those of the optimiser.
+const CHANGEABLE_OF_OPTIMIZER: [&str; 2] = ["clip", "non_finite"];
 
 /// A key that has another value than in another recipe, each as TOML, or `absent`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -175,7 +71,11 @@ pub struct Difference {
 impl Difference {
     /// Whether a run may change this when it is resumed.
     pub fn may_change(&self) -> bool {
-        CHANGEABLE.contains(&self.key.as_str())
+        match self.key.split_once('.') {
+            Some(("optimizer", key)) => CHANGEABLE_OF_OPTIMIZER.contains(&key),
+            Some((section, key)) => tasks::named(section).is_some() && CHANGEABLE.contains(&key),
+            None => false,
+        }
     }
 }
 
@@ -187,6 +87,9 @@ impl fmt::Display for Difference {
 }
 
 impl Resolved {
+    /// What [`name`](Self::name) says of a recipe that trains nothing.
+    pub const EVALUATE: &str = "evaluate";
+
     /// The recipe as TOML; it can be read as a recipe, and resolves to itself.
     pub fn to_toml(&self) -> String {
         toml::to_string(&self.table()).expect("a table is TOML")
@@ -194,7 +97,7 @@ impl Resolved {
 
     /// SHA-256, in hexadecimal, of everything in the recipe that decides the numbers of a run.
     ///
-    /// Left out are `[machine]`, `[checkpoint]`, where data and weights lie, and how fine-tuning is evaluated on the way:
+    /// Left out are `[machine]`, `[checkpoint]`, where data and weights lie, and how what is trained is measured on the way:
     /// a run may be resumed with others.
     pub fn hash(&self) -> String {
         let text = toml::to_string(&self.hashed()).expect("a table is TOML");
@@ -214,40 +117,62 @@ impl Resolved {
 
     fn hashed(&self) -> Table {
         let mut table = self.table();
-        for key in NOT_HASHED {
-            remove(&mut table, key);
+        for path in NOT_HASHED {
+            remove(&mut table, path);
+        }
+        if let Some(task) = self.task() {
+            // Measurements on the way change no weight.
+            remove(&mut table, &["evaluate"]);
+            for key in task.places() {
+                remove(&mut table, &[task.name(), key]);
+            }
         }
         table
     }
 
-    /// What is done.
-    pub fn kind(&self) -> RunKind {
-        match self.job {
-            Job::Pretrain { .. } => RunKind::Pretrain,
-            Job::Finetune { .. } => RunKind::Finetune,
-            Job::Evaluate { .. } => RunKind::Evaluate,
-        }
+    /// What is trained, if the recipe trains.
+    pub fn task(&self) -> Option<&'static dyn Task> {
+        self.training.as_ref().map(|training| training.section.task())
     }
 
-    /// The training settings, if it is training.
-    pub fn training(&self) -> Option<&Training> {
-        match &self.job {
-            Job::Pretrain { training, .. } | Job::Finetune { training, .. } => Some(training),
-            Job::Evaluate { .. } => None,
-        }
+    /// The name of the task, or `evaluate`: the section that says what is done, and the command that does it.
+    pub fn name(&self) -> &'static str {
+        self.task().map_or(Self::EVALUATE, Task::name)
+    }
+
+    /// The run on `samples` training images and `machines` machines.
+    ///
+    /// # Errors
+    /// [`RecipeError::Invalid`] when there are fewer images than one step takes, or when the recipe only evaluates.
+    pub fn run(&self, samples: u64, machines: u64) -> Result<Run, RecipeError> {
+        let Some(Training { section, optimizer, checkpoint, .. }) = &self.training else {
+            let tasks: Vec<String> = tasks::ALL.iter().map(|task| format!("[{}]", task.name())).collect();
+            let what = format!("nothing to train; write {}", tasks.join(" or "));
+            return Err(RecipeError::Invalid { problems: vec![Problem::new(Self::EVALUATE, what)] });
+        };
+        let terms = Terms {
+            section: section.task().name(),
+            course: section.course(),
+            optimizer,
+            checkpoint,
+            layer_decay: section.layer_decay(),
+            ema: section.ema(),
+            // What is not measured has no best checkpoint.
+            better: section.task().metrics().first().map(|metric| metric.better),
+        };
+        Run::new(&terms, samples, machines)
     }
 }
 
-fn remove(table: &mut Table, key: &str) {
-    match (key.split_once('.'), key.split_once('+')) {
-        (Some((section, key)), _) => {
-            if let Some(section) = table.get_mut(section).and_then(Value::as_table_mut) {
-                section.remove(key);
+fn remove(table: &mut Table, path: &[&str]) {
+    match path {
+        [] => {}
+        [key] => drop(table.remove(*key)),
+        [section, rest @ ..] => {
+            if let Some(section) = table.get_mut(*section).and_then(Value::as_table_mut) {
+                remove(section, rest);
             }
         }
-        // `a+b`: b, where a stands beside it.
-        (_, Some((beside, key))) if table.contains_key(beside) => drop(table.remove(key)),
-        _ => drop(table.remove(key)),
     }
 }
 
@@ -263,42 +188,5 @@ fn differences(key: &str, now: Option<&Value>, was: Option<&Value>, found: &mut 
     } else if now != was {
         let show = |value: Option<&Value>| value.map_or("absent".into(), ToString::to_string);
         found.push(Difference { key: key.to_owned(), now: show(now), was: show(was) });
-    }
-}
-
-impl Data {
-    /// Mean and standard deviation of each of `channels` channels, pixels running from 0 to 1.
-    ///
-    /// One value given serves all channels. Absent, three channels take ImageNet's and any other number 0.5 and 0.25.
-    ///
-    /// # Errors
-    /// A message when another number of values is given than there are channels.
-    pub fn normalisation(&self, channels: usize) -> Result<(Vec<f32>, Vec<f32>), String> {
-        let (mean, std): (&[f32], &[f32]) = match channels {
-            3 => (&[0.485, 0.456, 0.406], &[0.229, 0.224, 0.225]),
-            _ => (&[0.5], &[0.25]),
-        };
-        let mean = spread("data.mean", self.mean.as_deref().unwrap_or(mean), channels)?;
-        let std = spread("data.std", self.std.as_deref().unwrap_or(std), channels)?;
-        Ok((mean, std))
-    }
-}
-
-fn spread(key: &str, values: &[f32], channels: usize) -> Result<Vec<f32>, String> {
-    match values {
-        [one] => Ok(vec![*one; channels]),
-        _ if values.len() == channels => Ok(values.to_vec()),
-        _ => Err(format!("{key}: {} values for {channels} channels; give one, or one each", values.len())),
-    }
-}
-
-impl Start {
-    /// The factor on the head's first weights that goes with it: from scratch it must be 1, or the encoder's gradients
-    /// vanish.
-    pub fn head_scale(self) -> f64 {
-        match self {
-            Self::Pretrained => 0.001,
-            Self::Scratch => 1.0,
-        }
     }
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::tasks::Section;
 
 const NONE: [&str; 0] = [];
 
@@ -59,19 +60,19 @@ fn first_weights_are_the_papers_unless_said_otherwise() {
 #[test]
 fn defaults_depend_on_the_job() {
     let (pretrain, finetune) = (resolve(PRETRAIN), resolve(FINETUNE));
-    let (pretrain, finetune) = (pretrain.training().unwrap(), finetune.training().unwrap());
+    let (pretrain, finetune) = (pretrain.training.unwrap(), finetune.training.unwrap());
     assert_eq!((pretrain.optimizer.betas, finetune.optimizer.betas), ([0.9, 0.95], [0.9, 0.999]));
     assert_eq!((pretrain.augment.crop_scale, finetune.augment.crop_scale), ([0.2, 1.0], [0.08, 1.0]));
 }
 
 #[test]
 fn the_head_starts_small_except_from_scratch() {
-    let scale = |sets: &[&str]| match with(FINETUNE, sets).job {
-        Job::Finetune { finetune, .. } => finetune.head_scale,
-        _ => unreachable!(),
+    let scale = |sets: &[&str]| match with(FINETUNE, sets).training.unwrap().section {
+        Section::Classify(finetune) => finetune.head_scale,
+        other => panic!("{other:?}"),
     };
-    assert_eq!(scale(&[]), 0.001);
-    assert_eq!(scale(&["finetune.start=scratch"]), 1.0);
+    assert_eq!(scale(&[]), Some(0.001));
+    assert_eq!(scale(&["finetune.start=scratch"]), Some(1.0));
     assert_eq!(refused(FINETUNE, &["finetune.start=scratch", "finetune.head_scale=0.001"]), ["finetune.head_scale"]);
 }
 
@@ -174,9 +175,9 @@ fn a_bad_setting_is_blamed_by_name() {
 #[test]
 fn settings_may_build_a_section_and_take_a_key_out() {
     let evaluate = with("", &["evaluate.batch=8", "model.name=atto"]);
-    assert!(matches!(evaluate.job, Job::Evaluate { .. }));
+    assert_eq!(evaluate.name(), "evaluate");
     let built = ["model.name=atto", "pretrain.epochs=1", "pretrain.batch=2", "pretrain.base_lr=1e-3"];
-    assert!(matches!(with("", &built).job, Job::Pretrain { .. }));
+    assert_eq!(with("", &built).name(), "pretrain");
     assert_eq!(with(FINETUNE, &["finetune.ema="]).run(100, 1).unwrap().ema, None);
 }
 
@@ -244,7 +245,7 @@ fn normalisation_fits_the_channels() {
 
 #[test]
 fn images_are_padded_or_cropped() {
-    assert_eq!(with(FINETUNE, &["augment.pad=2"]).training().unwrap().augment.pad, 2);
+    assert_eq!(with(FINETUNE, &["augment.pad=2"]).training.unwrap().augment.pad, 2);
     assert_eq!(refused(FINETUNE, &["augment.pad=2", "augment.crop_scale=[0.5, 1]"]), ["augment.pad"]);
 }
 

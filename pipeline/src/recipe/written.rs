@@ -1,29 +1,29 @@
 //! A recipe as it is written in TOML. Nothing is checked yet but names and types.
 
-use convnext_core::{
-    launch::element::Element,
-    nn::{Flat, scale_to_fan_in},
-    simd,
-};
-use convnext_data::Access;
-use serde::{Deserialize, Serialize};
+use std::{fmt, sync::LazyLock};
 
-/// The file. Exactly one of `pretrain`, `finetune` and `evaluate` says what is done; `evaluate` may also stand beside
-/// `finetune`, to say how the run is evaluated on the way.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeSeed, Error, MapAccess, Visitor},
+};
+
+use crate::{
+    settings::{Augment, Checkpoint, Data, Evaluate, Machine, Model, Optimizer},
+    tasks::{self, Section},
+};
+
+/// The file. One section says what is done: that of a task, or `evaluate`, which may also stand beside a task's that is
+/// measured on the way.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Recipe {
     /// Seed of every random decision; 0 if absent.
     pub seed: Option<u64>,
     /// `[model]`.
     pub model: Option<Model>,
     /// `[data]`.
-    #[serde(default)]
     pub data: Data,
-    /// `[pretrain]`.
-    pub pretrain: Option<Pretrain>,
-    /// `[finetune]`.
-    pub finetune: Option<Finetune>,
+    /// The sections of tasks, such as `[pretrain]` and `[finetune]`.
+    pub tasks: Vec<Section>,
     /// `[evaluate]`.
     pub evaluate: Option<Evaluate>,
     /// `[optimizer]`.
@@ -33,483 +33,72 @@ pub struct Recipe {
     /// `[checkpoint]`.
     pub checkpoint: Option<Checkpoint>,
     /// `[machine]`.
-    #[serde(default)]
     pub machine: Machine,
 }
 
-/// `[model]`: which variant.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Model {
-    /// Name of the variant, e.g. `atto`.
-    pub name: String,
-    /// How weights start that are not loaded.
-    #[serde(default)]
-    pub init: Init,
-    /// How exactly is computed.
-    #[serde(default)]
-    pub precision: Precision,
+/// The keys of the file.
+static KEYS: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
+    let tasks = tasks::ALL.iter().map(|task| task.name());
+    let after = ["evaluate", "optimizer", "augment", "checkpoint", "machine"];
+    ["seed", "model", "data"].into_iter().chain(tasks).chain(after).collect()
+});
+
+impl<'de> Deserialize<'de> for Recipe {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_struct("Recipe", &KEYS, Sections)
+    }
 }
 
-/// How exactly is computed. Weights, the optimiser's state and sums are f32 in all.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", try_from = "String")]
-pub enum Precision {
-    /// f32.
-    #[default]
-    F32,
-    /// f32; a GPU rounds the operands of products to 10 bits of mantissa. A processor does not.
-    Tf32,
-    /// bf16: what a processor's products read, and all activations of a GPU. Faster where there is a matrix unit for it.
-    Bf16,
-}
+/// Reads the sections one by one.
+struct Sections;
 
-impl Precision {
-    /// Makes this the precision of all that this thread computes on the processor from now on.
-    pub fn apply(self) {
-        match self {
-            Self::F32 | Self::Tf32 => simd::Precision::F32.set(),
-            Self::Bf16 => simd::Precision::Bf16.set(),
+impl<'de> Visitor<'de> for Sections {
+    type Value = Recipe;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a recipe")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Recipe, A::Error> {
+        let mut recipe = Recipe::default();
+        while let Some(key) = map.next_key_seed(Key)? {
+            match key {
+                "seed" => recipe.seed = Some(map.next_value()?),
+                "model" => recipe.model = Some(map.next_value()?),
+                "data" => recipe.data = map.next_value()?,
+                "evaluate" => recipe.evaluate = Some(map.next_value()?),
+                "optimizer" => recipe.optimizer = Some(map.next_value()?),
+                "augment" => recipe.augment = Some(map.next_value()?),
+                "checkpoint" => recipe.checkpoint = Some(map.next_value()?),
+                "machine" => recipe.machine = map.next_value()?,
+                task => recipe.tasks.push(Section::read(task, &mut map)?),
+            }
         }
-    }
-
-    /// The type of a GPU's activations.
-    pub fn element(self) -> Element {
-        match self {
-            Self::F32 | Self::Tf32 => Element::F32,
-            Self::Bf16 => Element::Bf16,
-        }
-    }
-
-    /// As recipes and the command line call it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::F32 => "f32",
-            Self::Tf32 => "tf32",
-            Self::Bf16 => "bf16",
-        }
+        recipe.tasks.sort_by_key(|section| tasks::ALL.iter().position(|task| task.name() == section.task().name()));
+        Ok(recipe)
     }
 }
 
-impl std::fmt::Display for Precision {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.name())
+/// Reads a key of the file; the mistake is blamed on the key, with its line.
+struct Key;
+
+impl<'de> DeserializeSeed<'de> for Key {
+    type Value = &'static str;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<&'static str, D::Error> {
+        deserializer.deserialize_identifier(self)
     }
 }
 
-/// A precision that there is not.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum UnknownPrecision {
-    /// 16 bits with a range that is too small.
-    #[error(
-        "`{0}`: there is no fp16 here: the sum of squares that GRN takes over a large grid overflows it; bf16 is as small and \
-         as fast, and has the range of f32"
-    )]
-    Narrow(String),
-    /// Any other word.
-    #[error("unknown variant `{0}`, expected one of `f32`, `tf32`, `bf16`")]
-    Word(String),
-}
+impl Visitor<'_> for Key {
+    type Value = &'static str;
 
-impl std::str::FromStr for Precision {
-    type Err = UnknownPrecision;
-
-    fn from_str(name: &str) -> Result<Self, UnknownPrecision> {
-        match name {
-            "fp16" | "f16" | "float16" | "half" => Err(UnknownPrecision::Narrow(name.to_owned())),
-            _ => [Self::F32, Self::Tf32, Self::Bf16]
-                .into_iter()
-                .find(|known| known.name() == name)
-                .ok_or_else(|| UnknownPrecision::Word(name.to_owned())),
-        }
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key of a recipe")
     }
-}
 
-impl TryFrom<String> for Precision {
-    type Error = UnknownPrecision;
-
-    fn try_from(name: String) -> Result<Self, UnknownPrecision> {
-        name.parse()
+    fn visit_str<E: Error>(self, name: &str) -> Result<&'static str, E> {
+        let known = KEYS.iter().find(|key| **key == name);
+        known.copied().ok_or_else(|| E::unknown_field(name, &KEYS))
     }
-}
-
-/// How convolutions and linear layers start.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Init {
-    /// Normal, standard deviation 0.02 everywhere: the paper's.
-    #[default]
-    Normal,
-    /// Normal, standard deviation `1 / sqrt(inputs of the layer)`: for layers of less than some hundred channels.
-    FanIn,
-}
-
-impl Init {
-    /// Gives a freshly built `model` these first weights.
-    pub fn apply(self, model: &mut dyn Flat) {
-        match self {
-            Self::Normal => {}
-            Self::FanIn => scale_to_fan_in(model),
-        }
-    }
-}
-
-/// `[data]`: which images, and what happens to bad ones.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Data {
-    /// Shards to train on, as a glob or a list of them. Not part of the recipe's hash: data may move.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub train: Option<Patterns>,
-    /// Shards to evaluate on, as a glob or a list of them. Not part of the recipe's hash.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub validation: Option<Patterns>,
-    /// Mean of each channel, pixels running from 0 to 1; see [`Data::normalisation`] for what absence means.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub mean: Option<Vec<f32>>,
-    /// Standard deviation of each channel.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub std: Option<Vec<f32>>,
-    /// Most pixels of an image, before it is resized; 67 million if absent. Memory is limited with it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_pixels: Option<u64>,
-    /// What happens to a sample of the training set that cannot be read. In evaluation it is always an error.
-    pub bad: BadSamples,
-}
-
-/// Files, as one glob or a list of them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged, expecting = "a pattern of files, or a list of such patterns")]
-pub enum Patterns {
-    /// `"train-*.tar"`
-    One(String),
-    /// `["a/train-*.tar", "b/train-*.tar"]`
-    Several(Vec<String>),
-}
-
-impl Patterns {
-    /// All of them, in order.
-    pub fn all(&self) -> &[String] {
-        match self {
-            Self::One(pattern) => std::slice::from_ref(pattern),
-            Self::Several(patterns) => patterns,
-        }
-    }
-}
-
-/// `[data.bad]`: the policy for samples that cannot be read.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct BadSamples {
-    /// What to do.
-    pub policy: BadPolicy,
-    /// `substitute` gives up at more bad samples than this; one that is met again is not another.
-    pub max_count: u64,
-    /// `substitute` gives up when more than this share of the set is bad. Above 0, a small set may have three bad samples,
-    /// if these are not more than a quarter of it.
-    pub max_rate: f64,
-}
-
-impl Default for BadSamples {
-    fn default() -> Self {
-        Self { policy: BadPolicy::Substitute, max_count: 1000, max_rate: 0.01 }
-    }
-}
-
-/// What to do with a sample that cannot be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum BadPolicy {
-    /// Stop.
-    Fail,
-    /// Take a replacement that depends on the seed alone, and list the sample in the quarantine file.
-    Substitute,
-}
-
-/// `[pretrain]`: masked-autoencoder pre-training. The mask ratio belongs to the variant.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Pretrain {
-    /// Passes over the training set.
-    pub epochs: u64,
-    /// Images of one forward and backward pass, on each machine.
-    pub batch: u64,
-    /// Batches whose gradients make one step.
-    #[serde(default = "one")]
-    pub accumulation: u64,
-    /// Learning rate for 256 images a step.
-    pub base_lr: f64,
-    /// Epochs of linear warm-up.
-    #[serde(default)]
-    pub warmup_epochs: f64,
-    /// Learning rate that the warm-up starts from; absolute.
-    #[serde(default)]
-    pub warmup_lr: f64,
-    /// Learning rate that the cosine ends at; absolute.
-    #[serde(default)]
-    pub min_lr: f64,
-}
-
-/// `[finetune]`: supervised training, of a pre-trained encoder or from scratch.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Finetune {
-    /// Passes over the training set.
-    pub epochs: u64,
-    /// Images of one forward and backward pass, on each machine.
-    pub batch: u64,
-    /// Batches whose gradients make one step; 1 if absent.
-    #[serde(default = "one")]
-    pub accumulation: u64,
-    /// Learning rate for 256 images a step.
-    pub base_lr: f64,
-    /// Epochs of linear warm-up.
-    #[serde(default)]
-    pub warmup_epochs: f64,
-    /// Learning rate that the warm-up starts from; absolute.
-    #[serde(default)]
-    pub warmup_lr: f64,
-    /// Learning rate that the cosine ends at; absolute.
-    #[serde(default)]
-    pub min_lr: f64,
-    /// What the encoder starts from.
-    pub start: Start,
-    /// The run, checkpoint or `.safetensors` file that a pre-trained encoder is read from. Not part of the recipe's hash.
-    pub weights: Option<String>,
-    /// Factor on the head's first weights; 0.001 if absent, and 1 from scratch.
-    pub head_scale: Option<f64>,
-    /// Drop-path rate of the last block; the variant's own if absent.
-    pub drop_path: Option<f64>,
-    /// Label smoothing.
-    #[serde(default)]
-    pub smoothing: f64,
-    /// Mixup's alpha; 0 for none.
-    #[serde(default)]
-    pub mixup: f64,
-    /// CutMix's alpha; 0 for none. With mixup too, each batch takes one of them.
-    #[serde(default)]
-    pub cutmix: f64,
-    /// Layer-wise decay of the learning rate; none if absent.
-    pub layer_decay: Option<LayerDecay>,
-    /// Moving average of the weights; none if absent.
-    pub ema: Option<Ema>,
-}
-
-/// What the encoder starts from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Start {
-    /// Weights of an earlier run.
-    Pretrained,
-    /// Random weights.
-    Scratch,
-}
-
-/// `finetune.layer_decay`: learning rates that shrink towards the input.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LayerDecay {
-    /// Factor from a layer to the one before it.
-    pub rate: f64,
-    /// How layers are numbered.
-    pub mode: LayerDecayMode,
-}
-
-/// How layers are numbered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LayerDecayMode {
-    /// Each block is a layer.
-    Single,
-    /// Three consecutive blocks of a stage are a layer.
-    Group,
-}
-
-/// `finetune.ema`: the moving average of the weights.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Ema {
-    /// Decay an update.
-    pub decay: f64,
-    /// Whether the decay rises from 0.1 to its value at first: for short runs.
-    #[serde(default)]
-    pub warmup: bool,
-}
-
-/// `[evaluate]`: how a classifier is evaluated.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Evaluate {
-    /// Images of one forward pass.
-    pub batch: u64,
-    /// Share of the shrunk image's side that the centre crop keeps; 1 warps the whole image to the input's size. The
-    /// paper's is 0.875 below 384 pixels and 1 from there on. A model trained with `augment.pad` sees images as they are.
-    pub crop: f64,
-    /// Which weights are evaluated.
-    pub weights: EvaluatedWeights,
-    /// While fine-tuning: every so many epochs, and after the last.
-    pub every_epochs: u64,
-}
-
-impl Default for Evaluate {
-    fn default() -> Self {
-        Self { batch: 64, crop: 0.875, weights: EvaluatedWeights::Best, every_epochs: 1 }
-    }
-}
-
-/// Which weights are evaluated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum EvaluatedWeights {
-    /// Those that are trained.
-    Raw,
-    /// Their moving average.
-    Ema,
-    /// The moving average if there is one, else those that are trained.
-    Best,
-}
-
-/// `[optimizer]`: AdamW.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Optimizer {
-    /// Decays of the two moments; (0.9, 0.95) in pre-training and (0.9, 0.999) in fine-tuning if absent.
-    pub betas: Option<[f64; 2]>,
-    /// Added to the root of the second moment; 1e-8 if absent.
-    pub eps: Option<f64>,
-    /// Weight decay of convolutions and linear layers; 0.05 if absent.
-    pub weight_decay: Option<f64>,
-    /// Largest norm of the gradient; not clipped if absent.
-    pub clip: Option<f64>,
-    /// What a loss or gradient that is not finite leads to; `stop` if absent.
-    pub non_finite: Option<NonFinitePolicy>,
-}
-
-/// What a loss or gradient that is not finite leads to. It never reaches the weights.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum NonFinitePolicy {
-    /// The run stops with an error.
-    Stop,
-    /// The step is left out, and counted.
-    Skip,
-    /// The run goes back to the newest checkpoint and leaves that stretch of data out.
-    Rollback,
-}
-
-/// `[augment]`: what happens to a training image.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Augment {
-    /// Share of the image's area that the random crop takes; (0.2, 1) in pre-training and (0.08, 1) in fine-tuning if
-    /// absent.
-    pub crop_scale: Option<[f64; 2]>,
-    /// Width over height of the random crop; (3/4, 4/3) if absent.
-    pub crop_ratio: Option<[f64; 2]>,
-    /// Whether half of the images are mirrored; they are if absent.
-    pub flip: Option<bool>,
-    /// Above 0, images are not cropped and resampled but put in the middle of the model's input, black around them, and
-    /// shifted by up to so many pixels each way: for pictures smaller than the input. 0 if absent.
-    pub pad: Option<u32>,
-    /// Chance that a rectangle is replaced by noise; 0 if absent.
-    pub erasing: Option<f64>,
-    /// RandAugment; none if absent.
-    pub rand_augment: Option<RandAugment>,
-}
-
-/// `augment.rand_augment`: the paper's `m9-mstd0.5-inc1` is `{ operations = 2, magnitude = 9, std = 0.5 }`.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RandAugment {
-    /// Operations that an image goes through.
-    #[serde(default = "two")]
-    pub operations: u32,
-    /// Mean magnitude, from 0 to 10.
-    pub magnitude: f64,
-    /// Standard deviation of the magnitude.
-    #[serde(default)]
-    pub std: f64,
-}
-
-/// `[checkpoint]`: when a checkpoint is written and which ones stay. Not part of the recipe's hash.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Checkpoint {
-    /// Every so many epochs, and after the last.
-    pub every_epochs: u64,
-    /// Also every so many steps, for epochs that take hours.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub every_steps: Option<u64>,
-    /// The newest so many stay.
-    pub keep_last: usize,
-    /// The one with the best validation metric stays too; pre-training has none.
-    pub keep_best: bool,
-}
-
-impl Default for Checkpoint {
-    fn default() -> Self {
-        Self { every_epochs: 1, every_steps: None, keep_last: 3, keep_best: true }
-    }
-}
-
-/// `[machine]`: what changes the speed of a run and none of its numbers. Not part of the recipe's hash.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Machine {
-    /// Threads that compute; 0 for one a core.
-    pub threads: usize,
-    /// Threads that decode and augment; 0 for as many as the pipeline thinks right.
-    pub workers: usize,
-    /// How the bytes of shards are reached.
-    pub io: Io,
-}
-
-/// How the bytes of shards are reached.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Io {
-    /// Mapped into memory; read where that is impossible.
-    #[default]
-    Mmap,
-    /// Read with ordinary reads: for network disks whose server may go away.
-    Pread,
-}
-
-impl Io {
-    /// For opening shards.
-    pub fn access(self) -> Access {
-        match self {
-            Self::Mmap => Access::Mapped,
-            Self::Pread => Access::Read,
-        }
-    }
-}
-
-impl std::fmt::Display for Io {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Mmap => "mmap",
-            Self::Pread => "pread",
-        })
-    }
-}
-
-impl std::str::FromStr for Io {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Self, String> {
-        match name {
-            "mmap" => Ok(Self::Mmap),
-            "pread" => Ok(Self::Pread),
-            _ => Err("expected mmap or pread".to_owned()),
-        }
-    }
-}
-
-fn one() -> u64 {
-    1
-}
-
-fn two() -> u32 {
-    2
 }

@@ -1,4 +1,4 @@
-//! The page: head, summary, curves by kind, then run by run.
+//! The page: head, summary, curves by task, then run by run.
 
 use std::borrow::Cow;
 
@@ -6,8 +6,8 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::{ReportError, format, run::Run, run_section, training};
 use crate::{
-    records::{MetricKind, RunKind, Unit},
-    tasks,
+    records::{MetricKind, Unit},
+    tasks::{self, Task},
 };
 
 const STYLE: &str = include_str!("style.css");
@@ -48,10 +48,10 @@ fn title(runs: &[Run]) -> String {
 }
 
 fn curves(runs: &[Run]) -> Result<Vec<Markup>, ReportError> {
-    let of_kind = |kind| -> Vec<_> { runs.iter().enumerate().filter(|(_, run)| run.kind() == kind).collect() };
-    let kinds = [RunKind::Pretrain, RunKind::Finetune, RunKind::Evaluate];
-    let sections = kinds.map(|kind| training::section(kind, &of_kind(kind)));
-    sections.into_iter().filter_map(Result::transpose).collect()
+    let of =
+        |task: &dyn Task| -> Vec<_> { runs.iter().enumerate().filter(|(_, run)| run.kind() == task.name()).collect() };
+    let sections = tasks::ALL.iter().map(|task| training::section(*task, &of(*task)));
+    sections.filter_map(Result::transpose).collect()
 }
 
 /// A column of the summary: what it is called, whether it holds numbers, and its cell for a run.
@@ -90,7 +90,7 @@ impl Column {
 /// What a run may say of itself.
 fn columns() -> Vec<Column> {
     let mut columns = vec![
-        Column::words("kind", |run| Some(run.kind().name().to_owned())),
+        Column::words("kind", |run| Some(format::name(run.kind()))),
         Column::words("model", |run| Some(format::name(&run.record.as_ref()?.model))),
         Column::number("parameters", |run| Some(format::count(run.record.as_ref()?.parameters))),
         Column::number("multiply-adds an image", |run| Some(format::count(run.record.as_ref()?.multiply_adds))),

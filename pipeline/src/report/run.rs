@@ -1,9 +1,13 @@
 //! A run directory, read.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use super::{ReportError, files::Files};
-use crate::records::{self, Evaluation, History, Metrics, RunKind, RunRecord, Weights};
+use crate::{
+    recipe::Resolved,
+    records::{Evaluation, History, Metrics, RunRecord, Weights},
+    tasks::{self, Task},
+};
 
 /// Everything that a report says about one run.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -18,8 +22,8 @@ pub struct Run {
     pub history: History,
     /// `evaluation.json`.
     pub evaluation: Option<Evaluation>,
-    /// `pictures/reconstruction.png`, encoded.
-    pub reconstruction: Option<Vec<u8>>,
+    /// The pictures that tasks [name](tasks::Picture), by file, encoded.
+    pub pictures: BTreeMap<&'static str, Vec<u8>>,
     /// Pictures of the evaluation's mistakes, encoded; `None` where one is absent.
     pub mistakes: Vec<Option<Vec<u8>>>,
     /// The first lines of `quarantine.tsv`.
@@ -46,8 +50,10 @@ impl Run {
         let history = files.history();
         let record: Option<RunRecord> = files.record()?;
         let evaluation: Option<Evaluation> = files.evaluation()?;
-        let reconstruction = files.picture(records::RECONSTRUCTION);
-        if history.is_none() && record.is_none() && evaluation.is_none() && reconstruction.is_none() {
+        let named = tasks::ALL.iter().filter_map(|task| task.picture());
+        let pictures: BTreeMap<_, _> =
+            named.filter_map(|named| Some((named.file, files.picture(named.file)?))).collect();
+        if history.is_none() && record.is_none() && evaluation.is_none() && pictures.is_empty() {
             let notes = files.notes.join("; ");
             return Err(ReportError::NotARun { path: directory.to_owned(), notes });
         }
@@ -59,21 +65,34 @@ impl Run {
             record,
             history: history.unwrap_or_default(),
             evaluation,
-            reconstruction,
+            pictures,
             quarantine,
             has_more_bad_samples,
             notes: files.notes,
         })
     }
 
-    /// What the run did: as recorded, or else as its files suggest.
-    pub(super) fn kind(&self) -> RunKind {
+    /// What the run did: as recorded, or else as its files suggest. A task's name, or `evaluate`.
+    pub(super) fn kind(&self) -> &str {
         match &self.record {
-            Some(record) => record.kind,
-            None if self.history.is_empty() && self.evaluation.is_some() => RunKind::Evaluate,
-            None if self.evaluation.is_some() || !self.history.evaluate.is_empty() => RunKind::Finetune,
-            None => RunKind::Pretrain,
+            Some(record) => &record.kind,
+            None if self.history.is_empty() && self.evaluation.is_some() => Resolved::EVALUATE,
+            None => self.suggested().map_or(Resolved::EVALUATE, Task::name),
         }
+    }
+
+    /// The task that the run was trained for, if it was.
+    pub(super) fn task(&self) -> Option<&'static dyn Task> {
+        tasks::named(self.kind())
+    }
+
+    /// The task whose section its recipe has; without a recipe the first that is measured, or is not, as the run is.
+    fn suggested(&self) -> Option<&'static dyn Task> {
+        let recipe: Option<toml::Table> = self.recipe.as_ref().and_then(|recipe| recipe.parse().ok());
+        let is_measured = self.evaluation.is_some() || !self.history.evaluate.is_empty();
+        let named = |task: &&&dyn Task| recipe.as_ref().is_some_and(|recipe| recipe.contains_key(task.name()));
+        let alike = |task: &&&dyn Task| task.metrics().is_empty() != is_measured;
+        tasks::ALL.iter().find(named).or_else(|| tasks::ALL.iter().find(alike)).copied()
     }
 
     /// Passes over the data, if it trained.
@@ -84,7 +103,7 @@ impl Run {
     /// Passes over the data that its recipe asks for.
     pub(super) fn planned_epochs(&self) -> Option<f64> {
         let recipe: toml::Table = self.recipe.as_ref()?.parse().ok()?;
-        let epochs = recipe.get(self.kind().name())?.get("epochs")?;
+        let epochs = recipe.get(self.kind())?.get("epochs")?;
         epochs.as_float().or(epochs.as_integer().map(|epochs| epochs as f64))
     }
 

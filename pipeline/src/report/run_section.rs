@@ -1,11 +1,11 @@
-//! What only one run has: facts, reconstruction, evaluation, recipe.
+//! What only one run has: facts, pictures, evaluation, recipe.
 
 use maud::{Markup, html};
 
 use super::{confusion, embed, format, run::Run};
 use crate::{
-    records::{Evaluation, MetricKind, Mistake, RunKind, RunRecord, Unit},
-    tasks,
+    records::{Evaluation, MetricKind, Mistake, RunRecord, Unit},
+    tasks::{self, Picture},
 };
 
 /// Notes that a page shows.
@@ -15,11 +15,11 @@ const NOTES: usize = 6;
 pub(super) fn section(index: usize, run: &Run) -> Markup {
     html! {
         section.run id={ "run-" (index) } {
-            h2 { (format::name(&run.name)) " " span.kind { (run.kind().name()) } }
+            h2 { (format::name(&run.name)) " " span.kind { (format::name(run.kind())) } }
             @if let Some(record) = &run.record { (facts(record)) }
             (warnings(run))
             (bad_samples(run))
-            (reconstruction(run))
+            (pictures(run))
             (evaluation(run))
             @if let Some(recipe) = &run.recipe { details { summary { "Recipe" } pre.wide { code { (recipe) } } } }
         }
@@ -61,8 +61,8 @@ fn warnings(run: &Run) -> Markup {
     let lines = &run.history.unreadable;
     html! {
         @if run.is_unfinished() { p.warning { (unfinished(run)) } }
-        @if run.history.is_empty() && run.kind() != RunKind::Evaluate {
-            p.missing { "No curves: " code { "metrics.jsonl" } " has no record yet. Let the run go on: " code { "convnext " (run.kind().name()) " --resume" } }
+        @if run.history.is_empty() && run.task().is_some() {
+            p.missing { "No curves: " code { "metrics.jsonl" } " has no record yet. Let the run go on: " code { "convnext " (format::name(run.kind())) " --resume" } }
         }
         @if run.diverged() {
             p.warning { "\u{201c}" (format::NOT_FINITE) "\u{201d} is infinite or no number (NaN): there the run diverged. A lower learning rate or " code { "optimizer.clip" } " helps." }
@@ -80,7 +80,7 @@ fn unfinished(run: &Run) -> Markup {
     html! {
         "Not finished: epoch " (done)
         @if let Some(planned) = run.planned_epochs() { " of " (format::epochs(planned)) }
-        ". It goes on still, or was stopped; then " code { "convnext " (run.kind().name()) " --resume" } " goes on."
+        ". It goes on still, or was stopped; then " code { "convnext " (format::name(run.kind())) " --resume" } " goes on."
     }
 }
 
@@ -114,30 +114,29 @@ fn bad_sample(line: &str) -> Markup {
     html! { tr { td.number { (format::name(position)) } td.number { (format::name(sample)) } td { (format::name(fault)) } } }
 }
 
-/// What the columns of [`crate::pictures::reconstruction_grid`] are.
-const COLUMNS: [&str; 4] = ["original", "what the model saw", "what it filled in", "both together"];
+/// The pictures that tasks make of their runs, and what is missing of the run's own.
+fn pictures(run: &Run) -> Markup {
+    let named = tasks::ALL.iter().filter_map(|task| Some((*task, task.picture()?)));
+    html! { @for (task, named) in named { (picture(run, named, run.kind() == task.name())) } }
+}
 
-fn reconstruction(run: &Run) -> Markup {
-    let picture = run.reconstruction.as_deref().map(|png| embed::picture(png, "Masked and reconstructed images"));
+fn picture(run: &Run, named: &Picture, is_own: bool) -> Markup {
+    let picture = run.pictures.get(named.file).map(|png| embed::picture(png, named.alt));
     html! {
         @match picture {
             Some(Some(picture)) => {
                 figure.reconstruction {
-                    h3 { "Reconstruction" }
-                    p.quiet {
-                        "One image a row. The gray patches were removed and the model was asked to fill them. Its prediction, in the third "
-                        "column, means something on those patches only: the loss never looks at the visible ones. The last column has the "
-                        "visible patches as they were and the prediction in place of the removed ones."
-                    }
+                    h3 { (named.title) }
+                    p.quiet { (named.caption) }
                     div.sheet {
-                        div.columns { @for column in COLUMNS { span { (column) } } }
+                        div.columns { @for column in named.columns { span { (column) } } }
                         (picture)
                     }
                 }
             }
-            Some(None) => p.warning { code { "pictures/reconstruction.png" } " is not a PNG that can be shown." },
-            None if run.kind() == RunKind::Pretrain => {
-                p.missing { "No reconstruction: run " code { "convnext reconstruct" } " on this run's weights." }
+            Some(None) => p.warning { code { (named.file) } " is not a PNG that can be shown." },
+            None if is_own => {
+                p.missing { "No " (named.title.to_lowercase()) ": run " code { (named.command) } " on this run's weights." }
             }
             None => {}
         }
@@ -159,7 +158,7 @@ fn evaluation(run: &Run) -> Markup {
                 (confusion::section(evaluation))
                 (mistakes(run, evaluation))
             }
-            None if run.kind() != RunKind::Pretrain => {
+            None if run.task().is_none_or(|task| !task.metrics().is_empty()) => {
                 p.missing { "No evaluation: run " code { "convnext evaluate" } " on this run's weights." }
             }
             None => {}

@@ -5,7 +5,7 @@ use crate::{
     pictures,
     records::{
         EVALUATION, EvaluateRecord, Evaluation, History, Line, METRICS, Metrics, Mistake, RECIPE, RECONSTRUCTION, RUN,
-        RunKind, RunRecord, TrainRecord, Unreadable, Weights,
+        RunRecord, TrainRecord, Unreadable, Weights,
     },
     tasks::classify::metrics::{LOSS, TOP1, TOP5},
 };
@@ -34,9 +34,9 @@ fn evaluate(step: u64) -> EvaluateRecord {
     EvaluateRecord { step, epoch: 5.0, metrics: measured(0.41, 0.893, 0.998), weights: Weights::Ema }
 }
 
-fn record(kind: RunKind) -> RunRecord {
+fn record(kind: &str) -> RunRecord {
     RunRecord {
-        kind,
+        kind: kind.to_owned(),
         model: "atto".to_owned(),
         parameters: 3_708_400,
         multiply_adds: 550_000_000,
@@ -76,7 +76,7 @@ fn small_png() -> Vec<u8> {
 }
 
 /// A run that has everything.
-fn full(name: &str, kind: RunKind) -> Run {
+fn full(name: &str, kind: &str) -> Run {
     Run {
         name: name.to_owned(),
         record: Some(record(kind)),
@@ -88,7 +88,7 @@ fn full(name: &str, kind: RunKind) -> Run {
             unreadable: Unreadable::default(),
         },
         evaluation: Some(evaluation("T-shirt")),
-        reconstruction: Some(small_png()),
+        pictures: [(RECONSTRUCTION, small_png())].into(),
         mistakes: vec![Some(small_png()), None],
         ..Run::default()
     }
@@ -128,7 +128,7 @@ fn checked(runs: &[Run]) -> String {
 
 #[test]
 fn a_full_page_is_whole_and_self_contained() {
-    let page = checked(&[full("first", RunKind::Pretrain), full("second", RunKind::Finetune)]);
+    let page = checked(&[full("first", "pretrain"), full("second", "finetune")]);
     assert_self_contained(&page);
     let parts = [
         "Pre-training",
@@ -161,15 +161,15 @@ fn a_full_page_is_whole_and_self_contained() {
 #[test]
 fn runs_of_one_kind_share_charts() {
     let charts = |runs: &[Run]| checked(runs).matches("<figure class=\"chart\"").count();
-    let [a, b] = [full("a", RunKind::Pretrain), full("b", RunKind::Pretrain)];
+    let [a, b] = [full("a", "pretrain"), full("b", "pretrain")];
     assert_eq!(charts(&[a.clone(), b]), charts(std::slice::from_ref(&a)));
-    assert!(checked(&[a.clone(), full("b", RunKind::Pretrain)]).contains("class=\"legend\""));
-    assert_eq!(charts(&[a.clone(), full("b", RunKind::Finetune)]), 2 * charts(&[a]));
+    assert!(checked(&[a.clone(), full("b", "pretrain")]).contains("class=\"legend\""));
+    assert_eq!(charts(&[a.clone(), full("b", "finetune")]), 2 * charts(&[a]));
 }
 
 #[test]
 fn strings_are_escaped() {
-    let mut run = full(MALICIOUS, RunKind::Finetune);
+    let mut run = full(MALICIOUS, "finetune");
     run.record.as_mut().unwrap().model = MALICIOUS.to_owned();
     run.record.as_mut().unwrap().machine = MALICIOUS.to_owned();
     run.recipe = Some(MALICIOUS.to_owned());
@@ -183,17 +183,17 @@ fn strings_are_escaped() {
 #[test]
 fn what_is_missing_is_said() {
     let bare = |kind| Run { name: "bare".to_owned(), record: Some(record(kind)), ..Run::default() };
-    let page = checked(&[bare(RunKind::Pretrain)]);
+    let page = checked(&[bare("pretrain")]);
     assert!(page.contains("No curves") && page.contains("convnext reconstruct") && !page.contains("convnext evaluate"));
-    let page = checked(&[bare(RunKind::Finetune)]);
+    let page = checked(&[bare("finetune")]);
     assert!(page.contains("No curves") && page.contains("convnext evaluate") && !page.contains("convnext reconstruct"));
-    let page = checked(&[bare(RunKind::Evaluate)]);
+    let page = checked(&[bare("evaluate")]);
     assert!(!page.contains("No curves") && page.contains("convnext evaluate"));
 }
 
 #[test]
 fn losses_that_are_not_finite_are_drawn_around() {
-    let mut run = full("nan", RunKind::Pretrain);
+    let mut run = full("nan", "pretrain");
     run.history.train[50].loss = f64::NAN;
     run.history.train[99].loss = f64::INFINITY;
     assert!(checked(&[run.clone()]).contains("too big: 2."));
@@ -210,7 +210,7 @@ fn one_record_is_enough() {
 
 #[test]
 fn a_long_run_is_a_small_page() {
-    let mut run = full("long", RunKind::Pretrain);
+    let mut run = full("long", "pretrain");
     run.history.train = (1..=200_000).map(train).collect();
     assert!(checked(&[run]).len() < 300_000);
 }
@@ -224,7 +224,7 @@ fn no_runs_and_no_run_are_refused() {
 
 /// Writes the run directory of [`full`], with half a last line.
 fn write_run(directory: &Path) {
-    let full = full("", RunKind::Finetune);
+    let full = full("", "finetune");
     let lines = full.history.train.into_iter().map(Line::Train);
     let lines = lines.chain(full.history.evaluate.into_iter().map(Line::Evaluate));
     let lines: Vec<_> = lines.map(|line| line.to_line().unwrap()).collect();
@@ -243,7 +243,7 @@ fn a_directory_becomes_a_page() {
     write_run(directory.path());
     let run = Run::read(directory.path()).unwrap();
     assert_eq!(run.history.unreadable, Unreadable { count: 1, first: 102 });
-    let expected = full(&run.name, RunKind::Finetune);
+    let expected = full(&run.name, "finetune");
     assert_eq!(Run { history: expected.history.clone(), ..run }, expected);
     let output = directory.path().join("report.html");
     write(&[directory.path()], &output).unwrap();
@@ -320,7 +320,7 @@ fn files_larger_than_a_run_writes_are_left_out_or_cut() {
         grow(name).unwrap();
     }
     let run = Run::read(directory.path()).unwrap();
-    assert_eq!((run.recipe.is_none(), run.evaluation.is_none(), run.reconstruction.is_none()), (true, true, true));
+    assert_eq!((run.recipe.is_none(), run.evaluation.is_none(), run.pictures.is_empty()), (true, true, true));
     assert_eq!(run.notes.len(), 3, "{:?}", run.notes);
     assert!(run.notes.iter().all(|note| note.contains("more than")), "{:?}", run.notes);
 }
@@ -329,13 +329,13 @@ fn files_larger_than_a_run_writes_are_left_out_or_cut() {
 fn a_picture_that_would_unpack_to_gigabytes_is_not_shown() {
     let mut png = small_png();
     png[16..24].copy_from_slice(&[0, 1, 0, 0, 0, 1, 0, 0]);
-    let run = Run { reconstruction: Some(png), ..full("bomb", RunKind::Pretrain) };
+    let run = Run { pictures: [(RECONSTRUCTION, png)].into(), ..full("bomb", "pretrain") };
     assert!(checked(&[run]).contains("is not a PNG that can be shown"));
 }
 
 #[test]
 fn bad_samples_are_shown_and_escaped() {
-    let mut run = full("bad", RunKind::Finetune);
+    let mut run = full("bad", "finetune");
     assert!(!checked(&[run.clone()]).contains("Bad samples"));
     run.record.as_mut().unwrap().bad_samples = 126;
     run.record.as_mut().unwrap().substituted = 378;
@@ -359,7 +359,7 @@ fn the_list_of_bad_samples_is_read_in_part() {
 
 #[test]
 fn a_run_that_ended_early_says_so() {
-    let mut run = full("early", RunKind::Pretrain);
+    let mut run = full("early", "pretrain");
     run.recipe = Some("[pretrain]\nepochs = 12\n".to_owned());
     run.evaluation = None;
     assert!(!checked(&[run.clone()]).contains("Not finished"));
@@ -371,7 +371,7 @@ fn a_run_that_ended_early_says_so() {
 
 #[test]
 fn machines_have_names() {
-    let mut run = full("old", RunKind::Pretrain);
+    let mut run = full("old", "pretrain");
     run.record.as_mut().unwrap().machine = "v4".to_owned();
     assert!(checked(&[run]).contains("x86-64 with AVX-512"));
     assert!(!crate::device::Device::Cpu.machine().starts_with('v'));

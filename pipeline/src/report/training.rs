@@ -1,4 +1,4 @@
-//! Curves of all runs of one kind.
+//! Curves of all runs of one task.
 
 use maud::{Markup, html};
 
@@ -8,25 +8,20 @@ use super::{
     run::Run,
 };
 use crate::{
-    records::{MetricKind, RunKind, TrainRecord, Unit},
-    tasks,
+    records::{MetricKind, TrainRecord, Unit},
+    tasks::{self, Task},
 };
 
-/// The section of one kind of run; nothing if none of them recorded anything.
-pub(super) fn section(kind: RunKind, runs: &[(usize, &Run)]) -> Result<Option<Markup>, ReportError> {
+/// The section of one task's runs; nothing if none of them recorded anything.
+pub(super) fn section(task: &dyn Task, runs: &[(usize, &Run)]) -> Result<Option<Markup>, ReportError> {
     let runs: Vec<_> = runs.iter().copied().filter(|(_, run)| !run.history.is_empty()).collect();
-    let charts = charts(kind, &runs)?;
+    let charts = charts(task, &runs)?;
     if charts.is_empty() {
         return Ok(None);
     }
-    let title = match kind {
-        RunKind::Pretrain => "Pre-training",
-        RunKind::Finetune => "Fine-tuning",
-        RunKind::Evaluate => "Evaluation",
-    };
     Ok(Some(html! {
         section {
-            h2 { (title) }
+            h2 { (task.title()) }
             p.quiet { "By epoch: how often the data has been gone through. A long curve is drawn faint, its mean over short intervals on top." }
             @if runs.len() > 1 { (legend(&runs)) }
             div.charts { @for chart in &charts { (chart) } }
@@ -44,7 +39,7 @@ fn legend(runs: &[(usize, &Run)]) -> Markup {
     }
 }
 
-fn charts(kind: RunKind, runs: &[(usize, &Run)]) -> Result<Vec<Markup>, ReportError> {
+fn charts(task: &dyn Task, runs: &[(usize, &Run)]) -> Result<Vec<Markup>, ReportError> {
     let train = |title, note, axis, value: fn(&TrainRecord) -> f64| {
         curves::chart(Chart { title, note, axis }, &series(runs, |run| &run.history.train, |r| (r.epoch, value(r))))
     };
@@ -53,17 +48,15 @@ fn charts(kind: RunKind, runs: &[(usize, &Run)]) -> Result<Vec<Markup>, ReportEr
         let axis = if kind.unit == Unit::Share { Axis::Percent } else { Axis::Auto };
         curves::chart(Chart { title, note, axis }, &evaluations(runs, kind.name))
     };
-    let loss = match kind {
-        RunKind::Pretrain => "Mean squared error of the removed patches' pixels.",
-        _ => "Cross-entropy of images as they are augmented and mixed.",
-    };
     let waited = Chart {
         title: "Time spent waiting for data",
         note: "Share of the time in which no batch was ready: images were decoded and augmented too slowly.",
         axis: Axis::PercentFromZero,
     };
-    let mut charts = vec![train("Training loss", loss, Axis::Auto, |r| r.loss)?];
-    for kind in tasks::metrics() {
+    let mut charts = vec![train("Training loss", task.loss(), Axis::Auto, |r| r.loss)?];
+    let own = task.metrics();
+    let others = tasks::metrics().into_iter().filter(|kind| own.iter().all(|known| known.name != kind.name));
+    for kind in own.iter().chain(others) {
         charts.push(measured(kind)?);
     }
     charts.extend([

@@ -2,23 +2,12 @@
 
 use std::path::PathBuf;
 
-use convnext_core::{
-    launch::schedule::ScheduleError,
-    nn::Error as CpuError,
-    optim::{GroupError, NonFinite},
-    visibility::VisibilityError,
-};
-use convnext_cuda::{error::ExecuteError, predictor::PredictError};
 use convnext_data::{ClassDifference, ShardError};
-use convnext_weights::{checkpoint::CheckpointError, convert::ConvertError};
+use convnext_weights::checkpoint::CheckpointError;
 
 use crate::{
-    input::InputError,
-    pictures::PictureError,
-    recipe::RecipeError,
-    records::{RecordError, RunKind},
-    run_dir::RunDirError,
-    stream::StreamError,
+    input::InputError, recipe::RecipeError, records::RecordError, run_dir::RunDirError, stream::StreamError,
+    trainer::ModelError,
 };
 
 /// Why a run ended before its end.
@@ -37,70 +26,22 @@ pub enum RunError {
     /// A checkpoint of this run.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
-    /// Weights to start from, or to use.
+    /// The model, or what is made of it.
     #[error(transparent)]
-    Weights(#[from] ConvertError),
-    /// Shards.
-    #[error(transparent)]
-    Shards(#[from] ShardError),
-    /// The input cannot be built.
-    #[error(transparent)]
-    Input(#[from] InputError),
-    /// The input ended with an error.
-    #[error(transparent)]
-    Stream(#[from] StreamError),
-    /// A mask.
-    #[error(transparent)]
-    Mask(#[from] VisibilityError),
-    /// A parameter that no layer has.
-    #[error(transparent)]
-    Groups(#[from] GroupError),
-    /// A picture.
-    #[error(transparent)]
-    Picture(#[from] PictureError),
-    /// Memory ran out.
-    #[error("the model's device refused: {0}; use a smaller batch (--set finetune.batch=N and accumulation=M)")]
-    Device(#[from] CpuError),
-    /// A batch cannot be scheduled on the GPU.
-    #[error(transparent)]
-    Schedule(#[from] ScheduleError),
-    /// The GPU refuses.
-    #[error("the GPU cannot go on: {0}; --device cpu computes without it")]
-    Cuda(#[from] ExecuteError),
-    /// The shards have more classes than the head.
-    #[error(
-        "the shards have labels up to {largest}, and `{model}` tells {classes} classes apart; declare a variant with \
-         `head: {}` or use one that has it", largest + 1
-    )]
-    Classes {
-        /// The variant.
-        model: &'static str,
-        /// Its classes.
-        classes: usize,
-        /// The largest label.
-        largest: u32,
-    },
+    Model(#[from] ModelError),
     /// The recipe is of another command.
     #[error(
-        "the recipe has [{0}], which `convnext {0}` runs; `convnext {1}` takes one that has [{1}]", kind.name(), asked.name()
+        "the recipe has [{recipe}], which `convnext {recipe}` runs; `convnext {asked}` takes one that has [{asked}]"
     )]
-    OtherKind {
-        /// What was asked for.
-        asked: RunKind,
+    OtherTask {
+        /// The task that was asked for.
+        asked: &'static str,
         /// What the recipe does.
-        kind: RunKind,
+        recipe: &'static str,
     },
-    /// Validation has classes that training has not.
-    #[error("the validation set's classes are not those of the training set: {0}")]
-    ValidationClasses(#[source] ClassDifference),
-    /// The variant has no pre-training part.
-    #[error("`{0}` declares no pre-training part; add `fcmae: {{ patch: ..., mask: ... }}` to its declaration")]
-    NoFcmae(&'static str),
-    /// Fine-tuning was asked to start from weights, and none were given.
-    #[error(
-        "the recipe starts from pre-trained weights and names none; give --weights RUN, or set finetune.start=scratch"
-    )]
-    NoWeights,
+    /// The recipe only evaluates.
+    #[error("the recipe trains nothing; give one that has the section of a task")]
+    NothingToTrain,
     /// A loss, a gradient or an update was not finite, and the policy is to stop.
     #[error("step {step}: {what}; nothing was changed by this step. {}", goes_on(newest))]
     NonFinite {
@@ -168,47 +109,6 @@ pub enum RunError {
         /// The newest checkpoint, which holds this step, if there is one.
         newest: Option<PathBuf>,
     },
-    /// A signal asked for an end while something was measured, predicted or reconstructed.
-    #[error("stopped by a signal, before there was a result")]
-    Stopped,
-    /// A model's answer is not a number.
-    #[error(
-        "{image}: the logit of class {class} is {value}, so there is no answer: the weights have diverged or are damaged, or \
-         pixels are normalised in another way than the model was trained with; use an earlier checkpoint, or give --mean \
-         and --std"
-    )]
-    NonFiniteLogit {
-        /// Which image.
-        image: String,
-        /// The first class whose logit is not finite.
-        class: usize,
-        /// The logit.
-        value: f32,
-    },
-    /// An evaluation that did not see every image.
-    #[error("{measured} of {expected} images were measured; an evaluation needs all of them, and at least one")]
-    Incomplete {
-        /// Images that were measured.
-        measured: u64,
-        /// Images that there are.
-        expected: u64,
-    },
-    /// A sample whose label is no class of the model.
-    #[error(
-        "{sample}: {}; check the shards with `convnext inspect`",
-        match label {
-            Some(label) => format!("its label is {label}, and the model tells {classes} classes apart, 0 to {}", classes.saturating_sub(1)),
-            None => "it has no label".to_owned(),
-        }
-    )]
-    Label {
-        /// Its key.
-        sample: String,
-        /// Its label, if it has one.
-        label: Option<u32>,
-        /// Classes of the model.
-        classes: usize,
-    },
     /// What a file of weights says about their use makes no sense.
     #[error("{}: says that its images are to be taken with {what}; export the weights again", path.display())]
     Usage {
@@ -247,50 +147,9 @@ pub enum RunError {
         "{0}; measure on shards of the classes that the model was trained with, or give its names with --classes FILE"
     )]
     OtherClasses(ClassDifference),
-    /// What an autoencoder makes of an image is not a number.
-    #[error(
-        "image {image}: the prediction is not finite; the weights have diverged or are damaged, or pixels are normalised \
-         in another way than the model was trained with; use another checkpoint, or give --mean and --std"
-    )]
-    NonFinitePrediction {
-        /// Which image, from 0.
-        image: usize,
-    },
-    /// More images than go into one picture.
-    #[error("{images} images; a picture of reconstructions holds up to {most}")]
-    TooManyImages {
-        /// How many were asked for.
-        images: usize,
-        /// How many there may be.
-        most: usize,
-    },
     /// The stream ended before the run did.
     #[error("the input ended at step {0}, before the run did")]
     Starved(u64),
-    /// An image file cannot be read.
-    #[error("cannot read {}: {source}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the operating system said.
-        source: std::io::Error,
-    },
-    /// An image file cannot be used.
-    #[error("{}: {source}", path.display())]
-    Image {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: Box<convnext_data::Error>,
-    },
-    /// A file of the run cannot be written.
-    #[error("cannot write {}: {source}", path.display())]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// What the operating system said.
-        source: std::io::Error,
-    },
 }
 
 /// What to do about a run that diverged.
@@ -315,26 +174,15 @@ fn size((height, width, channels): (usize, usize, usize)) -> String {
     format!("{height}x{width}x{channels}")
 }
 
-impl RunError {
-    /// Whether one image file is to blame, and others may be well.
-    pub fn is_of_one_image(&self) -> bool {
-        matches!(self, Self::Read { .. } | Self::Image { .. } | Self::NonFiniteLogit { .. })
-    }
+/// What the model's side says, said by a run.
+macro_rules! of_the_model {
+    ($($error:ty),*) => {
+        $(impl From<$error> for RunError {
+            fn from(error: $error) -> Self {
+                Self::Model(error.into())
+            }
+        })*
+    };
 }
 
-/// Says where a gradient is not finite.
-pub(crate) fn describe(fault: Option<NonFinite>) -> String {
-    match fault {
-        Some(fault) => format!("the gradient of `{}` is {} at element {}", fault.name, fault.value, fault.element),
-        None => "the gradient's norm overflows".to_owned(),
-    }
-}
-
-impl From<PredictError> for RunError {
-    fn from(error: PredictError) -> Self {
-        match error {
-            PredictError::Schedule(error) => Self::Schedule(error),
-            PredictError::Execute(error) => Self::Cuda(error),
-        }
-    }
-}
+of_the_model!(convnext_data::Error, InputError, ShardError, StreamError);

@@ -1,47 +1,37 @@
-//! The runs: pre-training, fine-tuning, evaluation, prediction, reconstruction. Each reads from top to bottom.
+//! Training runs: what is looked at before one starts, its steps, and what it leaves behind.
 
 mod clock;
 mod error;
-mod evaluate;
-mod finetune;
-mod predict;
-mod pretrain;
-mod reconstruct;
+mod steps;
 mod train;
 
 use std::{io::BufReader, path::PathBuf};
 
-use convnext_core::plan::Plan;
-use convnext_weights::checkpoint::{Skipped, Store};
+use convnext_weights::checkpoint::Store;
 
 pub use error::RunError;
-pub(crate) use error::describe;
-pub use evaluate::{Measure, evaluate};
-pub use finetune::finetune;
-pub use predict::{Prediction, Predictor};
-pub use pretrain::pretrain;
-pub use reconstruct::{MOST as MOST_RECONSTRUCTED, Reconstructed, Subject, reconstruct};
+pub use train::train;
 
 use crate::{
     fingerprint::Fingerprint,
-    input::Input,
     inside,
     recipe::{Resolved, Run},
-    records::{self, BestRecord, History, Metric, RunKind, RunRecord},
+    records::{self, BestRecord, History, Metric, RunRecord},
     run_dir::{self, RunDir, RunDirError},
     tell,
+    trainer::ModelError,
 };
 
-/// Where a run lives.
+/// Where a run goes.
 #[derive(Debug, Clone)]
-pub struct Place {
+pub struct Destination {
     /// The run directory.
     pub out: PathBuf,
     /// Whether to go on with the run that is there.
     pub resume: bool,
 }
 
-impl Place {
+impl Destination {
     /// The run that is to go on, held to its recipe and its data; `None` for a new one, for which there is room.
     fn reopen(&self, recipe: &Resolved, data: &Fingerprint) -> Result<Option<RunDir>, RunDirError> {
         if self.resume {
@@ -57,22 +47,6 @@ impl Place {
         run.adopt(recipe, Some(data))?;
         Ok(run)
     }
-}
-
-/// Whether the recipe is of this kind.
-fn require_kind(recipe: &Resolved, asked: RunKind) -> Result<(), RunError> {
-    match recipe.kind() {
-        kind if kind == asked => Ok(()),
-        kind => Err(RunError::OtherKind { asked, kind }),
-    }
-}
-
-/// Whether the images of a training run can be made ready as the recipe says.
-fn check_input(plan: &Plan, recipe: &Resolved, run: &Run, masked: bool, bytes: bool) -> Result<(), RunError> {
-    let input = Input { plan, data: &recipe.data, workers: recipe.machine.workers };
-    let Some(training) = recipe.training() else { return Ok(()) };
-    input.table()?;
-    Ok(input.check_training(&training.augment, masked, bytes, run.batch)?)
 }
 
 /// Largest file of a run that is read at its end.
@@ -104,7 +78,7 @@ fn has_checkpoint(dir: &RunDir, run: &Run) -> Result<bool, RunError> {
 fn finish(dir: &RunDir, run: &Run, metric: Option<&str>, mut record: RunRecord) -> Result<RunRecord, RunError> {
     let path = dir.path().join(records::METRICS);
     let read = inside::open(dir.path(), records::METRICS).and_then(|file| History::read(BufReader::new(file)));
-    let history = read.map_err(|source| RunError::Read { path, source })?;
+    let history = read.map_err(|source| ModelError::Read { path, source })?;
     record.evaluation = history.evaluate.last().cloned();
     record.best = best(&dir.checkpoints(run.keep)?, &history, metric)?;
     dir.put_json(records::RUN, &record)?;
@@ -123,11 +97,4 @@ fn best(store: &Store, history: &History, metric: Option<&str>) -> Result<Option
     let better = |next: &Metric, best: &Metric| next.is_better_than(best);
     let best = measured.reduce(|best, next| if better(next.0, best.0) { next } else { best });
     Ok(best.map(|(metric, step, checkpoint)| BestRecord { step, metrics: metric.clone().into(), checkpoint }))
-}
-
-/// Tells the user, on standard error, of checkpoints that were passed over.
-pub fn warn_of(skipped: &[Skipped]) {
-    for skipped in skipped {
-        tell::warn(format_args!("passed over: {skipped}"));
-    }
 }

@@ -31,7 +31,7 @@ use convnext_data::{Draw, Order, Purpose, Random, ShardSet};
 use crossbeam::channel::{Receiver, Sender, bounded};
 
 pub use batch::Batch;
-pub use form::{Form, Misfit};
+pub use form::{Form, Mismatch};
 pub use item::Item;
 use quarantine::Quarantine;
 pub use quarantine::{Bounds, Policy, Replaced};
@@ -43,7 +43,7 @@ pub use stages::{Augmented, Decode, Mask, Normalise, Stage, Work};
 pub enum StreamError {
     /// Two stages do not fit.
     #[error(transparent)]
-    Misfit(#[from] Misfit),
+    Mismatch(#[from] Mismatch),
     /// A sample cannot be used, and the policy is to fail.
     #[error(transparent)]
     Sample(#[from] convnext_data::Error),
@@ -111,7 +111,7 @@ pub enum StreamError {
 
 /// What a stream delivers.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct Delivery {
     /// Samples of a batch; the last one may hold fewer.
     pub batch: usize,
     /// Positions of an epoch: the first so many of the order's are used. At most the order's length.
@@ -173,7 +173,7 @@ impl Stream {
         shards: Arc<ShardSet>,
         order: Order,
         stages: Arc<[Box<dyn Stage>]>,
-        settings: Settings,
+        settings: Delivery,
     ) -> Result<Self, StreamError> {
         let form = check(&stages)?;
         if shards.is_empty() || order.is_empty() || settings.epoch == 0 {
@@ -303,7 +303,7 @@ impl Drop for Stream {
 }
 
 /// The form that leaves the last stage, if every stage takes what the one before it gives.
-pub fn check(stages: &[Box<dyn Stage>]) -> Result<Form, Misfit> {
+pub fn check(stages: &[Box<dyn Stage>]) -> Result<Form, Mismatch> {
     stages.iter().try_fold(Form::Encoded, |form, stage| stage.output(form))
 }
 
@@ -335,7 +335,7 @@ fn spawn(name: &'static str, body: impl FnOnce() + Send + 'static) -> Result<Thr
 }
 
 /// Names the samples in order. Ends when all are named or nobody listens.
-fn read(order: &Order, settings: &Settings, free: &Receiver<Item>, tickets: &Sender<Ticket>) {
+fn read(order: &Order, settings: &Delivery, free: &Receiver<Item>, tickets: &Sender<Ticket>) {
     for position in settings.start..settings.end {
         let Ok(item) = free.recv() else { return };
         let epoch = position / settings.epoch;
@@ -408,7 +408,7 @@ fn make(chain: &mut Chain<'_>, policy: &Policy, item: &mut Item) -> Result<(), S
 
 /// Puts samples in order and joins them. Ends at the end, after an error, or when nobody listens.
 fn assemble(
-    settings: &Settings,
+    settings: &Delivery,
     mut quarantine: Quarantine,
     form: Form,
     done: &Receiver<Made>,

@@ -67,7 +67,7 @@ impl Stage for Trap {
         "trap"
     }
 
-    fn output(&self, input: Form) -> Result<Form, Misfit> {
+    fn output(&self, input: Form) -> Result<Form, Mismatch> {
         Ok(input)
     }
 
@@ -83,8 +83,8 @@ impl Work for Trap {
     }
 }
 
-fn settings(samples: u64, workers: usize, policy: Policy) -> Settings {
-    Settings {
+fn settings(samples: u64, workers: usize, policy: Policy) -> Delivery {
+    Delivery {
         batch: 4,
         epoch: samples,
         start: 0,
@@ -96,7 +96,7 @@ fn settings(samples: u64, workers: usize, policy: Policy) -> Settings {
     }
 }
 
-fn start(set: &Arc<ShardSet>, trap: u64, settings: Settings) -> Stream {
+fn start(set: &Arc<ShardSet>, trap: u64, settings: Delivery) -> Stream {
     let stages: Vec<Box<dyn Stage>> = vec![
         Box::new(Decode {
             decoder: convnext_data::Decoder::new(convnext_data::Channels::Grey),
@@ -150,7 +150,7 @@ fn a_stream_that_ends_early_is_an_error() {
         decoder: convnext_data::Decoder::new(convnext_data::Channels::Grey),
         target: convnext_data::TargetKind::Class,
     })];
-    let settings = Settings { epoch: 1 << 40, start: 4, end: 20, ..settings(8, 1, Policy::Fail) };
+    let settings = Delivery { epoch: 1 << 40, start: 4, end: 20, ..settings(8, 1, Policy::Fail) };
     let mut stream = Stream::start(set, order, stages.into(), settings).unwrap();
     let (_, error) = drain(&mut stream);
     let Some(StreamError::Panicked { stage: "read", message }) = error else { panic!("{error:?}") };
@@ -172,7 +172,7 @@ fn bad_samples_are_counted_over_interruptions() {
     let taken: usize = (0..14).map(|_| first.next().unwrap().unwrap().samples).sum();
     let before = first.replaced();
     drop(first);
-    let rest = Settings { start: taken as u64, replaced: before, ..settings(60, 1, policy("cut")) };
+    let rest = Delivery { start: taken as u64, replaced: before, ..settings(60, 1, policy("cut")) };
     let mut second = start(&set, 99, rest);
     assert!(matches!(drain(&mut second), (64, None)));
     assert_eq!(second.replaced(), replaced);

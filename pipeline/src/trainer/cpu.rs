@@ -4,31 +4,24 @@ use std::collections::VecDeque;
 
 use convnext_core::{
     dfdx::tensor::{Cpu, Gradients},
-    nn::{AutoencoderModule, ClassifierModule, Flat},
+    nn::Flat,
     optim::{GroupError, Layout},
     plan::Plan,
 };
 
 use super::{
-    Aim, Classifier, Outcome, State, Trainer,
-    classifier::{OnCpu, pass},
-};
-use crate::{
-    ImageSize,
+    Inference, ModelError, Objective, Outcome, State, Trainer,
+    error::describe,
     learner::{self, Learner},
-    recipe::Run,
-    records::Weights,
-    runs::{RunError, describe},
-    stream::Batch,
+    parameters,
 };
+use crate::{records::Weights, settings::Run, stream::Batch};
 
 /// Trains on the processor. A step is made when its last batch is submitted.
-pub struct CpuTrainer {
-    model: Model,
-    device: Cpu,
-    /// Images of one pass that measures.
-    pass: usize,
-    size: ImageSize,
+pub struct CpuTrainer<O: Objective> {
+    objective: O,
+    model: Box<O::Model>,
+    cpu: Cpu,
     learner: Learner,
     accumulation: usize,
     /// Gradients and losses of the batches of the step under way.
@@ -38,63 +31,33 @@ pub struct CpuTrainer {
     made: VecDeque<Outcome>,
 }
 
-/// What is trained.
-pub enum Model {
-    /// A classifier.
-    Classifier(Box<dyn ClassifierModule>),
-    /// A masked autoencoder.
-    Autoencoder(Box<dyn AutoencoderModule>),
-}
-
-impl Model {
-    fn flat(&mut self) -> &mut dyn Flat {
-        match self {
-            Self::Classifier(model) => &mut **model,
-            Self::Autoencoder(model) => &mut **model,
-        }
-    }
-}
-
-impl CpuTrainer {
+impl<O: Objective> CpuTrainer<O> {
     /// For a model as it is now.
     ///
     /// # Errors
     /// [`GroupError`] when the plan is that of another model.
-    pub fn new(mut model: Model, device: Cpu, plan: &Plan, run: &Run) -> Result<Self, GroupError> {
-        let learner = Learner::new(model.flat(), plan, run)?;
-        let size = ImageSize { height: plan.height, width: plan.width, channels: plan.channels };
-        let (gradients, made) = (Gradients::leaky(), VecDeque::new());
-        let accumulation = run.accumulation;
-        let pass = pass(plan);
-        Ok(Self { model, device, pass, size, learner, accumulation, gradients, losses: 0.0, batches: 0, made })
+    pub fn new(objective: O, model: Box<O::Model>, cpu: Cpu, plan: &Plan, run: &Run) -> Result<Self, GroupError> {
+        let learner = Learner::new(&*model, plan, run)?;
+        let (gradients, made, accumulation) = (Gradients::leaky(), VecDeque::new(), run.accumulation);
+        Ok(Self { objective, model, cpu, learner, accumulation, gradients, losses: 0.0, batches: 0, made })
     }
 
     /// Adds the gradients of a batch, and returns its mean loss.
-    fn add(&mut self, batch: &mut Batch, aim: Aim) -> Result<f32, RunError> {
-        let (device, samples) = (&self.device, batch.samples);
+    fn add(&mut self, batch: &mut Batch) -> Result<f32, ModelError> {
+        let targets = self.objective.targets(batch)?;
         let gradients = std::mem::replace(&mut self.gradients, Gradients::leaky());
-        let (loss, added) = match (&mut self.model, aim) {
-            (Model::Autoencoder(model), Aim::Masked(visible)) => {
-                model.step(device, &batch.images, &visible, gradients)?
-            }
-            (Model::Classifier(model), Aim::Labelled { targets, mixing, drop_path_keys }) => {
-                mixing.apply(&mut batch.images, samples, self.size);
-                model.set_drop_path_keys(&drop_path_keys);
-                model.step(device, &batch.images, targets, samples, gradients)?
-            }
-            _ => unreachable!("a task's batches fit its model"),
-        };
+        let (loss, added) = self.objective.step(&mut *self.model, &self.cpu, batch, targets, gradients)?;
         self.gradients = added;
         Ok(loss)
     }
 
     /// Makes the step, unless something is not finite.
-    fn update(&mut self, loss: f64, lr: f64) -> Result<Outcome, RunError> {
+    fn update(&mut self, loss: f64, lr: f64) -> Result<Outcome, ModelError> {
         if !loss.is_finite() {
             self.gradients = Gradients::leaky();
             return Ok(Outcome::NonFinite { loss, what: format!("the loss is {loss}") });
         }
-        let updated = self.learner.update(self.model.flat(), &mut self.gradients, self.accumulation, lr)?;
+        let updated = self.learner.update(&mut *self.model, &mut self.gradients, self.accumulation, lr)?;
         Ok(match updated {
             learner::Outcome::Updated { norm } => Outcome::Updated { loss, norm },
             learner::Outcome::NonFinite(fault) => Outcome::NonFinite { loss, what: describe(fault) },
@@ -106,13 +69,40 @@ impl CpuTrainer {
     }
 }
 
-impl Trainer for CpuTrainer {
+/// The loss of a batch, and the gradients of all parameters in the order of the model's layout: a step without its update.
+///
+/// # Errors
+/// When memory runs out.
+pub fn gradients<O: Objective>(
+    objective: &O,
+    model: &mut O::Model,
+    batch: &mut Batch,
+) -> Result<(f32, Vec<f32>), ModelError> {
+    let targets = objective.targets(batch)?;
+    let (loss, mut gradients) = objective.step(model, &Cpu::default(), batch, targets, Gradients::leaky())?;
+    Ok((loss, model.take_gradients(&mut gradients)?.concat()))
+}
+
+/// A model that is lent for a measurement.
+struct Lent<'a, O: Objective> {
+    objective: &'a O,
+    model: &'a O::Model,
+    cpu: &'a Cpu,
+}
+
+impl<O: Objective> Inference for Lent<'_, O> {
+    fn outputs(&mut self, batch: &mut Batch) -> Result<Vec<f32>, ModelError> {
+        self.objective.outputs(self.model, self.cpu, batch)
+    }
+}
+
+impl<O: Objective> Trainer for CpuTrainer<O> {
     fn layout(&self) -> &Layout {
         self.learner.layout()
     }
 
-    fn submit(&mut self, batch: &mut Batch, aim: Aim, lr: f64) -> Result<(), RunError> {
-        self.losses += f64::from(self.add(batch, aim)?);
+    fn submit(&mut self, batch: &mut Batch, lr: f64) -> Result<(), ModelError> {
+        self.losses += f64::from(self.add(batch)?);
         self.batches += 1;
         if self.batches == self.accumulation {
             let loss = self.losses / self.accumulation as f64;
@@ -123,7 +113,7 @@ impl Trainer for CpuTrainer {
         Ok(())
     }
 
-    fn collect(&mut self, in_flight: usize) -> Result<Option<Outcome>, RunError> {
+    fn collect(&mut self, in_flight: usize) -> Result<Option<Outcome>, ModelError> {
         Ok(if self.made.len() > in_flight { self.made.pop_front() } else { None })
     }
 
@@ -131,10 +121,10 @@ impl Trainer for CpuTrainer {
         0
     }
 
-    fn state(&mut self) -> Result<State<'_>, RunError> {
+    fn state(&mut self) -> Result<State<'_>, ModelError> {
         let optimizer = self.learner.optimizer();
         Ok(State {
-            parameters: self.learner.parameters(self.model.flat()).into(),
+            parameters: parameters(&*self.model).into(),
             m: optimizer.m().into(),
             v: optimizer.v().into(),
             average: optimizer.ema().map(Into::into),
@@ -142,9 +132,9 @@ impl Trainer for CpuTrainer {
         })
     }
 
-    fn restore(&mut self, state: State<'static>) -> Result<(), RunError> {
+    fn restore(&mut self, state: State<'static>) -> Result<(), ModelError> {
         self.made.clear();
-        self.learner.restore(self.model.flat(), state);
+        self.learner.restore(&mut *self.model, state);
         Ok(())
     }
 
@@ -155,18 +145,16 @@ impl Trainer for CpuTrainer {
     fn measure(
         &mut self,
         weights: Weights,
-        measurement: &mut dyn FnMut(&mut dyn Classifier) -> Result<(), RunError>,
-    ) -> Result<(), RunError> {
-        let Self { model: Model::Classifier(model), device, pass, learner, .. } = self else {
-            unreachable!("an autoencoder has no logits")
-        };
+        measurement: &mut dyn FnMut(&mut dyn Inference) -> Result<(), ModelError>,
+    ) -> Result<(), ModelError> {
+        let Self { objective, model, cpu, learner, .. } = self;
         if weights != Weights::Ema {
-            return measurement(&mut OnCpu { model: &**model, device, pass: *pass });
+            return measurement(&mut Lent { objective, model: &**model, cpu });
         }
-        let parameters = learner.parameters(&**model);
-        model.write(learner.optimizer().ema().expect("the caller knows that there is an average"));
-        let measured = measurement(&mut OnCpu { model: &**model, device, pass: *pass });
-        model.write(&parameters);
+        let trained = parameters(&**model);
+        model.write(learner.optimizer().ema().ok_or(ModelError::NoAverage)?);
+        let measured = measurement(&mut Lent { objective, model: &**model, cpu });
+        model.write(&trained);
         measured
     }
 }

@@ -1,24 +1,26 @@
 //! Training on a GPU: batches go there as bytes, and what became of a step is known some steps later.
 
+use std::borrow::Cow;
+
 use convnext_core::{
-    launch::operation::BatchShape,
+    launch::element::Element,
+    nn::Flat,
     optim::{self, Layout},
-    plan::Plan,
 };
 use convnext_cuda::{
     detect,
     predictor::Predictor,
+    session::Report,
     trainer::{self as device, Images, Settings},
-    training::{Options, accumulating_autoencoder, accumulating_classifier},
+    training::Options,
 };
 use convnext_data::{ImageView, Normalise};
 
-use super::{Aim, Classifier, Outcome, State, Trainer};
+use super::{Inference, ModelError, Objective, Outcome, Pass, State, Trainer, Workplace, parameters};
 use crate::{
-    Mixing,
-    recipe::{NonFinitePolicy, Precision, Run},
+    input::{Input, InputError},
     records::Weights,
-    runs::RunError,
+    settings::{NonFinitePolicy, Precision},
     stream::Batch,
 };
 
@@ -26,85 +28,67 @@ use crate::{
 const LAG: usize = 2;
 
 /// Trains on a GPU.
-pub struct CudaTrainer {
+pub struct CudaTrainer<O> {
+    objective: O,
     trainer: device::Trainer,
     predictor: Option<Predictor>,
     averages: bool,
     lag: usize,
 }
 
-/// What is trained, and how.
-pub struct Design<'a> {
-    /// Where.
-    pub device: &'a detect::Device,
-    /// The variant.
-    pub plan: &'a Plan,
-    /// The optimiser and the batches.
-    pub run: &'a Run,
-    /// How exactly is computed.
-    pub precision: Precision,
-    /// How bytes are normalised.
-    pub table: &'a Normalise,
-    /// What is trained.
-    pub kind: Kind,
-}
-
-/// What is trained.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Kind {
-    /// A masked autoencoder.
-    Autoencoder,
-    /// A classifier.
-    Classifier {
-        /// Drop-path rate of the last block.
-        drop_path: f32,
-        /// Images of one pass when it is measured, if it is measured on the way.
-        measured: Option<usize>,
-    },
-}
-
-impl CudaTrainer {
-    /// Compiles and loads everything that the run needs; `parameters`, in the model's `layout`, are what it starts from.
+impl<O: Objective> CudaTrainer<O> {
+    /// Compiles and loads everything that the run needs; it starts from the parameters of `model`, as it is now.
     ///
     /// # Errors
-    /// [`RunError`]: a batch that is too large, or what the device refuses.
-    pub fn new(design: &Design<'_>, layout: Layout, parameters: Vec<f32>) -> Result<Self, RunError> {
-        let Design { device, plan, run, precision, table, kind } = *design;
+    /// [`ModelError`]: a batch that is too large, or what the device refuses.
+    pub fn new(
+        objective: O,
+        device: &detect::Device,
+        model: &O::Model,
+        place: &Workplace<'_>,
+    ) -> Result<Self, ModelError> {
+        let Workplace { plan, run, precision, data, measured, .. } = *place;
         let options = Options {
             samples: run.batch,
-            real: precision.element(),
+            real: element(precision),
             max_norm: run.clip.unwrap_or(0.0) as f32,
             ema: run.ema.is_some(),
-            drop_path: matches!(kind, Kind::Classifier { drop_path, .. } if drop_path > 0.0),
+            drop_path: objective.drop_path() > 0.0,
             bytes: true,
         };
-        let (step, drop_path, measured) = match kind {
-            Kind::Autoencoder => (accumulating_autoencoder(plan, &options, run.accumulation)?, 0.0, None),
-            Kind::Classifier { drop_path, measured } => {
-                (accumulating_classifier(plan, &options, run.accumulation)?, drop_path, measured)
-            }
-        };
+        let step = objective.schedule(&options, run.accumulation)?;
+        let (layout, parameters) = (model.layout(), parameters(model));
         let settings = Settings {
             adamw: run.adamw,
             rules: optim::rules(&layout, plan, run.layer_decay)?,
             ema: run.ema,
             accumulation: run.accumulation,
-            drop_path,
-            table: bytes_to_values(table)?,
+            drop_path: objective.drop_path(),
+            table: bytes_to_values(&Input { plan, data, workers: 0 }.table()?)?,
         };
         let zeros = vec![0.0; parameters.len()];
         let average = run.ema.map(|_| parameters.clone());
         let state = device::State { parameters, m: zeros.clone(), v: zeros, average, updates: 0 };
+        let predictor = match measured {
+            Some(samples) => objective.predictor(&Pass { device, layout: &layout, samples, precision })?,
+            None => None,
+        };
         let tf32 = precision == Precision::Tf32;
-        let predictor = measured.map(|samples| {
-            Predictor::new(device, plan, layout.clone(), BatchShape { samples, real: precision.element() }, tf32)
-        });
         Ok(Self {
             trainer: device::Trainer::on_device(device, step, layout, settings, &state, tf32)?,
-            predictor: predictor.transpose()?,
+            predictor,
             averages: run.ema.is_some(),
             lag: lag(run.non_finite),
+            objective,
         })
+    }
+}
+
+/// The type of a GPU's activations.
+pub fn element(precision: Precision) -> Element {
+    match precision {
+        Precision::F32 | Precision::Tf32 => Element::F32,
+        Precision::Bf16 => Element::Bf16,
     }
 }
 
@@ -118,36 +102,28 @@ fn lag(policy: NonFinitePolicy) -> usize {
 }
 
 /// What each byte of a channel becomes, `[C, 256]`.
-fn bytes_to_values(table: &Normalise) -> Result<Vec<f32>, RunError> {
+fn bytes_to_values(table: &Normalise) -> Result<Vec<f32>, ModelError> {
     let channels = table.channels();
     let pixels: Vec<u8> = (0..=255u8).flat_map(|byte| std::iter::repeat_n(byte, channels)).collect();
     let mut values = vec![0.0; pixels.len()];
-    table
-        .run(ImageView { height: 1, width: 256, channels, pixels: &pixels }, &mut values)
-        .map_err(crate::input::InputError::from)?;
+    table.run(ImageView { height: 1, width: 256, channels, pixels: &pixels }, &mut values).map_err(InputError::from)?;
     Ok((0..channels).flat_map(|channel| values.iter().skip(channel).step_by(channels).copied()).collect())
 }
 
-impl Trainer for CudaTrainer {
+impl<O: Objective> Trainer for CudaTrainer<O> {
     fn layout(&self) -> &Layout {
         self.trainer.layout()
     }
 
-    fn submit(&mut self, batch: &mut Batch, aim: Aim, lr: f64) -> Result<(), RunError> {
-        let mixing = match &aim {
-            Aim::Masked(_) => Mixing::None,
-            Aim::Labelled { mixing, .. } => *mixing,
-        };
-        let aim = match &aim {
-            Aim::Masked(visible) => device::Aim::Masked(visible),
-            Aim::Labelled { targets, drop_path_keys, .. } => device::Aim::Labelled { targets, drop_path_keys },
-        };
-        let images = Images::Bytes { pixels: &batch.bytes, flips: &batch.flips, mix: mixing.on_device() };
+    fn submit(&mut self, batch: &mut Batch, lr: f64) -> Result<(), ModelError> {
+        let targets = self.objective.targets(batch)?;
+        let (aim, mix) = self.objective.on_device(&targets);
+        let images = Images::Bytes { pixels: &batch.bytes, flips: &batch.flips, mix };
         Ok(self.trainer.submit(&device::Batch { images, aim }, lr)?)
     }
 
-    fn collect(&mut self, in_flight: usize) -> Result<Option<Outcome>, RunError> {
-        let outcome = |report: convnext_cuda::session::Report| {
+    fn collect(&mut self, in_flight: usize) -> Result<Option<Outcome>, ModelError> {
+        let outcome = |report: Report| {
             let (loss, norm) = (f64::from(report.loss), f64::from(report.norm));
             match report.finite {
                 true => Outcome::Updated { loss, norm },
@@ -165,16 +141,16 @@ impl Trainer for CudaTrainer {
         self.lag
     }
 
-    fn state(&mut self) -> Result<State<'_>, RunError> {
+    fn state(&mut self) -> Result<State<'_>, ModelError> {
         let device::State { parameters, m, v, average, updates } = self.trainer.state()?;
         let average = average.map(Into::into);
         Ok(State { parameters: parameters.into(), m: m.into(), v: v.into(), average, updates })
     }
 
-    fn restore(&mut self, state: State<'static>) -> Result<(), RunError> {
+    fn restore(&mut self, state: State<'static>) -> Result<(), ModelError> {
         let State { parameters, m, v, average, updates } = state;
-        let [parameters, m, v] = [parameters, m, v].map(std::borrow::Cow::into_owned);
-        let average = average.map(std::borrow::Cow::into_owned);
+        let [parameters, m, v] = [parameters, m, v].map(Cow::into_owned);
+        let average = average.map(Cow::into_owned);
         Ok(self.trainer.restore(&device::State { parameters, m, v, average, updates })?)
     }
 
@@ -185,15 +161,21 @@ impl Trainer for CudaTrainer {
     fn measure(
         &mut self,
         weights: Weights,
-        measurement: &mut dyn FnMut(&mut dyn Classifier) -> Result<(), RunError>,
-    ) -> Result<(), RunError> {
-        let predictor = self.predictor.as_mut().expect("the run said that it is measured");
+        measurement: &mut dyn FnMut(&mut dyn Inference) -> Result<(), ModelError>,
+    ) -> Result<(), ModelError> {
+        let predictor = self.predictor.as_mut().ok_or(ModelError::Unmeasured(self.objective.task()))?;
         let values = match weights {
             Weights::Model => self.trainer.parameters()?,
-            Weights::Ema => self.trainer.average()?.expect("the caller knows that there is an average"),
+            Weights::Ema => self.trainer.average()?.ok_or(ModelError::NoAverage)?,
         };
         predictor.write(&values)?;
         measurement(predictor)
+    }
+}
+
+impl Inference for Predictor {
+    fn outputs(&mut self, batch: &mut Batch) -> Result<Vec<f32>, ModelError> {
+        Ok(self.logits(&batch.images)?)
     }
 }
 

@@ -1,36 +1,37 @@
-//! What trains a model: the processor, or a GPU. The training loop knows no more of them than this.
+//! What trains a model: the processor, or a GPU. The training loop knows no more of them than [`Trainer`], and they know no
+//! more of what is trained than [`Objective`].
 
-mod classifier;
 mod cpu;
 mod cuda;
+mod error;
+mod learner;
+mod state;
 
-use std::{borrow::Cow, sync::Arc};
+use convnext_core::{
+    dfdx::tensor::{Cpu, Gradients},
+    nn::Flat,
+    optim::Layout,
+    plan::Plan,
+    simd,
+};
+use convnext_cuda::{
+    detect,
+    predictor::Predictor,
+    trainer::Aim as CudaTargets,
+    training::{Options, TrainingStep},
+};
 
-use convnext_core::{optim::Layout, visibility::Visibility};
-use convnext_weights::checkpoint::{CheckpointError, Loaded};
+pub use cpu::{CpuTrainer, gradients};
+pub use cuda::{CudaTrainer, element};
+pub use error::ModelError;
+pub use state::State;
 
-pub(crate) use classifier::pass;
-pub use classifier::{AnyClassifier, Classifier};
-pub use cpu::{CpuTrainer, Model};
-pub use cuda::{CudaTrainer, Design, Kind};
-
-use crate::{Mixing, records::Weights, runs::RunError, stream::Batch};
-
-/// What a batch is trained for.
-#[derive(Debug, Clone)]
-pub enum Aim {
-    /// To fill in the patches that a mask removes.
-    Masked(Arc<Visibility>),
-    /// To tell classes apart.
-    Labelled {
-        /// `[N, CLASSES]`, mixed.
-        targets: Vec<f32>,
-        /// How the images are mixed, which has not been done yet.
-        mixing: Mixing,
-        /// One random key a sample, which its drop paths follow from.
-        drop_path_keys: Arc<[u64]>,
-    },
-}
+use crate::{
+    device::Device,
+    records::Weights,
+    settings::{Data, Precision, Run},
+    stream::Batch,
+};
 
 /// What a step did.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,37 +52,6 @@ pub enum Outcome {
     },
 }
 
-/// Parameters and the optimiser's state, each in the layout of the model.
-#[derive(Debug, Clone)]
-pub struct State<'a> {
-    /// The parameters.
-    pub parameters: Cow<'a, [f32]>,
-    /// First moments.
-    pub m: Cow<'a, [f32]>,
-    /// Second moments.
-    pub v: Cow<'a, [f32]>,
-    /// The moving average of the parameters, if one is kept.
-    pub average: Option<Cow<'a, [f32]>>,
-    /// Updates made.
-    pub updates: u64,
-}
-
-impl State<'static> {
-    /// What a checkpoint held; `averaged` says whether the run keeps a moving average.
-    pub(crate) fn of(mut loaded: Loaded, averaged: bool) -> Result<Self, CheckpointError> {
-        let (m, v) = loaded.take_moments()?;
-        let average = averaged.then(|| loaded.take_ema()).transpose()?;
-        let updates = loaded.state.updates;
-        Ok(Self {
-            parameters: loaded.weights.into(),
-            m: m.into(),
-            v: v.into(),
-            average: average.map(Cow::from),
-            updates,
-        })
-    }
-}
-
 /// What trains a model.
 pub trait Trainer {
     /// Which range of a flat buffer is which tensor.
@@ -92,44 +62,181 @@ pub trait Trainer {
     /// What the batch holds is of no use afterwards.
     ///
     /// # Errors
-    /// [`RunError`] when memory runs out, or the device refuses.
-    fn submit(&mut self, batch: &mut Batch, aim: Aim, lr: f64) -> Result<(), RunError>;
+    /// [`ModelError`] when memory runs out, or the device refuses.
+    fn submit(&mut self, batch: &mut Batch, lr: f64) -> Result<(), ModelError>;
 
     /// What the oldest step did that has not been asked for, if more than `in_flight` have not; waits until it is made.
     ///
     /// # Errors
-    /// [`RunError`] when the device refuses.
-    fn collect(&mut self, in_flight: usize) -> Result<Option<Outcome>, RunError>;
+    /// [`ModelError`] when the device refuses.
+    fn collect(&mut self, in_flight: usize) -> Result<Option<Outcome>, ModelError>;
 
-    /// Steps that may be in flight while the next is submitted, so that nobody waits for nothing; 0 where a step is made
-    /// when it is submitted.
+    /// Steps that may be in flight while the next is submitted, so that the device never waits for the loop; 0 where a step
+    /// is made when it is submitted.
     fn lag(&self) -> usize;
 
     /// Parameters and the optimiser's state after all steps so far.
     ///
     /// # Errors
-    /// [`RunError`] when the device refuses.
-    fn state(&mut self) -> Result<State<'_>, RunError>;
+    /// [`ModelError`] when the device refuses.
+    fn state(&mut self) -> Result<State<'_>, ModelError>;
 
     /// Puts back a state, and forgets the steps that have not been asked for.
     ///
     /// # Errors
-    /// [`RunError`] when the device refuses.
-    fn restore(&mut self, state: State<'static>) -> Result<(), RunError>;
+    /// [`ModelError`] when the device refuses.
+    fn restore(&mut self, state: State<'static>) -> Result<(), ModelError>;
 
     /// Whether a moving average of the parameters is kept.
     fn averages(&self) -> bool;
 
-    /// Lends a classifier with these weights after all steps so far.
+    /// Lends the model with these weights after all steps so far.
     ///
     /// # Errors
-    /// [`RunError`] of the measurement, or when the device refuses.
-    ///
-    /// # Panics
-    /// If what is trained is no classifier, or there is no average of its weights.
+    /// [`ModelError`] of the measurement, or when the device refuses; [`ModelError::Unmeasured`] if the trainer was made
+    /// without a pass that measures; [`ModelError::NoAverage`].
     fn measure(
         &mut self,
         weights: Weights,
-        measurement: &mut dyn FnMut(&mut dyn Classifier) -> Result<(), RunError>,
-    ) -> Result<(), RunError>;
+        measurement: &mut dyn FnMut(&mut dyn Inference) -> Result<(), ModelError>,
+    ) -> Result<(), ModelError>;
+}
+
+/// A model that is measured or asked.
+pub trait Inference {
+    /// What it makes of the images of a batch, which are of no use afterwards: logits `[N, CLASSES]` of a classifier,
+    /// predictions `[N, L, P * P * C]` of a masked autoencoder.
+    ///
+    /// # Errors
+    /// [`ModelError`] when memory runs out, the device refuses, or a signal comes.
+    fn outputs(&mut self, batch: &mut Batch) -> Result<Vec<f32>, ModelError>;
+}
+
+/// What a model learns: the part of a task that differs from step to step, the same for every device.
+pub trait Objective {
+    /// The model on the processor.
+    type Model: Flat + ?Sized;
+
+    /// What a batch is trained towards.
+    type Targets;
+
+    /// The task, for messages.
+    fn task(&self) -> &'static str;
+
+    /// What a batch is trained towards.
+    ///
+    /// # Errors
+    /// Targets that make no sense.
+    fn targets(&self, batch: &Batch) -> Result<Self::Targets, ModelError>;
+
+    /// Adds the gradients of a batch on the processor, and returns its mean loss with them. The images of the batch may be
+    /// changed.
+    ///
+    /// # Errors
+    /// When memory runs out.
+    fn step(
+        &self,
+        model: &mut Self::Model,
+        cpu: &Cpu,
+        batch: &mut Batch,
+        targets: Self::Targets,
+        gradients: Gradients<f32, Cpu>,
+    ) -> Result<(f32, Gradients<f32, Cpu>), ModelError>;
+
+    /// See [`Inference::outputs`], on the processor.
+    ///
+    /// # Errors
+    /// As there.
+    fn outputs(&self, model: &Self::Model, cpu: &Cpu, batch: &mut Batch) -> Result<Vec<f32>, ModelError>;
+
+    /// A step of `batches` batches on a GPU.
+    ///
+    /// # Errors
+    /// A batch that is too large.
+    fn schedule(&self, options: &Options, batches: usize) -> Result<TrainingStep, ModelError>;
+
+    /// The targets of a batch as a GPU takes them, and how it mixes the images of the batch.
+    fn on_device<'a>(&self, targets: &'a Self::Targets) -> (CudaTargets<'a>, [f32; 5]);
+
+    /// Drop-path rate of the last block.
+    fn drop_path(&self) -> f32 {
+        0.0
+    }
+
+    /// What measures the model on a GPU, in passes of `samples` images; `None` for a task that is not measured.
+    ///
+    /// # Errors
+    /// When the device refuses.
+    fn predictor(&self, pass: &Pass<'_>) -> Result<Option<Predictor>, ModelError> {
+        let _ = pass;
+        Ok(None)
+    }
+}
+
+/// A pass over images on a GPU.
+pub struct Pass<'a> {
+    /// The GPU.
+    pub device: &'a detect::Device,
+    /// The model's parameters.
+    pub layout: &'a Layout,
+    /// Images of it.
+    pub samples: usize,
+    /// In which precision products are computed.
+    pub precision: Precision,
+}
+
+/// Where and how a model is trained.
+#[derive(Debug, Clone, Copy)]
+pub struct Workplace<'a> {
+    /// Where.
+    pub device: &'a Device,
+    /// The variant.
+    pub plan: &'a Plan,
+    /// The optimiser and the batches.
+    pub run: &'a Run,
+    /// In which precision products are computed.
+    pub precision: Precision,
+    /// How pixels are normalised.
+    pub data: &'a Data,
+    /// Images of one pass when it is measured, if it is measured on the way.
+    pub measured: Option<usize>,
+}
+
+/// A trainer of `model`, as it is now, towards `objective`.
+///
+/// # Errors
+/// [`ModelError`]: a batch that is too large, or what the device refuses.
+pub fn trainer<O: Objective + 'static>(
+    objective: O,
+    model: Box<O::Model>,
+    cpu: Cpu,
+    place: &Workplace<'_>,
+) -> Result<Box<dyn Trainer>, ModelError> {
+    set_precision(place.precision);
+    Ok(match place.device {
+        Device::Cpu => Box::new(CpuTrainer::new(objective, model, cpu, place.plan, place.run)?),
+        Device::Cuda(device) => Box::new(CudaTrainer::new(objective, device, &*model, place)?),
+    })
+}
+
+/// Makes this the precision of all that this thread computes on the processor from now on.
+pub fn set_precision(precision: Precision) {
+    match precision {
+        Precision::F32 | Precision::Tf32 => simd::Precision::F32.set(),
+        Precision::Bf16 => simd::Precision::Bf16.set(),
+    }
+}
+
+/// A copy of a model's parameters, as one flat buffer.
+pub fn parameters<M: Flat + ?Sized>(model: &M) -> Vec<f32> {
+    let mut parameters = vec![0.0; model.layout().len()];
+    model.read(&mut parameters);
+    parameters
+}
+
+/// Images of a pass that takes a fraction of a second on a slow core.
+pub(crate) fn pass(plan: &Plan) -> usize {
+    /// Of one pass.
+    const MULTIPLY_ADDS: u64 = 8 << 30;
+    (MULTIPLY_ADDS / plan.classifier().multiply_adds().max(1)).clamp(1, 1 << 16) as usize
 }

@@ -1,22 +1,21 @@
-//! The jobs on the processor. Each becomes a closure that does one step and returns how long it took.
+//! The jobs. Each becomes a closure that does one step and returns how long it took. On a GPU that is the time between the
+//! ends of two steps: the next one is submitted before.
 
 use std::{sync::Arc, time::Instant};
 
-use convnext_core::{
-    dfdx::tensor::{Cpu, Gradients},
-    nn::Visibility,
-    optim::{AdamW, Ema, LayerDecay},
-    plan::{Patches, Plan},
-};
+use convnext_core::{Entry, dfdx::tensor::Cpu, launch::operation::BatchShape, plan::Plan};
+use convnext_cuda::{detect, predictor::Predictor};
 use convnext_data::{
     Chain, Channels, Decoder, Geometry, Normalise as Table, Order, TargetKind,
     augment::{Flip, RandomResizedCrop},
     random::{Purpose, Random},
-    random_mask,
 };
 use convnext_pipeline::{
-    learner::{Learner, Outcome as Update},
-    stream::{Augmented, Decode, Mask, Normalise, Policy, Replaced, Settings, Stage, Stream},
+    device::Device,
+    recipe::{Precision, Recipe, Resolved, Training},
+    stream::{Augmented, Batch, Decode, Delivery, Mask, Normalise, Policy, Replaced, Stage, Stream},
+    tasks::{Setup, Task},
+    trainer::{self, Outcome as Made},
 };
 
 use super::{Bench, Job};
@@ -25,102 +24,85 @@ use crate::{Failure, Outcome};
 /// Does one step; returns its time in milliseconds.
 pub(super) type Step<'a> = Box<dyn FnMut() -> Outcome<f64> + 'a>;
 
-pub(super) const SEED: u64 = 1;
+const SEED: u64 = 1;
 /// Small enough that nothing diverges on noise.
-pub(super) const LEARNING_RATE: f64 = 1e-5;
+const LEARNING_RATE: f64 = 1e-5;
+
+/// Steps of a GPU before any is measured: one that loads kernels, one that is captured, and those in flight.
+const PRIMING: usize = 4;
 
 pub(super) fn prepare<'a>(bench: &'a Bench<'_>) -> Outcome<Step<'a>> {
-    match bench.job {
-        Job::Pretrain => pretrain(bench),
-        Job::Finetune => finetune(bench),
-        Job::Infer => infer(bench),
-        Job::Load => load(bench),
+    match (bench.job, &bench.device) {
+        (Job::Train(task), _) => train(bench, task),
+        (Job::Infer, Device::Cpu) => infer(bench),
+        (Job::Infer, Device::Cuda(device)) => infer_on_gpu(bench, device),
+        (Job::Load, _) => load(bench),
     }
 }
 
-pub(super) fn milliseconds(start: Instant) -> f64 {
+fn milliseconds(start: Instant) -> f64 {
     start.elapsed().as_secs_f64() * 1e3
 }
 
 /// Random numbers of mean 0 and variance 1, `[N, H, W, C]`.
-pub(super) fn images(plan: &Plan, samples: usize) -> Vec<f32> {
+fn images(plan: &Plan, samples: usize) -> Vec<f32> {
     let mut random = Random::new(SEED, 0, 0, Purpose::Augment);
     (0..samples * plan.height * plan.width * plan.channels).map(|_| random.normal()).collect()
 }
 
-/// Whether an update went through.
-fn check(update: Update) -> Outcome {
-    match update {
-        Update::Updated { .. } => Ok(()),
-        Update::NonFinite(_) => Err(Failure::failed("a gradient is not finite; nothing was measured")),
-        Update::Overflow(_) => Err(Failure::failed("an update overflows; nothing was measured")),
+/// Images that come from nowhere, as the device takes them: random numbers, or random bytes.
+fn batch(bench: &Bench<'_>) -> Batch {
+    let (plan, samples) = (&bench.entry.plan, bench.batch);
+    if !bench.device.takes_bytes() {
+        return Batch { samples, images: images(plan, samples), ..Batch::default() };
     }
+    let mut random = Random::new(SEED, 0, 0, Purpose::Augment);
+    let pixels = samples * plan.height * plan.width * plan.channels;
+    let bytes = (0..pixels).map(|_| random.next_u32() as u8).collect();
+    Batch { samples, bytes, flips: vec![0; samples], ..Batch::default() }
 }
 
-pub(super) fn masks(patches: Patches, samples: usize, step: u64) -> Outcome<Arc<Visibility>> {
-    let Patches { high, wide, visible } = patches;
-    let mut masks = vec![0; samples * patches.count()];
-    for (sample, mask) in masks.chunks_exact_mut(patches.count()).enumerate() {
-        random_mask(&mut Random::new(SEED, step, sample as u64, Purpose::Mask), visible, mask);
-    }
-    Ok(Arc::new(Visibility::from_mask(&masks, high, wide, visible)?))
+/// The recipe of a training that is measured: steps of one batch.
+pub(super) fn recipe(entry: &Entry, task: &dyn Task, batch: usize, precision: Precision) -> Outcome<Resolved> {
+    let (section, settings, name) = (task.name(), task.benchmark_settings(), entry.plan.name);
+    let text = format!(
+        "[{section}]\nepochs = 1\nbatch = {batch}\nbase_lr = {LEARNING_RATE}\n{settings}\
+         [model]\nname = \"{name}\"\nprecision = \"{precision}\"\n[data]\nmean = [0.5]\nstd = [0.25]\n"
+    );
+    Ok(Recipe::parse::<&str>("the benchmark's recipe", &text, &[])?.resolve()?)
 }
 
-fn pretrain<'a>(bench: &'a Bench<'_>) -> Outcome<Step<'a>> {
-    let plan = &bench.entry.plan;
-    let device = Cpu::seed_from_u64(SEED);
-    let none = || Failure::failed(format!("`{}` declares no pre-training part (fcmae)", plan.name));
-    let mut model = bench.entry.autoencoder(&device)?.ok_or_else(none)?;
-    let patches = plan.patches().ok_or_else(none)?;
-    let adamw = AdamW { beta2: 0.95, ..AdamW::default() };
-    let mut learner = Learner::with(&*model, plan, adamw, None, None, None)?;
-    let mut gradients = Some(Gradients::leaky());
-    let images = images(plan, bench.batch);
+/// Steps of the trainer that a run of the task has.
+fn train<'a>(bench: &'a Bench<'_>, task: &'static dyn Task) -> Outcome<Step<'a>> {
+    let (entry, device) = (bench.entry, &bench.device);
+    let recipe = recipe(entry, task, bench.batch, bench.precision)?;
+    let run = recipe.run(bench.batch as u64, 1)?;
+    let Some(Training { section, .. }) = &recipe.training else {
+        return Err(Failure::failed("the benchmark's recipe trains nothing"));
+    };
+    let (model, data) = (&recipe.model, &recipe.data);
+    let setup = Setup { entry, model, data, seed: SEED, run: &run, device, goes_on: false, measured: None };
+    let mut trainer = section.trainer(&setup)?;
+    let (mut batch, in_flight) = (batch(bench), trainer.lag().min(1));
     let mut number = 0;
-    Ok(Box::new(move || {
-        let visible = masks(patches, bench.batch, number)?;
+    let mut step = move || {
+        task.fill(&entry.plan, &mut batch, number)?;
         number += 1;
         let start = Instant::now();
-        let taken = gradients.take().unwrap_or_else(Gradients::leaky);
-        let (_, mut filled) = model.step(&device, &images, &visible, taken)?;
-        check(learner.update(&mut *model, &mut filled, 1, LEARNING_RATE)?)?;
-        gradients = Some(filled);
+        trainer.submit(&mut batch, LEARNING_RATE)?;
+        while let Some(made) = trainer.collect(in_flight)? {
+            if let Made::NonFinite { what, .. } = made {
+                return Err(Failure::failed(format!("{what}; nothing was measured")));
+            }
+        }
         Ok(milliseconds(start))
-    }))
-}
-
-fn finetune<'a>(bench: &'a Bench<'_>) -> Outcome<Step<'a>> {
-    let plan = &bench.entry.plan;
-    let device = Cpu::seed_from_u64(SEED);
-    let mut model = bench.entry.classifier(&device)?;
-    let ema = Ema { decay: 0.9999, warmup: false };
-    let decay = Some(LayerDecay::single(0.9));
-    let mut learner = Learner::with(&*model, plan, AdamW::default(), decay, Some(ema), None)?;
-    let mut gradients = Some(Gradients::leaky());
-    let images = images(plan, bench.batch);
-    let targets = targets(plan.classes, bench.batch);
-    let mut number = 0;
-    Ok(Box::new(move || {
-        let targets = targets.clone();
-        number += 1;
-        let mut random = Random::new(SEED, number, 0, Purpose::DropPath);
-        let keys: Arc<[u64]> = (0..bench.batch).map(|_| random.next_u64()).collect();
-        let start = Instant::now();
-        model.set_drop_path_keys(&keys);
-        let taken = gradients.take().unwrap_or_else(Gradients::leaky);
-        let (_, mut filled) = model.step(&device, &images, targets, bench.batch, taken)?;
-        check(learner.update(&mut *model, &mut filled, 1, LEARNING_RATE)?)?;
-        gradients = Some(filled);
-        Ok(milliseconds(start))
-    }))
-}
-
-/// Smoothed labels, `[N, CLASSES]`.
-pub(super) fn targets(classes: usize, samples: usize) -> Vec<f32> {
-    let rest = 0.1 / classes as f32;
-    let target =
-        |sample: usize| (0..classes).map(move |class| if class == sample % classes { 0.9 + rest } else { rest });
-    (0..samples).flat_map(target).collect()
+    };
+    if device.takes_bytes() {
+        for _ in 0..PRIMING {
+            step()?;
+        }
+    }
+    Ok(Box::new(step))
 }
 
 fn infer<'a>(bench: &'a Bench<'_>) -> Outcome<Step<'a>> {
@@ -135,10 +117,30 @@ fn infer<'a>(bench: &'a Bench<'_>) -> Outcome<Step<'a>> {
     }))
 }
 
+/// Logits of images that are on the device.
+fn infer_on_gpu<'a>(bench: &'a Bench<'_>, device: &detect::Device) -> Outcome<Step<'a>> {
+    let (plan, cpu) = (&bench.entry.plan, Cpu::seed_from_u64(SEED));
+    let model = bench.entry.classifier(&cpu)?;
+    let batch = BatchShape { samples: bench.batch, real: trainer::element(bench.precision) };
+    let tf32 = bench.precision == Precision::Tf32;
+    let mut predictor = Predictor::new(device, plan, model.layout(), batch, tf32)?;
+    predictor.write(&trainer::parameters(&*model))?;
+    let images = images(plan, bench.batch);
+    for _ in 0..PRIMING {
+        predictor.logits(&images)?;
+    }
+    Ok(Box::new(move || {
+        let start = Instant::now();
+        predictor.start()?;
+        predictor.finish()?;
+        Ok(milliseconds(start))
+    }))
+}
+
 fn load<'a>(bench: &'a Bench<'_>) -> Outcome<Step<'a>> {
     let shards = bench.data.clone().ok_or_else(|| Failure::usage("no data; give --data GLOB"))?;
     let order = Order::new(shards.len(), SEED, Order::BLOCK, Order::WINDOW);
-    let settings = Settings {
+    let delivery = Delivery {
         batch: bench.batch,
         epoch: shards.len(),
         start: 0,
@@ -148,7 +150,7 @@ fn load<'a>(bench: &'a Bench<'_>) -> Outcome<Step<'a>> {
         policy: Policy::Fail,
         replaced: Replaced::default(),
     };
-    let mut stream = Stream::start(shards, order, stages(&bench.entry.plan)?.into(), settings)?;
+    let mut stream = Stream::start(shards, order, stages(&bench.entry.plan)?.into(), delivery)?;
     let ended = || Failure::failed("the stream ended before the last step");
     Ok(Box::new(move || {
         let start = Instant::now();

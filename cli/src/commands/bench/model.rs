@@ -1,6 +1,7 @@
 //! What a job costs at least on a GPU, by the model: no GPU is needed.
 
 use convnext_core::{
+    Entry,
     launch::{
         operation::BatchShape,
         schedule::{Schedule, Step},
@@ -9,12 +10,15 @@ use convnext_core::{
 };
 use convnext_cuda::{
     cost::{self, Cost, H200, Rates},
-    training::{Options, autoencoder, classifier, inference},
+    training::{Options, inference},
 };
-use convnext_pipeline::recipe::Precision;
+use convnext_pipeline::{
+    recipe::Precision,
+    trainer::{self, ModelError},
+};
 use serde::Serialize;
 
-use super::{Args, Job};
+use super::{Args, Job, jobs::recipe};
 use crate::{Context, Failure, Outcome, output, table::Table};
 
 #[derive(Serialize)]
@@ -68,29 +72,28 @@ impl From<Cost> for Line {
 
 /// Prints the model's table.
 pub(super) fn run(args: &Args, context: &Context<'_>) -> Outcome {
-    if args.device.is_cpu() || args.job == Job::Load {
+    if args.device.is_cpu() || matches!(args.job, Job::Load) {
         return Err(Failure::usage("--model-of-cost is that of a GPU's job; give --device cuda, and another --job"));
     }
-    let plan = context.registry.find(&args.model)?.plan;
-    let schedule = schedule(args, &plan)?;
+    let entry = context.registry.find(&args.model)?;
+    let schedule = schedule(args, entry)?;
     let rates = if args.dtype == Precision::Tf32 { H200.rounding() } else { H200 };
-    let report = Report::of(args, &plan, &schedule, &rates);
+    let report = Report::of(args, &entry.plan, &schedule, &rates);
     if args.json { output::json_line(&report) } else { output::text(&report.text()) }
 }
 
 /// What the job does for one step of training, or one batch of images.
-fn schedule(args: &Args, plan: &Plan) -> Outcome<Schedule> {
-    let (samples, real) = (args.batch as usize, args.dtype.element());
-    let (ema, drop_path) = (args.job == Job::Finetune, plan.drop_path > 0.0);
-    let options = Options { samples, real, max_norm: 0.0, ema, drop_path, bytes: true };
-    let none = || Failure::failed(format!("`{}` declares no pre-training part (fcmae)", plan.name));
-    let schedule = match args.job {
-        Job::Pretrain if plan.fcmae.is_none() => return Err(none()),
-        Job::Pretrain => autoencoder(plan, &options).map(|step| step.schedule),
-        Job::Finetune => classifier(plan, &options).map(|step| step.schedule),
-        Job::Infer | Job::Load => inference(plan, BatchShape { samples, real }).map(|inference| inference.schedule),
+fn schedule(args: &Args, entry: &Entry) -> Outcome<Schedule> {
+    let (plan, samples, real) = (&entry.plan, args.batch as usize, trainer::element(args.dtype));
+    let because = |error: ModelError| Failure::because(format!("--batch {samples}"), error);
+    let Job::Train(task) = args.job else {
+        let inference = inference(plan, BatchShape { samples, real }).map_err(|error| because(error.into()))?;
+        return Ok(inference.schedule);
     };
-    schedule.map_err(|error| Failure::because(format!("--batch {samples}"), error))
+    let run = recipe(entry, task, samples, args.dtype)?.run(samples as u64, 1)?;
+    let (ema, drop_path) = (run.ema.is_some(), plan.drop_path > 0.0);
+    let options = Options { samples, real, max_norm: 0.0, ema, drop_path, bytes: true };
+    task.schedule(plan, &options, 1).map(|step| step.schedule).map_err(because)
 }
 
 impl Report {
@@ -127,7 +130,7 @@ impl Report {
         let Self { machine, job, model, batch, dtype, ms, img_s, .. } = self;
         format!(
             "{} {model}, batch {batch}, {dtype}: by the model at least {ms:.2} ms a step on an {machine}, at most {img_s:.0} img/s\n\n{}\n{}",
-            job.word(),
+            job.name(),
             products.text(),
             kernels.text()
         )

@@ -2,7 +2,12 @@
 
 use std::path::PathBuf;
 
-use convnext_core::dfdx::tensor::{Cpu, Gradients};
+use convnext_core::dfdx::tensor::Cpu;
+use convnext_pipeline::{
+    stream::Batch,
+    tasks::classify::{Classification, Source},
+    trainer,
+};
 use convnext_weights::convert::{self, Dialect};
 
 use super::{Given, Images, Loss, load, read_targets};
@@ -28,14 +33,15 @@ pub(crate) fn run(args: &Args, context: &Context<'_>) -> Outcome {
     let entry = context.registry.find(&args.given.model)?;
     let Images { samples, values } = Images::read(&args.given.input, &entry.plan)?;
     let targets = read_targets(&args.targets, samples, &entry.plan)?;
-    let device = Cpu::default();
-    let mut classifier = entry.classifier(&device)?;
+    let mut classifier = entry.classifier(&Cpu::default())?;
     load(&mut *classifier, &args.given.weights)?;
     classifier.set_drop_path(0.0);
-    let (loss, mut gradients) = classifier.step(&device, &values, targets, samples, Gradients::leaky())?;
+    let objective = Classification::new(&entry.plan, 0.0, Source::Given(targets));
+    let ids = (0..samples as u64).collect();
+    let mut batch = Batch { samples, images: values, ids, epochs: vec![0; samples], ..Batch::default() };
+    let (loss, gradients) = trainer::gradients(&objective, &mut *classifier, &mut batch)?;
     if let Some(path) = &args.grads {
-        let flat = classifier.take_gradients(&mut gradients)?.concat();
-        convert::save(path, &classifier.layout(), &flat, Dialect::Official, None)?;
+        convert::save(path, &classifier.layout(), &gradients, Dialect::Official, None)?;
     }
     Loss { loss }.tell()
 }

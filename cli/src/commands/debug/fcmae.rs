@@ -1,14 +1,12 @@
 //! `convnext debug fcmae`: one pre-training pass, forwards and backwards.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::path::{Path, PathBuf};
 
-use convnext_core::{
-    dfdx::tensor::{Cpu, Gradients},
-    nn::{AutoencoderModule, Visibility},
-    plan::Patches,
+use convnext_core::{dfdx::tensor::Cpu, nn::Visibility, plan::Patches};
+use convnext_pipeline::{
+    stream::Batch,
+    tasks::masked::Masking,
+    trainer::{self, Objective},
 };
 use convnext_weights::convert::{self, Dialect};
 
@@ -41,35 +39,26 @@ pub(crate) fn run(args: &Args, context: &Context<'_>) -> Outcome {
     let entry = context.registry.find(&args.given.model)?;
     let none = || Failure::failed(format!("`{}` declares no pre-training part (fcmae)", entry.plan.name));
     let (plan, patches) = entry.plan.fcmae.zip(entry.plan.patches()).ok_or_else(none)?;
-    let images = Images::read(&args.given.input, &entry.plan)?;
-    let visible = Arc::new(read_mask(&args.mask, images.samples, patches)?);
-    let device = Cpu::default();
-    let mut model = entry.autoencoder(&device)?.ok_or_else(none)?;
+    let Images { samples, values: images } = Images::read(&args.given.input, &entry.plan)?;
+    let mut batch = Batch { samples, masks: read_mask(&args.mask, samples, patches)?, images, ..Batch::default() };
+    let cpu = Cpu::default();
+    let mut model = entry.autoencoder(&cpu)?.ok_or_else(none)?;
     load(&mut *model, &args.given.weights)?;
+    let objective = Masking::new(&entry.plan)?;
     if let Some(path) = &args.output {
-        let predictions = model.predictions(&device, images.values.clone(), &visible)?;
+        let predictions = objective.outputs(&*model, &cpu, &mut batch)?;
         let values = plan.patch * plan.patch * entry.plan.channels;
-        npy::write(path, &[images.samples, patches.count(), values], &predictions)?;
+        npy::write(path, &[samples, patches.count(), values], &predictions)?;
     }
-    let (loss, gradients) = step(&*model, &device, &images.values, &visible)?;
+    let (loss, gradients) = trainer::gradients(&objective, &mut *model, &mut batch)?;
     if let Some(path) = &args.grads {
         convert::save(path, &model.layout(), &gradients, Dialect::Official, None)?;
     }
     Loss { loss }.tell()
 }
 
-/// The loss, and the gradients of all parameters in the order of the layout.
-fn step(
-    model: &dyn AutoencoderModule,
-    device: &Cpu,
-    images: &[f32],
-    visible: &Arc<Visibility>,
-) -> Outcome<(f32, Vec<f32>)> {
-    let (loss, mut gradients) = model.step(device, images, visible, Gradients::leaky())?;
-    Ok((loss, model.take_gradients(&mut gradients)?.concat()))
-}
-
-fn read_mask(path: &Path, samples: usize, patches: Patches) -> Outcome<Visibility> {
+/// Masks `[N, L]`, 0 = keep, 1 = remove, that the model can have.
+fn read_mask(path: &Path, samples: usize, patches: Patches) -> Outcome<Vec<u8>> {
     let Array { shape, values } = npy::read(path)?;
     let Patches { high, wide, visible } = patches;
     if shape != [samples, high * wide] && shape != [samples, high, wide] {
@@ -90,6 +79,8 @@ fn read_mask(path: &Path, samples: usize, patches: Patches) -> Outcome<Visibilit
             }
         })
         .collect();
-    let mask = Visibility::from_mask(&bits, high, wide, visible);
-    mask.map_err(|error| Failure::because(format!("{}: not a mask of this model", path.display()), error))
+    match Visibility::from_mask(&bits, high, wide, visible) {
+        Ok(_) => Ok(bits),
+        Err(error) => Err(Failure::because(format!("{}: not a mask of this model", path.display()), error)),
+    }
 }

@@ -1,12 +1,12 @@
 //! `convnext debug groups`: what the optimiser does to each parameter.
 
-use convnext_core::{dfdx::tensor::Cpu, nn::Flat, optim, plan::Plan};
-use convnext_pipeline::recipe::{Job, Resolved};
+use convnext_core::{dfdx::tensor::Cpu, optim};
+use convnext_pipeline::tasks::classify::Classify;
 use convnext_weights::convert::{Dialect, Translation};
 use serde::Serialize;
 
 use super::Written;
-use crate::{Context, Failure, Outcome, output};
+use crate::{Context, Outcome, output};
 
 /// Prints, as JSON, whether each parameter decays and by what its learning rate is scaled.
 #[derive(Debug, clap::Args)]
@@ -37,22 +37,11 @@ struct Parameter<'a> {
 pub(crate) fn run(args: &Args, context: &Context<'_>) -> Outcome {
     let entry = context.registry.find(&args.model)?;
     let recipe = args.written.resolve(Some(entry.plan.name))?;
-    let device = Cpu::default();
-    if let Job::Pretrain { .. } = recipe.job {
-        let none = || Failure::failed(format!("`{}` declares no pre-training part (fcmae)", entry.plan.name));
-        return report(&*entry.autoencoder(&device)?.ok_or_else(none)?, &entry.plan, &recipe);
-    }
-    report(&*entry.classifier(&device)?, &entry.plan, &recipe)
-}
-
-fn report(model: &(impl Flat + ?Sized), plan: &Plan, recipe: &Resolved) -> Outcome {
-    let decay: Option<optim::LayerDecay> = match &recipe.job {
-        Job::Finetune { finetune, .. } => finetune.layer_decay.map(Into::into),
-        _ => None,
-    };
+    let model = recipe.task().unwrap_or(&Classify).model(entry, &Cpu::default())?;
+    let decay = recipe.training.as_ref().and_then(|training| training.section.layer_decay());
     let layout = model.layout();
-    let rules = optim::rules(&layout, plan, decay)?;
-    let layers = decay.map(|decay| optim::layer_ids(&layout, plan, decay.mode)).transpose()?;
+    let rules = optim::rules(&layout, &entry.plan, decay)?;
+    let layers = decay.map(|decay| optim::layer_ids(&layout, &entry.plan, decay.mode)).transpose()?;
     let official = Translation::new(&layout, Dialect::Official)?;
     let parameters = layout.segments().iter().zip(official.theirs().segments()).zip(&rules).enumerate();
     let parameters = parameters.map(|(index, ((ours, official), rule))| Parameter {

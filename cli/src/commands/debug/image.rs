@@ -25,7 +25,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "IMAGE")]
     input: PathBuf,
     /// Share of the shrunk image's side that the centre crop keeps; 1 warps the whole image.
-    #[arg(long, default_value_t = 0.875, value_parser = crate::manner::share)]
+    #[arg(long, default_value_t = 0.875, value_parser = crate::preprocessing::share)]
     crop: f64,
     /// The file to write.
     #[arg(long, value_name = "Y.npy")]

@@ -16,12 +16,12 @@ use clap::Subcommand;
 use convnext_core::{nn::Flat, plan::Plan};
 use convnext_pipeline::{
     recipe::{Recipe, Resolved},
-    runs::warn_of,
+    tasks::warn_of,
 };
 use convnext_weights::{checkpoint::Which, convert};
 use serde::Serialize;
 
-use super::training::toml_string;
+use super::train::toml_string;
 use crate::{
     Context, Failure, Outcome,
     npy::{self, Array},

@@ -2,13 +2,15 @@
 
 use std::path::PathBuf;
 
-use convnext_core::{
-    dfdx::tensor::{Cpu, Gradients},
-    nn::ClassifierModule,
-};
+use convnext_core::dfdx::tensor::Cpu;
 use convnext_pipeline::{
-    learner::{self, Learner},
-    recipe::{Job, Run},
+    recipe::Run,
+    stream::Batch,
+    tasks::{
+        Task,
+        classify::{Classification, Classify, Source},
+    },
+    trainer::{CpuTrainer, Outcome as Made, Trainer, set_precision},
 };
 use convnext_weights::convert::{self, Dialect};
 use serde::Serialize;
@@ -55,38 +57,33 @@ struct Step {
     norm: f64,
 }
 
-/// What the steps are made on.
-struct Data {
-    images: Images,
-    targets: Vec<f32>,
-    classes: usize,
-}
-
 pub(crate) fn run(args: &Args, context: &Context<'_>) -> Outcome {
     let entry = context.registry.find(&args.given.model)?;
     let recipe = args.written.resolve(Some(entry.plan.name))?;
-    if !matches!(recipe.job, Job::Finetune { .. }) {
+    if recipe.name() != Classify.name() {
         return Err(Failure::usage(format!("{} does not fine-tune; give one with [finetune]", args.written.name())));
     }
     let images = Images::read(&args.given.input, &entry.plan)?;
     let targets = read_targets(&args.targets, images.samples, &entry.plan)?;
-    let data = Data { images, targets, classes: entry.plan.classes };
-    let run = recipe.run(data.images.samples as u64, 1)?;
+    let run = recipe.run(images.samples as u64, 1)?;
     check(args, &run)?;
 
-    recipe.model.precision.apply();
-    let device = Cpu::default();
-    let mut classifier = entry.classifier(&device)?;
+    set_precision(recipe.model.precision);
+    let cpu = Cpu::default();
+    let mut classifier = entry.classifier(&cpu)?;
     load(&mut *classifier, &args.given.weights)?;
     classifier.set_drop_path(0.0);
-    let mut learner = Learner::new(&*classifier, &entry.plan, &run)?;
+    let objective = Classification::new(&entry.plan, 0.0, Source::Given(targets));
+    let mut trainer = CpuTrainer::new(objective, classifier, cpu, &entry.plan, &run)?;
     for step in 0..args.steps {
-        output::json_line(&make(step, &run, &data, &device, &mut *classifier, &mut learner)?)?;
+        output::json_line(&make(step, &run, &images, &mut trainer)?)?;
     }
 
-    convert::save(&args.output, learner.layout(), &learner.parameters(&*classifier), Dialect::Official, None)?;
-    if let (Some(path), Some(average)) = (&args.ema, learner.optimizer().ema()) {
-        convert::save(path, learner.layout(), average, Dialect::Official, None)?;
+    let layout = trainer.layout().clone();
+    let state = trainer.state()?;
+    convert::save(&args.output, &layout, &state.parameters, Dialect::Official, None)?;
+    if let (Some(path), Some(average)) = (&args.ema, &state.average) {
+        convert::save(path, &layout, average, Dialect::Official, None)?;
     }
     Ok(())
 }
@@ -102,34 +99,27 @@ fn check(args: &Args, run: &Run) -> Outcome {
     Ok(())
 }
 
-fn make(
-    step: u64,
-    run: &Run,
-    data: &Data,
-    device: &Cpu,
-    classifier: &mut dyn ClassifierModule,
-    learner: &mut Learner,
-) -> Outcome<Step> {
-    let image = data.images.values.len() / data.images.samples;
-    let first = (step % run.steps_per_epoch) as usize * run.batch * run.accumulation;
-    let (mut losses, mut gradients) = (0.0, Gradients::leaky());
-    for batch in 0..run.accumulation {
-        let from = first + batch * run.batch;
-        let samples = from..from + run.batch;
-        let images = &data.images.values[samples.start * image..samples.end * image];
-        let targets = data.targets[samples.start * data.classes..samples.end * data.classes].to_vec();
-        let (loss, added) = classifier.step(device, images, targets, run.batch, gradients)?;
-        (losses, gradients) = (losses + f64::from(loss), added);
-    }
+/// Makes a step of the batches that are next in the epoch.
+fn make(step: u64, run: &Run, images: &Images, trainer: &mut dyn Trainer) -> Outcome<Step> {
     let lr = run.schedule.lr(step);
-    match learner.update(classifier, &mut gradients, run.accumulation, lr)? {
-        learner::Outcome::Updated { norm } => Ok(Step { step, lr, loss: losses / run.accumulation as f64, norm }),
-        learner::Outcome::Overflow(name) => {
-            Err(Failure::failed(format!("step {step}: the update of `{name}` overflows; lower the learning rate")))
-        }
-        learner::Outcome::NonFinite(fault) => {
-            let fault = fault.map_or_else(|| "the gradient's norm is not finite".to_owned(), |fault| fault.to_string());
-            Err(Failure::failed(format!("step {step}: {fault}; are images, targets and weights finite?")))
-        }
+    let first = (step % run.steps_per_epoch) as usize * run.batch * run.accumulation;
+    for batch in 0..run.accumulation {
+        trainer.submit(&mut of(images, first + batch * run.batch, run.batch), lr)?;
     }
+    match trainer.collect(0)? {
+        Some(Made::Updated { loss, norm }) => Ok(Step { step, lr, loss, norm }),
+        Some(Made::NonFinite { what, .. }) => {
+            let what = format!("step {step}: {what}; are images, targets and weights finite?");
+            Err(Failure::failed(format!("{what} If they are, lower the learning rate")))
+        }
+        None => Err(Failure::failed(format!("step {step}: it was not made"))),
+    }
+}
+
+/// The batch of `samples` images from number `from` on.
+fn of(images: &Images, from: usize, samples: usize) -> Batch {
+    let image = images.values.len() / images.samples;
+    let values = images.values[from * image..(from + samples) * image].to_vec();
+    let ids = (from as u64..(from + samples) as u64).collect();
+    Batch { samples, images: values, ids, epochs: vec![0; samples], ..Batch::default() }
 }

@@ -20,15 +20,22 @@ use convnext_pipeline::{
     recipe::{Evaluate, Recipe, Resolved},
     records::{Evaluation, RECONSTRUCTION, RunRecord},
     report,
-    runs::{self, Measure, Place, Subject},
-    tasks::classify::metrics::{TOP1, TOP5},
+    runs::{self, Destination},
+    tasks::{
+        Measure,
+        classify::{
+            self,
+            metrics::{TOP1, TOP5},
+        },
+        masked::{self, Subject},
+    },
     tell,
 };
 use convnext_weights::checkpoint::{Which, WhichCheckpoint, WhichValues};
 use serde::Serialize;
 
 use self::drawn::Drawn;
-use super::training::toml_string;
+use super::train::toml_string;
 use crate::{Context, Failure, Outcome, device, output, table::Table};
 
 /// Where Debian's `dataset-fashion-mnist` installs its files.
@@ -115,11 +122,11 @@ pub fn run(args: &Args, context: &Context<'_>) -> Outcome {
     let train = format!("data.train={}", pattern(&shards.unlabelled));
     let recipe_pretrain = recipe(PRETRAIN, &[train])?;
     let data = recipe_pretrain.data.clone();
-    let view = view_of(recipe_pretrain.training().map(|training| &training.augment), Evaluate::default().crop);
-    let place = Place { out: pretraining.clone(), resume: false };
-    let pretrained = runs::pretrain(entry, recipe_pretrain, open(&shards.unlabelled)?, &place, &device)?;
+    let view = view_of(recipe_pretrain.training.as_ref().map(|training| &training.augment), Evaluate::default().crop);
+    let destination = Destination { out: pretraining.clone(), resume: false };
+    let pretrained = runs::train(entry, recipe_pretrain, open(&shards.unlabelled)?, None, &destination, &device)?;
     let subject = Subject::Shards(open(&shards.test)?, 8);
-    runs::reconstruct(entry, (&pretraining, LAST), &data, view, &subject, 0, &pretraining.join(RECONSTRUCTION))?;
+    masked::reconstruct(entry, (&pretraining, LAST), &data, view, &subject, 0, &pretraining.join(RECONSTRUCTION))?;
 
     // ---- the same few labels, from scratch and after pre-training --------------------------------------------------
     let labelled = format!("data.train={}", pattern(&shards.labelled));
@@ -127,7 +134,7 @@ pub fn run(args: &Args, context: &Context<'_>) -> Outcome {
     let weights = format!("finetune.weights={}", toml_string(&pretraining.display().to_string()));
     let from = |name: &str, mut more: Vec<String>| {
         more.extend([labelled.clone(), validation.clone()]);
-        classify(entry, recipe(FINETUNE, &more)?, &shards, &args.out.join(name), &device)
+        train_and_evaluate(entry, recipe(FINETUNE, &more)?, &shards, &args.out.join(name), &device)
     };
     let (scratch, without) = from("scratch", SCRATCH.map(str::to_owned).to_vec())?;
     let (finetuned, with) = from("finetune", vec![weights])?;
@@ -161,12 +168,12 @@ fn variant<'a>(asked: Option<&str>, context: &Context<'a>) -> Outcome<&'a Entry>
     let entries = context.registry.entries();
     if let Some(name) = asked {
         let entry = context.registry.find(name)?;
-        return match misfit(&entry.plan) {
+        return match unsuitable(&entry.plan) {
             Some(why) => Err(Failure::usage(format!("--model {name}: {why}"))),
             None => Ok(entry),
         };
     }
-    let small = |plan: &Plan| misfit(plan).is_none() && plan.height.max(plan.width) <= LARGEST_SIDE;
+    let small = |plan: &Plan| unsuitable(plan).is_none() && plan.height.max(plan.width) <= LARGEST_SIDE;
     let micro = entries.iter().find(|entry| entry.plan.name == MICRO && small(&entry.plan));
     let cheapest = || {
         entries.iter().filter(|entry| small(&entry.plan)).min_by_key(|entry| entry.plan.classifier().multiply_adds())
@@ -180,7 +187,7 @@ fn variant<'a>(asked: Option<&str>, context: &Context<'a>) -> Outcome<&'a Entry>
 }
 
 /// Why quickstart cannot use a variant.
-fn misfit(plan: &Plan) -> Option<String> {
+fn unsuitable(plan: &Plan) -> Option<String> {
     if plan.fcmae.is_none() {
         return Some("it declares no pre-training part (fcmae)".to_owned());
     }
@@ -200,7 +207,8 @@ fn read(text: &str, more: &[String], sets: &[String]) -> Outcome<Resolved> {
     Ok(Recipe::parse("the quickstart's recipe", text, &sets)?.resolve()?)
 }
 
-fn classify(
+/// Trains a classifier and measures what it ends with.
+fn train_and_evaluate(
     entry: &Entry,
     recipe: Resolved,
     shards: &Shards,
@@ -209,13 +217,13 @@ fn classify(
 ) -> Outcome<(RunRecord, Evaluation)> {
     let (data, workers) = (recipe.data.clone(), recipe.machine.workers);
     let evaluate = Evaluate::default();
-    let view = view_of(recipe.training().map(|training| &training.augment), evaluate.crop);
-    let place = Place { out: out.to_owned(), resume: false };
+    let view = view_of(recipe.training.as_ref().map(|training| &training.augment), evaluate.crop);
+    let destination = Destination { out: out.to_owned(), resume: false };
     let test = open(&shards.test)?;
     let validation = ShardSet::open(std::slice::from_ref(&shards.test))?;
-    let record = runs::finetune(entry, recipe, open(&shards.labelled)?, Some(validation), &place, device)?;
+    let record = runs::train(entry, recipe, open(&shards.labelled)?, Some(validation), &destination, device)?;
     let measure = Measure { data: &data, view, batch: evaluate.batch as usize, workers };
-    let (found, _) = runs::evaluate(entry, (out, LAST), &test, measure, out, device)?;
+    let (found, _) = classify::evaluate(entry, (out, LAST), &test, measure, out, device)?;
     Ok((record, found))
 }
 

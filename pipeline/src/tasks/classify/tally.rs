@@ -7,15 +7,15 @@ use convnext_data::ShardSet;
 use super::metrics::{LOSS, TOP1, TOP5};
 use crate::{
     records::{Evaluation, Mistake, Weights},
-    runs::RunError,
     stream::Batch,
+    trainer::ModelError,
 };
 
 /// Mistakes that are kept with a picture.
 const MISTAKES: usize = 24;
 
 /// What is known of the samples so far.
-pub(crate) struct Tally<'a> {
+pub(super) struct Tally<'a> {
     shards: &'a ShardSet,
     classes: usize,
     samples: u64,
@@ -37,7 +37,7 @@ struct Wrong {
 
 impl<'a> Tally<'a> {
     /// Of a classifier that tells `classes` apart, on `shards`.
-    pub(crate) fn new(shards: &'a ShardSet, classes: usize) -> Self {
+    pub(super) fn new(shards: &'a ShardSet, classes: usize) -> Self {
         let (confusion, mistakes) = (BTreeMap::new(), Vec::new());
         Self { shards, classes, samples: 0, loss: 0.0, top1: 0, top5: 0, confusion, mistakes }
     }
@@ -46,9 +46,9 @@ impl<'a> Tally<'a> {
     ///
     /// # Errors
     /// A logit is not finite, a label is not a class, or a sample has no logits.
-    pub(crate) fn add(&mut self, batch: &Batch, logits: &[f32]) -> Result<(), RunError> {
+    pub(super) fn add(&mut self, batch: &Batch, logits: &[f32]) -> Result<(), ModelError> {
         if logits.len() != batch.samples * self.classes {
-            return Err(RunError::Incomplete { measured: self.samples, expected: self.shards.len() });
+            return Err(ModelError::Incomplete { measured: self.samples, expected: self.shards.len() });
         }
         for (n, row) in logits.chunks_exact(self.classes).enumerate() {
             self.add_sample(batch.ids[n], batch.targets[n].class(), row)?;
@@ -56,13 +56,13 @@ impl<'a> Tally<'a> {
         Ok(())
     }
 
-    fn add_sample(&mut self, id: u64, label: Option<u32>, logits: &[f32]) -> Result<(), RunError> {
-        if let Some((class, &value)) = logits.iter().enumerate().find(|(_, logit)| !logit.is_finite()) {
-            return Err(RunError::NonFiniteLogit { image: key(self.shards, id), class, value });
+    fn add_sample(&mut self, id: u64, label: Option<u32>, logits: &[f32]) -> Result<(), ModelError> {
+        if let Some(what) = not_finite(logits) {
+            return Err(ModelError::NotFinite { image: key(self.shards, id), what });
         }
         let known = label.map(|label| label as usize).filter(|&label| label < self.classes);
         let Some(label) = known else {
-            return Err(RunError::Label { sample: key(self.shards, id), label, classes: self.classes });
+            return Err(ModelError::Label { sample: key(self.shards, id), label, classes: self.classes });
         };
         let answer = Answer::of(logits);
         self.samples += 1;
@@ -96,9 +96,9 @@ impl<'a> Tally<'a> {
     ///
     /// # Errors
     /// There are samples that were not measured, or none at all.
-    pub(crate) fn finish(mut self) -> Result<(Evaluation, Vec<u64>), RunError> {
+    pub(super) fn finish(mut self) -> Result<(Evaluation, Vec<u64>), ModelError> {
         if self.samples != self.shards.len() || self.samples == 0 {
-            return Err(RunError::Incomplete { measured: self.samples, expected: self.shards.len() });
+            return Err(ModelError::Incomplete { measured: self.samples, expected: self.shards.len() });
         }
         self.drop_modest();
         let share = |count: u64| count as f64 / self.samples as f64;
@@ -120,6 +120,12 @@ impl<'a> Tally<'a> {
         };
         Ok((evaluation, self.mistakes.iter().map(|wrong| wrong.id).collect()))
     }
+}
+
+/// The first of an image's logits that is not finite, in words.
+pub(super) fn not_finite(logits: &[f32]) -> Option<String> {
+    let (class, value) = logits.iter().enumerate().find(|(_, logit)| !logit.is_finite())?;
+    Some(format!("the logit of class {class} is {value}"))
 }
 
 fn key(shards: &ShardSet, id: u64) -> String {
@@ -230,7 +236,7 @@ mod tests {
         for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             with_four(|shards| {
                 let error = Tally::new(shards, 2).add(&batch(&[0, 1]), &[0.0, 1.0, 2.0, value]).unwrap_err();
-                assert!(matches!(&error, RunError::NonFiniteLogit { class: 1, .. }), "{error}");
+                assert!(matches!(&error, ModelError::NotFinite { what, .. } if what.contains("class 1")), "{error}");
                 assert!(error.to_string().contains(&value.to_string()), "{error}");
             });
         }
@@ -240,10 +246,10 @@ mod tests {
     fn fewer_images_than_there_are_is_no_evaluation() {
         with_four(|shards| {
             let mut tally = Tally::new(shards, 2);
-            assert!(matches!(Tally::new(shards, 2).finish(), Err(RunError::Incomplete { measured: 0, expected: 4 })));
+            assert!(matches!(Tally::new(shards, 2).finish(), Err(ModelError::Incomplete { measured: 0, expected: 4 })));
             tally.add(&batch(&[0, 1]), &[0.0, 1.0, 2.0, 3.0]).unwrap();
-            assert!(matches!(tally.add(&batch(&[0, 1]), &[0.0, 1.0]), Err(RunError::Incomplete { .. })));
-            assert!(matches!(tally.finish(), Err(RunError::Incomplete { measured: 2, expected: 4 })));
+            assert!(matches!(tally.add(&batch(&[0, 1]), &[0.0, 1.0]), Err(ModelError::Incomplete { .. })));
+            assert!(matches!(tally.finish(), Err(ModelError::Incomplete { measured: 2, expected: 4 })));
         });
     }
 
@@ -266,7 +272,7 @@ mod tests {
     fn a_label_beyond_the_classes_is_named() {
         with_four(|shards| {
             let error = Tally::new(shards, 2).add(&batch(&[0, 2]), &[0.0; 4]).unwrap_err();
-            assert!(matches!(&error, RunError::Label { label: Some(2), classes: 2, .. }), "{error}");
+            assert!(matches!(&error, ModelError::Label { label: Some(2), classes: 2, .. }), "{error}");
         });
     }
 }

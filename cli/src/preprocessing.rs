@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use convnext_core::Entry;
 use convnext_data::shard::read_class_names;
 use convnext_pipeline::{
-    given::{Given, Known, Manner, SMALLEST_CROP},
+    given::{Given, Known, Preprocessing, SMALLEST_CROP},
     input::View,
     tell,
 };
@@ -82,7 +82,7 @@ pub(crate) fn share(text: &str) -> Result<f64, String> {
 pub(crate) struct Applied<'a> {
     pub(crate) given: Given,
     pub(crate) entry: &'a Entry,
-    pub(crate) manner: Manner,
+    pub(crate) preprocessing: Preprocessing,
 }
 
 impl Args {
@@ -97,14 +97,14 @@ impl Args {
         let given = Given::find(path, |values| self.which.which_or(values))?;
         let entry = self.entry(&given, context)?;
         self.check_channels(entry.plan.channels)?;
-        let mut manner = given.manner(&entry.plan, self.model.is_some())?;
-        self.override_with(&mut manner);
+        let mut preprocessing = given.preprocessing(&entry.plan, self.model.is_some())?;
+        self.override_with(&mut preprocessing);
         if let Some(path) = classes {
             let names = read_class_names(path).map_err(|error| Failure::because("--classes", error))?;
-            manner.classes = names;
+            preprocessing.classes = names;
         }
-        manner.check(&entry.plan)?;
-        Ok(Applied { given, entry, manner })
+        preprocessing.check(&entry.plan)?;
+        Ok(Applied { given, entry, preprocessing })
     }
 
     fn check(&self) -> Outcome {
@@ -146,22 +146,22 @@ impl Args {
         })
     }
 
-    fn override_with(&self, manner: &mut Manner) {
+    fn override_with(&self, preprocessing: &mut Preprocessing) {
         if !self.mean.is_empty() {
-            manner.data.mean = Some(self.mean.clone());
+            preprocessing.data.mean = Some(self.mean.clone());
         }
         if !self.std.is_empty() {
-            manner.data.std = Some(self.std.clone());
+            preprocessing.data.std = Some(self.std.clone());
         }
-        let trained = match manner.view {
+        let trained = match preprocessing.view {
             View::Cropped(crop) if crop < 1.0 => crop,
             _ => convnext_pipeline::recipe::Evaluate::default().crop,
         };
         match (self.view, self.crop) {
             (None, None) => {}
-            (Some(Name::Padded), _) => manner.view = View::Padded,
-            (Some(Name::Warped), _) => manner.view = View::Cropped(1.0),
-            (_, crop) => manner.view = View::Cropped(crop.unwrap_or(trained)),
+            (Some(Name::Padded), _) => preprocessing.view = View::Padded,
+            (Some(Name::Warped), _) => preprocessing.view = View::Cropped(1.0),
+            (_, crop) => preprocessing.view = View::Cropped(crop.unwrap_or(trained)),
         }
     }
 
@@ -172,15 +172,15 @@ impl Args {
 
     /// Says which weights are used, and how.
     pub(crate) fn tell(&self, applied: &Applied<'_>, taken: &Taken) -> Outcome {
-        let Applied { given, entry, manner } = applied;
-        let images = manner.described(&entry.plan)?;
+        let Applied { given, entry, preprocessing } = applied;
+        let images = preprocessing.described(&entry.plan)?;
         tell::say(format_args!("using {taken}: {} as `{}`; images {images}", given.path.display(), entry.plan.name));
         if let Some(usage) =
             given.usage.as_ref().filter(|usage| usage.height != entry.plan.height || usage.width != entry.plan.width)
         {
             tell::warn(format_args!("the weights were trained on images of {}x{}", usage.height, usage.width));
         }
-        if manner.known == Known::Nothing && !self.says_all() {
+        if preprocessing.known == Known::Nothing && !self.says_all() {
             tell::warn(
                 "nothing says how these weights were trained, so defaults are assumed where --mean, --std and --view do \
                  not say: if they differ, what is measured is wrong",

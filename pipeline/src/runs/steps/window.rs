@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{progress::Now, recipe::Run, records::TrainRecord};
+use crate::{progress::Now, records::TrainRecord, settings::Run};
 
 /// Names of what a checkpoint keeps of it, so that a run that is resumed makes the records of one that was not.
 const LOSSES: &str = "window_losses";

@@ -4,24 +4,23 @@ use std::{path::Path, sync::Arc};
 
 use convnext_core::{
     dfdx::tensor::Cpu,
-    nn::{AutoencoderModule, Entry},
+    nn::Entry,
     ops::masked_mse::{self, Targets},
     plan::{Patches, Plan},
-    visibility::Visibility,
 };
-use convnext_data::{Purpose, Random, ShardSet, random_mask};
+use convnext_data::ShardSet;
 use convnext_weights::{
-    checkpoint::{Taken, Which},
+    checkpoint::{Taken, View, Which},
     convert,
 };
 
-use super::{RunError, predict::Loader, warn_of};
+use super::{Masking, autoencoder, draw_masks};
 use crate::{
-    input::View,
-    interrupt,
+    input::InputError,
     pictures::{self, Reconstruction},
-    recipe::Data,
-    trainer,
+    settings::Data,
+    tasks::{self, loader::Loader},
+    trainer::ModelError,
 };
 
 /// Most images of one picture.
@@ -51,7 +50,7 @@ pub struct Reconstructed {
 /// the target was normalised, each predicted patch takes the original patch's mean and variance.
 ///
 /// # Errors
-/// [`RunError`]: no pre-training part, weights that do not fit, images that cannot be read.
+/// [`ModelError`]: no pre-training part, weights that do not fit, images that cannot be read.
 pub fn reconstruct(
     entry: &Entry,
     weights: (&Path, Which),
@@ -60,27 +59,24 @@ pub fn reconstruct(
     subject: &Subject,
     seed: u64,
     out: &Path,
-) -> Result<(Reconstructed, Taken), RunError> {
+) -> Result<(Reconstructed, Taken), ModelError> {
     let plan = &entry.plan;
-    let (fcmae, patches) = plan.fcmae.zip(plan.patches()).ok_or(RunError::NoFcmae(plan.name))?;
-    let device = Cpu::default();
-    let mut model = entry.autoencoder(&device)?.ok_or(RunError::NoFcmae(plan.name))?;
+    let (masking, cpu) = (Masking::new(plan)?, Cpu::default());
+    let fcmae = plan.fcmae.ok_or(ModelError::NoFcmae(plan.name))?;
+    let mut model = autoencoder(entry, &cpu)?;
     let loaded = convert::load(weights.0, &model.layout(), weights.1)?;
-    warn_of(&loaded.skipped);
+    tasks::warn_of(&loaded.skipped);
     model.write(&loaded.values);
 
     // ---- images and masks ------------------------------------------------------------------------------------------
     let images = load(entry, data, view, subject)?;
     let samples = images.len() / (plan.height * plan.width * plan.channels);
-    let mut masks = vec![0; samples * patches.count()];
-    for (sample, mask) in masks.chunks_exact_mut(patches.count()).enumerate() {
-        random_mask(&mut Random::new(seed, 0, sample as u64, Purpose::Mask), patches.visible, mask);
-    }
-    let visible = Visibility::from_mask(&masks, patches.high, patches.wide, patches.visible)?;
+    let masks = draw_masks(masking.patches, samples, seed, 0);
+    let visible = masking.visibility(&masks)?;
 
     // ---- predictions, and back to pixels ---------------------------------------------------------------------------
-    let visible = Arc::new(visible);
-    let mut predictions = predict(&*model, plan, patches, &images, &masks)?;
+    let mut predictions = masking.predictions(&*model, &cpu, &images, &masks)?;
+    check_finite(&predictions, predictions.len() / samples.max(1))?;
     let shape = masked_mse::Shape {
         visible: &visible,
         stride: plan.stride(),
@@ -93,37 +89,24 @@ pub fn reconstruct(
     let loss = masked_loss(&predictions, &targets, &masks);
     targets.restore(&mut predictions);
     let restored = masked_mse::patches_to_images(&shape, &predictions);
-    let (mean, deviation) = data.normalisation(plan.channels).map_err(crate::input::InputError::Normalisation)?;
+    let (mean, deviation) = data.normalisation(plan.channels).map_err(InputError::Normalisation)?;
     let shown = |pixels: &[f32]| pictures::to_u8(pixels, &mean, &deviation, plan.channels);
-    draw(plan, fcmae.patch, &shown(&images), &shown(&restored), &masks, out)?;
+    draw(plan, masking.patches, &shown(&images), &shown(&restored), &masks, out)?;
     Ok((Reconstructed { images: samples, loss }, loaded.taken))
 }
 
-/// Predictions `[N, L, P * P * C]`, a few images at a time, so that a signal is heard.
-fn predict(
-    model: &dyn AutoencoderModule,
-    plan: &Plan,
-    patches: Patches,
-    images: &[f32],
-    masks: &[u8],
-) -> Result<Vec<f32>, RunError> {
-    let (device, pass) = (Cpu::default(), trainer::pass(plan));
-    let (image, Patches { high, wide, visible }) = (plan.height * plan.width * plan.channels, patches);
-    let mut predictions = Vec::new();
-    for (images, masks) in images.chunks(pass * image).zip(masks.chunks(pass * patches.count())) {
-        if interrupt::asked() {
-            return Err(RunError::Stopped);
-        }
-        let visible = Visibility::from_mask(masks, high, wide, visible)?;
-        predictions.extend(model.predictions(&device, images.to_vec(), &Arc::new(visible))?);
-    }
+/// Refuses predictions, `values` an image, that are not finite.
+fn check_finite(predictions: &[f32], values: usize) -> Result<(), ModelError> {
     match predictions.iter().position(|value| !value.is_finite()) {
-        Some(at) => Err(RunError::NonFinitePrediction { image: at / image }),
-        None => Ok(predictions),
+        Some(at) => {
+            let what = format!("the prediction is {}", predictions[at]);
+            Err(ModelError::NotFinite { image: format!("image {}", at / values), what })
+        }
+        None => Ok(()),
     }
 }
 
-fn load(entry: &Entry, data: &Data, view: View, subject: &Subject) -> Result<Vec<f32>, RunError> {
+fn load(entry: &Entry, data: &Data, view: View, subject: &Subject) -> Result<Vec<f32>, ModelError> {
     let mut loader = Loader::new(entry, data, view)?;
     let mut images = Vec::new();
     match subject {
@@ -147,24 +130,24 @@ fn load(entry: &Entry, data: &Data, view: View, subject: &Subject) -> Result<Vec
 }
 
 /// All images and what is made of them are held at once.
-fn few(images: usize) -> Result<(), RunError> {
-    if images > MOST { Err(RunError::TooManyImages { images, most: MOST }) } else { Ok(()) }
+fn few(images: usize) -> Result<(), ModelError> {
+    if images > MOST { Err(ModelError::TooManyImages { images, most: MOST }) } else { Ok(()) }
 }
 
 fn draw(
     plan: &Plan,
-    patch: usize,
+    patches: Patches,
     originals: &[u8],
     restored: &[u8],
     masks: &[u8],
     out: &Path,
-) -> Result<(), RunError> {
+) -> Result<(), ModelError> {
     let channels = pictures::shown_channels(plan.channels);
     let length = plan.height * plan.width * channels;
     let rows: Vec<_> = originals
         .chunks_exact(length)
         .zip(restored.chunks_exact(length))
-        .zip(masks.chunks_exact(masks.len() / (originals.len() / length)))
+        .zip(masks.chunks_exact(patches.count()))
         .map(|((original, prediction), mask)| Reconstruction {
             original,
             prediction,
@@ -172,7 +155,7 @@ fn draw(
             height: plan.height,
             width: plan.width,
             channels,
-            patch,
+            patch: plan.height / patches.high,
         })
         .collect();
     Ok(pictures::save(&pictures::reconstruction_grid(&rows)?, out)?)

@@ -5,15 +5,16 @@ use std::borrow::Cow;
 use convnext_core::{
     dfdx::tensor::{Cpu, Gradients},
     nn::{Error, Flat},
-    optim::{self, AdamW, Ema, GroupError, Layout, NonFinite, Optimizer},
+    optim::{self, GroupError, Layout, NonFinite, Optimizer},
     plan::Plan,
 };
 
-use crate::{recipe::Run, trainer::State};
+use super::{State, parameters};
+use crate::settings::Run;
 
 /// What steps need beside the model and its gradients.
 #[derive(Debug)]
-pub struct Learner {
+pub(super) struct Learner {
     layout: Layout,
     optimizer: Optimizer,
     clip: Option<f64>,
@@ -21,7 +22,7 @@ pub struct Learner {
 
 /// What a step did.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Outcome {
+pub(super) enum Outcome {
     /// The parameters moved; the norm is the gradient's, before clipping.
     Updated {
         /// Euclidean norm over all parameters.
@@ -38,37 +39,20 @@ impl Learner {
     ///
     /// # Errors
     /// [`GroupError`] when the plan is that of another model.
-    pub fn new(model: &dyn Flat, plan: &Plan, run: &Run) -> Result<Self, GroupError> {
-        Self::with(model, plan, run.adamw, run.layer_decay, run.ema, run.clip)
-    }
-
-    /// For a model as it is now, each setting by itself.
-    ///
-    /// # Errors
-    /// [`GroupError`] when the plan is that of another model.
-    pub fn with(
-        model: &dyn Flat,
-        plan: &Plan,
-        adamw: AdamW,
-        layer_decay: Option<optim::LayerDecay>,
-        ema: Option<Ema>,
-        clip: Option<f64>,
-    ) -> Result<Self, GroupError> {
+    pub(super) fn new<M: Flat + ?Sized>(model: &M, plan: &Plan, run: &Run) -> Result<Self, GroupError> {
         let layout = model.layout();
-        let mut parameters = vec![0.0; layout.len()];
-        model.read(&mut parameters);
-        let rules = optim::rules(&layout, plan, layer_decay)?;
-        let optimizer = Optimizer::new(adamw, rules, ema, &parameters);
-        Ok(Self { layout, optimizer, clip })
+        let rules = optim::rules(&layout, plan, run.layer_decay)?;
+        let optimizer = Optimizer::new(run.adamw, rules, run.ema, &parameters(model));
+        Ok(Self { layout, optimizer, clip: run.clip })
     }
 
     /// Takes the accumulated `gradients` of `batches` batches, which are zero afterwards, and makes one step with them.
     ///
     /// # Errors
     /// When there is no memory.
-    pub fn update(
+    pub(super) fn update<M: Flat + ?Sized>(
         &mut self,
-        model: &mut dyn Flat,
+        model: &mut M,
         gradients: &mut Gradients<f32, Cpu>,
         batches: usize,
         lr: f64,
@@ -92,26 +76,19 @@ impl Learner {
     }
 
     /// Puts back a state, into the model too.
-    pub fn restore(&mut self, model: &mut dyn Flat, state: State<'static>) {
+    pub(super) fn restore<M: Flat + ?Sized>(&mut self, model: &mut M, state: State<'static>) {
         let State { parameters, m, v, average, updates } = state;
         self.optimizer.restore(m.into_owned(), v.into_owned(), average.map(Cow::into_owned), updates);
         model.write(&parameters);
     }
 
     /// Which range of a flat buffer is which tensor.
-    pub fn layout(&self) -> &Layout {
+    pub(super) fn layout(&self) -> &Layout {
         &self.layout
     }
 
-    /// A copy of the parameters, as one flat buffer.
-    pub fn parameters(&self, model: &dyn Flat) -> Vec<f32> {
-        let mut parameters = vec![0.0; self.layout.len()];
-        model.read(&mut parameters);
-        parameters
-    }
-
     /// The optimiser: its moments, its average of the parameters.
-    pub fn optimizer(&self) -> &Optimizer {
+    pub(super) fn optimizer(&self) -> &Optimizer {
         &self.optimizer
     }
 }

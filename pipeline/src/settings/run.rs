@@ -1,12 +1,10 @@
-//! A resolved recipe with the size of the data known: absolute learning rates and numbers of steps.
+//! What settings come to with the size of the data known: absolute learning rates and numbers of steps.
 
 use convnext_core::optim::{self, AdamW, Schedule};
 use convnext_weights::checkpoint::{Better, Keep};
 
 use super::{
-    error::{Problem, RecipeError},
-    resolved::{Job, Resolved},
-    written::{self, LayerDecayMode, NonFinitePolicy},
+    Checkpoint, Course, Ema, LayerDecay, LayerDecayMode, NonFinitePolicy, Problem, RecipeError, ResolvedOptimizer,
 };
 
 /// Images a step that base learning rates are quoted for.
@@ -46,53 +44,44 @@ pub struct Run {
     save_every: (u64, Option<u64>),
 }
 
-/// Length, batch and rates of either training.
-struct Course {
-    section: &'static str,
-    epochs: u64,
-    batch: u64,
-    accumulation: u64,
-    base_lr: f64,
-    warmup_epochs: f64,
-    warmup_lr: f64,
-    min_lr: f64,
+/// The settings of a training run.
+pub(crate) struct Terms<'a> {
+    /// The task, for messages.
+    pub(crate) section: &'static str,
+    pub(crate) course: Course,
+    pub(crate) optimizer: &'a ResolvedOptimizer,
+    pub(crate) checkpoint: &'a Checkpoint,
+    pub(crate) layer_decay: Option<optim::LayerDecay>,
+    pub(crate) ema: Option<optim::Ema>,
+    /// Which is the better of two checkpoints, if they are measured.
+    pub(crate) better: Option<Better>,
 }
 
-impl Resolved {
+impl Run {
     /// The run on `samples` training images and `machines` machines.
     ///
     /// # Errors
-    /// [`RecipeError::Invalid`] when there are fewer images than one step takes, or when the recipe only evaluates.
-    pub fn run(&self, samples: u64, machines: u64) -> Result<Run, RecipeError> {
-        let (course, training) = match (course(&self.job), self.training()) {
-            (Some(course), Some(training)) => (course, training),
-            _ => return Err(invalid("evaluate", "nothing to train; write [pretrain] or [finetune]".into())),
-        };
+    /// [`RecipeError::Invalid`] when there are fewer images than one step takes, or more than can be counted.
+    pub(crate) fn new(terms: &Terms<'_>, samples: u64, machines: u64) -> Result<Self, RecipeError> {
+        let Terms { section, course, optimizer, checkpoint, layer_decay, ema, better } = *terms;
         let images_per_step = (course.batch.checked_mul(course.accumulation)).and_then(|n| n.checked_mul(machines));
-        let images_per_step = images_per_step.filter(|&n| n <= MOST_NUMBERS).ok_or_else(|| too_many(&course))?;
+        let images_per_step =
+            images_per_step.filter(|&n| n <= MOST_NUMBERS).ok_or_else(|| too_many(section, &course))?;
         let steps_per_epoch = samples / images_per_step;
         if steps_per_epoch == 0 {
-            return Err(too_few(&course, samples, images_per_step));
+            return Err(too_few(section, samples, images_per_step));
         }
         let images = (steps_per_epoch * images_per_step).checked_mul(course.epochs);
         if images.is_none_or(|images| images > MOST_NUMBERS) {
-            return Err(too_long(&course, samples));
+            return Err(too_long(section, &course, samples));
         }
         let peak = course.base_lr * images_per_step as f64 / LR_BATCH;
         if !peak.is_finite() {
             let what =
                 format!("{:?} for 256 images, and a step has {images_per_step}: no number; lower it", course.base_lr);
-            return Err(invalid(&format!("{}.base_lr", course.section), what));
+            return Err(invalid(&format!("{section}.base_lr"), what));
         }
-        // Pre-training is not validated: none of its checkpoints is the best.
-        let (layer_decay, ema, better) = match &self.job {
-            Job::Finetune { finetune, .. } => {
-                (finetune.layer_decay.map(Into::into), finetune.ema.map(Into::into), Some(Better::Higher))
-            }
-            _ => (None, None, None),
-        };
-        let (optimizer, checkpoint) = (&training.optimizer, &training.checkpoint);
-        Ok(Run {
+        Ok(Self {
             epochs: course.epochs,
             batch: course.batch as usize,
             accumulation: course.accumulation as usize,
@@ -113,9 +102,7 @@ impl Resolved {
             save_every: (checkpoint.every_epochs, checkpoint.every_steps),
         })
     }
-}
 
-impl Run {
     /// Steps of the run.
     pub fn steps(&self) -> u64 {
         self.schedule.total
@@ -135,32 +122,6 @@ impl Run {
     }
 }
 
-fn course(job: &Job) -> Option<Course> {
-    match job {
-        Job::Pretrain { pretrain: p, .. } => Some(Course {
-            section: "pretrain",
-            epochs: p.epochs,
-            batch: p.batch,
-            accumulation: p.accumulation,
-            base_lr: p.base_lr,
-            warmup_epochs: p.warmup_epochs,
-            warmup_lr: p.warmup_lr,
-            min_lr: p.min_lr,
-        }),
-        Job::Finetune { finetune: f, .. } => Some(Course {
-            section: "finetune",
-            epochs: f.epochs,
-            batch: f.batch,
-            accumulation: f.accumulation,
-            base_lr: f.base_lr,
-            warmup_epochs: f.warmup_epochs,
-            warmup_lr: f.warmup_lr,
-            min_lr: f.min_lr,
-        }),
-        Job::Evaluate { .. } => None,
-    }
-}
-
 fn schedule(course: &Course, images_per_step: u64, steps_per_epoch: u64) -> Schedule {
     Schedule {
         start: course.warmup_lr,
@@ -171,8 +132,7 @@ fn schedule(course: &Course, images_per_step: u64, steps_per_epoch: u64) -> Sche
     }
 }
 
-fn too_few(course: &Course, samples: u64, images_per_step: u64) -> RecipeError {
-    let section = course.section;
+fn too_few(section: &str, samples: u64, images_per_step: u64) -> RecipeError {
     invalid(
         &format!("{section}.batch"),
         format!(
@@ -182,15 +142,15 @@ fn too_few(course: &Course, samples: u64, images_per_step: u64) -> RecipeError {
     )
 }
 
-fn too_many(course: &Course) -> RecipeError {
-    let Course { section, batch, accumulation, .. } = course;
+fn too_many(section: &str, course: &Course) -> RecipeError {
+    let Course { batch, accumulation, .. } = course;
     let what =
         format!("{batch}, times {accumulation} of {section}.accumulation, are more than the limit of 2^53; lower them");
     invalid(&format!("{section}.batch"), what)
 }
 
-fn too_long(course: &Course, samples: u64) -> RecipeError {
-    let Course { section, epochs, .. } = course;
+fn too_long(section: &str, course: &Course, samples: u64) -> RecipeError {
+    let epochs = course.epochs;
     let what = format!("{epochs} times {samples} images are more than the limit of 2^53; give fewer epochs");
     invalid(&format!("{section}.epochs"), what)
 }
@@ -199,8 +159,8 @@ fn invalid(key: &str, what: String) -> RecipeError {
     RecipeError::Invalid { problems: vec![Problem::new(key, what)] }
 }
 
-impl From<written::LayerDecay> for optim::LayerDecay {
-    fn from(decay: written::LayerDecay) -> Self {
+impl From<LayerDecay> for optim::LayerDecay {
+    fn from(decay: LayerDecay) -> Self {
         match decay.mode {
             LayerDecayMode::Single => Self::single(decay.rate),
             LayerDecayMode::Group => Self::group(decay.rate),
@@ -208,8 +168,8 @@ impl From<written::LayerDecay> for optim::LayerDecay {
     }
 }
 
-impl From<written::Ema> for optim::Ema {
-    fn from(ema: written::Ema) -> Self {
+impl From<Ema> for optim::Ema {
+    fn from(ema: Ema) -> Self {
         Self { decay: ema.decay, warmup: ema.warmup }
     }
 }

@@ -13,11 +13,12 @@ use super::*;
 use crate::{
     recipe::Recipe,
     records::Weights,
+    stream::Batch,
     tasks::classify::{
         METRICS,
         metrics::{LOSS, TOP1, TOP5},
     },
-    trainer::Classifier,
+    trainer::Inference,
 };
 
 /// Pictures of one grey each.
@@ -119,7 +120,8 @@ impl Trainer for Late {
         &self.layout
     }
 
-    fn submit(&mut self, batch: &mut Batch, _: Aim, lr: f64) -> Result<(), RunError> {
+    fn submit(&mut self, batch: &mut Batch, lr: f64) -> Result<(), ModelError> {
+        assert_eq!(batch.bytes.len(), 16 * batch.samples);
         assert!(self.made.len() <= self.lag, "more steps in flight than the loop was allowed");
         self.sum += worth(&batch.ids);
         let samples: Vec<Sample> = batch.epochs.iter().copied().zip(batch.ids.iter().copied()).collect();
@@ -146,7 +148,7 @@ impl Trainer for Late {
         Ok(())
     }
 
-    fn collect(&mut self, in_flight: usize) -> Result<Option<Outcome>, RunError> {
+    fn collect(&mut self, in_flight: usize) -> Result<Option<Outcome>, ModelError> {
         Ok(if self.made.len() > in_flight { self.made.pop_front() } else { None })
     }
 
@@ -154,13 +156,13 @@ impl Trainer for Late {
         self.lag
     }
 
-    fn state(&mut self) -> Result<State<'_>, RunError> {
+    fn state(&mut self) -> Result<State<'_>, ModelError> {
         assert!(self.made.is_empty(), "the run looks at its weights while steps are in flight");
         let values = || std::borrow::Cow::from(&self.values[..]);
         Ok(State { parameters: values(), m: values(), v: values(), average: None, updates: self.updates })
     }
 
-    fn restore(&mut self, state: State<'static>) -> Result<(), RunError> {
+    fn restore(&mut self, state: State<'static>) -> Result<(), ModelError> {
         self.made.clear();
         (self.values, self.updates) = (state.parameters.into_owned(), state.updates);
         Ok(())
@@ -173,9 +175,9 @@ impl Trainer for Late {
     fn measure(
         &mut self,
         _: Weights,
-        _: &mut dyn FnMut(&mut dyn Classifier) -> Result<(), RunError>,
-    ) -> Result<(), RunError> {
-        unreachable!("nothing is measured")
+        _: &mut dyn FnMut(&mut dyn Inference) -> Result<(), ModelError>,
+    ) -> Result<(), ModelError> {
+        Err(ModelError::Unmeasured("nothing"))
     }
 }
 
@@ -194,29 +196,25 @@ struct Measured<'a> {
     stopped: &'a Cell<bool>,
 }
 
-impl Task for Measured<'_> {
-    fn aim(&self, batch: &Batch) -> Result<Aim, RunError> {
-        assert_eq!(batch.bytes.len(), 16 * batch.samples);
-        let drop_path_keys = batch.ids.clone().into();
-        Ok(Aim::Labelled { targets: Vec::new(), mixing: crate::Mixing::None, drop_path_keys })
-    }
-
+impl Measurement for Measured<'_> {
     fn metrics(&self) -> &'static [MetricKind] {
         &METRICS
     }
 
-    fn measures(&self, _: u64, _: u64) -> bool {
+    fn is_due(&self, _: u64, _: u64) -> bool {
         true
     }
 
-    fn evaluate(&self, trainer: &mut dyn Trainer, step: u64, _: u64) -> Result<Vec<EvaluateRecord>, RunError> {
+    fn records(&self, trainer: &mut dyn Trainer, step: u64, _: u64) -> Result<Vec<EvaluateRecord>, ModelError> {
         match (self.fate)(step) {
             Fate::Done => {}
             Fate::Stopped => {
                 self.stopped.set(true);
-                return Err(RunError::Stopped);
+                return Err(ModelError::Stopped);
             }
-            Fate::NotFinite => return Err(RunError::NonFiniteLogit { image: "x".into(), class: 0, value: f32::NAN }),
+            Fate::NotFinite => {
+                return Err(ModelError::NotFinite { image: "x".into(), what: "the logit of class 0 is NaN".into() });
+            }
         }
         let values = trainer.state()?.parameters;
         let [top1, top5] = [values[1].sin(), values[0]].map(f64::from);
@@ -288,15 +286,16 @@ fn run_given(trainer: &mut Late, folder: &Path, given: Given<'_>) -> Left {
     };
     dir.adopt(&recipe, None).unwrap();
     let quarantine = dir.quarantine_path();
-    let source = Source { plan: &PLAN, recipe: &recipe, run: &numbers, shards, quarantine, masked: false, bytes: true };
+    let source = Source { plan: &PLAN, recipe: &recipe, run: &numbers, shards, quarantine, bytes: true };
     let (questions, stopped) = (Cell::new(0), Cell::new(false));
     let asked = || {
         questions.set(questions.get() + 1);
         stopped.get() || signal.is_some_and(|signal| questions.get() > signal)
     };
-    let setting = Setting {
-        kind: RunKind::Finetune,
-        plan: &PLAN,
+    let context = RunContext {
+        name: "finetune",
+        model: PLAN.name,
+        multiply_adds: 1,
         run: &numbers,
         dir: &dir,
         device: &Device::Cpu,
@@ -306,7 +305,7 @@ fn run_given(trainer: &mut Late, folder: &Path, given: Given<'_>) -> Left {
         usage: usage(),
         asked: &asked,
     };
-    let ended = train(&Measured { fate, stopped: &stopped }, trainer, &source, &setting).map(|record| record.images);
+    let ended = train(&Measured { fate, stopped: &stopped }, trainer, &source, &context).map(|record| record.images);
     let ended = ended.map_err(|error| error.to_string().split(';').next().unwrap().to_owned());
     let (values, updates) = (trainer.values.clone(), trainer.updates);
     Left { metrics: metrics(&out), checkpoints: checkpoints(&out), values, updates, ended }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::recipe::Run;
+use crate::settings::Run;
 
 /// Steps that may be skipped one after the other: those of an epoch, within these bounds. When every batch of an epoch
 /// fails, none will do.

@@ -1,0 +1,130 @@
+//! A classifier that is measured or asked, on either device.
+
+use convnext_core::{
+    dfdx::tensor::Cpu,
+    launch::operation::BatchShape,
+    nn::{ClassifierModule, Entry},
+    optim::Layout,
+};
+use convnext_cuda::predictor::Predictor;
+
+use crate::{
+    device::Device,
+    interrupt,
+    settings::Precision,
+    stream::Batch,
+    trainer::{Inference, ModelError, element, pass},
+};
+
+/// Logits `[N, CLASSES]` of a batch on the processor, in passes of up to `pass` images: a signal is looked for between
+/// them.
+pub(super) fn logits(
+    model: &dyn ClassifierModule,
+    cpu: &Cpu,
+    pass: usize,
+    batch: &mut Batch,
+) -> Result<Vec<f32>, ModelError> {
+    let (images, samples) = (std::mem::take(&mut batch.images), batch.samples);
+    if samples <= pass {
+        return Ok(model.logits(cpu, images, samples)?);
+    }
+    let image = images.len() / samples;
+    let mut logits = Vec::new();
+    for images in images.chunks(pass * image) {
+        if interrupt::asked() {
+            return Err(ModelError::Stopped);
+        }
+        logits.extend(model.logits(cpu, images.to_vec(), images.len() / image)?);
+    }
+    Ok(logits)
+}
+
+/// A classifier with weights of its own.
+pub enum Classifier {
+    /// On the processor.
+    Cpu {
+        /// The model.
+        model: Box<dyn ClassifierModule>,
+        /// Its device.
+        cpu: Cpu,
+        /// Images of one pass.
+        pass: usize,
+    },
+    /// On a GPU.
+    Cuda(Box<Predictor>, Layout),
+}
+
+impl Classifier {
+    /// The variant's, for passes of up to `batch` images; weights are to be [written](Self::write) first.
+    ///
+    /// # Errors
+    /// [`ModelError`] when memory runs out, or the device refuses.
+    pub fn new(entry: &Entry, device: &Device, batch: usize, precision: Precision) -> Result<Self, ModelError> {
+        let cpu = Cpu::default();
+        let model = entry.classifier(&cpu)?;
+        match device {
+            Device::Cpu => Ok(Self::Cpu { model, cpu, pass: pass(&entry.plan) }),
+            Device::Cuda(device) => {
+                let (layout, batch) = (model.layout(), BatchShape { samples: batch, real: element(precision) });
+                let tf32 = precision == Precision::Tf32;
+                let predictor = Predictor::new(device, &entry.plan, layout.clone(), batch, tf32)?;
+                Ok(Self::Cuda(Box::new(predictor), layout))
+            }
+        }
+    }
+
+    /// Names, shapes and places of the weights.
+    pub fn layout(&self) -> Layout {
+        match self {
+            Self::Cpu { model, .. } => model.layout(),
+            Self::Cuda(_, layout) => layout.clone(),
+        }
+    }
+
+    /// Sets the weights.
+    ///
+    /// # Errors
+    /// [`ModelError`] when the device refuses.
+    pub fn write(&mut self, weights: &[f32]) -> Result<(), ModelError> {
+        match self {
+            Self::Cpu { model, .. } => model.write(weights),
+            Self::Cuda(predictor, _) => predictor.write(weights)?,
+        }
+        Ok(())
+    }
+}
+
+impl Inference for Classifier {
+    fn outputs(&mut self, batch: &mut Batch) -> Result<Vec<f32>, ModelError> {
+        match self {
+            Self::Cpu { model, cpu, pass } => logits(&**model, cpu, *pass, batch),
+            Self::Cuda(predictor, _) => predictor.outputs(batch),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use convnext_core::{Variant, convnext};
+
+    use super::*;
+
+    convnext! {
+        pub model Dot { input: 16 x 16 x 1, stem: 2, head: 5, stages: [8 x 1 kernel 3, 16 x 2 kernel 3] }
+    }
+
+    /// How many images go through at a time changes no bit.
+    #[test]
+    fn a_pass_of_any_size_gives_the_same_logits() {
+        let cpu = Cpu::seed_from_u64(7);
+        let model = Dot::entry().classifier(&cpu).unwrap();
+        let images: Vec<f32> = (0..13 * 256).map(|i| (i as f32 * 0.37).sin()).collect();
+        let batch = || Batch { images: images.clone(), samples: 13, ..Batch::default() };
+        let logits = |pass| logits(&*model, &cpu, pass, &mut batch()).unwrap();
+        let together = logits(13);
+        assert_eq!(together.len(), 13 * 5);
+        for pass in [1, 2, 5, 12] {
+            assert!(logits(pass) == together, "passes of {pass}");
+        }
+    }
+}
