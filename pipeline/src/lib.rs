@@ -26,4 +26,6 @@ pub mod settings;
 pub mod stream;
 pub mod tasks;
 pub mod tell;
+#[cfg(test)]
+mod testing;
 pub mod trainer;

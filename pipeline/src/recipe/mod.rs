@@ -38,6 +38,7 @@ use std::{
 };
 
 pub use resolved::{Difference, Resolved, Training};
+pub use suggest::nearest;
 pub use written::Recipe;
 
 pub use crate::settings::{

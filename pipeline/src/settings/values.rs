@@ -1,6 +1,7 @@
 //! The sections that all tasks share, as they are written in TOML and as they are resolved. Nothing is checked here but names
 //! and types.
 
+use convnext_data::Normalise;
 use serde::{Deserialize, Serialize};
 
 /// `[model]`: which variant.
@@ -404,7 +405,7 @@ impl Data {
     /// A message when another number of values is given than there are channels.
     pub fn normalisation(&self, channels: usize) -> Result<(Vec<f32>, Vec<f32>), String> {
         let (mean, std): (&[f32], &[f32]) = match channels {
-            3 => (&[0.485, 0.456, 0.406], &[0.229, 0.224, 0.225]),
+            3 => (&Normalise::IMAGENET_MEAN, &Normalise::IMAGENET_DEVIATION),
             _ => (&[0.5], &[0.25]),
         };
         let mean = spread("data.mean", self.mean.as_deref().unwrap_or(mean), channels)?;
