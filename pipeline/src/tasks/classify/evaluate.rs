@@ -124,10 +124,11 @@ fn save_mistakes(
     let (mut bytes, mut example, mut scratch) = (Vec::new(), Example::default(), Scratch::default());
     for (number, (mistake, &id)) in evaluation.mistakes.iter_mut().zip(mistaken).enumerate() {
         let sample = shards.sample(id)?;
-        let prepared = sample
-            .decode_into(&mut decoder, &mut bytes, &mut example.image)
-            .and_then(|()| Ok(chain.apply(&mut example, &Draw { seed: 0, epoch: 0, sample: id }, &mut scratch)?));
-        prepared.map_err(StreamError::from)?;
+        let mut prepare = || -> Result<(), convnext_data::Error> {
+            sample.decode_into(&mut decoder, &mut bytes, &mut example.image)?;
+            Ok(chain.apply(&mut example, &Draw { seed: 0, epoch: 0, sample: id }, &mut scratch)?)
+        };
+        prepare().map_err(StreamError::from)?;
         let name = format!("pictures/mistake-{number:02}.png");
         let Image { height, width, channels, pixels } = &example.image;
         let picture = pictures::picture(pixels, *height, *width, *channels)?;
