@@ -9,7 +9,7 @@
 #[path = "../tests/ops/cases.rs"]
 mod cases;
 
-use std::fmt;
+use std::{env, fmt};
 
 use cases::{Block, Case, Densify, Downsample, Grid, Head, Stem, case, narrow, visibility};
 use convnext_core::{
@@ -21,13 +21,18 @@ use divan::{Bencher, counter::ItemsCount};
 /// Images of a call.
 const SAMPLES: usize = 16;
 
+/// That of `CONVNEXT_PRECISION`, or f32.
+fn precision() -> Precision {
+    env::var("CONVNEXT_PRECISION").map_or(Precision::F32, |name| name.parse().unwrap())
+}
+
 /// Relative error of the whole output or gradient; those of the tests.
 fn tolerance() -> f64 {
-    if Precision::current() == Precision::Bf16 { 2e-2 } else { 1e-5 }
+    if precision() == Precision::Bf16 { 2e-2 } else { 1e-5 }
 }
 
 fn main() {
-    println!("{SAMPLES} images, {} at level {}", Precision::current(), Level::current());
+    println!("{SAMPLES} images, {} at level {}", precision(), Level::current());
     divan::main();
 }
 
@@ -77,9 +82,11 @@ fn forward(bencher: Bencher, at: At) {
     let case = &atto()[at.0];
     let (weights, x, _) = case.values(1);
     let (narrow_weights, narrow_x) = (narrow(&weights), narrow(&x));
-    let out = case.op.fast(&narrow_weights, &narrow_x, None);
+    let out = case.op.fast(precision(), &narrow_weights, &narrow_x, None);
     check(&case.name, &out, &case.op.reference(&weights, &x));
-    bencher.counter(ItemsCount::new(SAMPLES)).bench_local(|| case.op.fast(&narrow_weights, &narrow_x, None));
+    bencher
+        .counter(ItemsCount::new(SAMPLES))
+        .bench_local(|| case.op.fast(precision(), &narrow_weights, &narrow_x, None));
 }
 
 #[divan::bench(args = all(), sample_count = 20)]
@@ -90,12 +97,12 @@ fn forward_and_backward(bencher: Bencher, at: At) {
     case.op.reference_backward(&weights, &x, &grad, &mut grad_x, &mut grad_weights);
     let (weights, x, grad) = (narrow(&weights), narrow(&x), narrow(&grad));
     let (mut fast_x, mut fast_weights) = (vec![0.0; x.len()], vec![0.0; weights.len()]);
-    case.op.fast(&weights, &x, Some((grad.clone(), &mut fast_x, &mut fast_weights)));
+    case.op.fast(precision(), &weights, &x, Some((grad.clone(), &mut fast_x, &mut fast_weights)));
     check(&case.name, &fast_x, &grad_x);
     check(&case.name, &fast_weights, &grad_weights);
     bencher
         .counter(ItemsCount::new(SAMPLES))
-        .bench_local(|| case.op.fast(&weights, &x, Some((grad.clone(), &mut fast_x, &mut fast_weights))));
+        .bench_local(|| case.op.fast(precision(), &weights, &x, Some((grad.clone(), &mut fast_x, &mut fast_weights))));
 }
 
 fn check(name: &str, fast: &[f32], exact: &[f64]) {

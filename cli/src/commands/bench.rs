@@ -18,7 +18,6 @@ use convnext_pipeline::{
     device::Device,
     recipe::{Io, Precision},
     tasks::{self, Task},
-    trainer::set_precision,
 };
 use serde::{Serialize, Serializer};
 
@@ -196,7 +195,6 @@ pub fn run(args: &Args, context: &Context<'_>) -> Outcome {
     if let Some(level) = args.level {
         level.force().map_err(|error| Failure::because("--level", error))?;
     }
-    set_precision(args.dtype);
     let bench = Bench::resolve(args, context)?;
     let mut step = jobs::prepare(&bench)?;
     for _ in 0..bench.warmup {

@@ -1,7 +1,7 @@
 //! The encoder: stem, stages and the downsamplings between them; dense, and on visible patches only.
 
 use super::visitor::{self, Field};
-use super::{Emission, blocks, derives, error, generics, size, sparse};
+use super::{Emission, blocks, derives, error, generics, pass, size, sparse};
 use crate::check::{Model, ModelFcmae, ModelStage};
 use proc_macro2::{Ident, TokenStream};
 use quote::{format_ident, quote};
@@ -11,9 +11,10 @@ pub(super) fn items(emission: &Emission<'_>) -> TokenStream {
     let mut items = declaration(emission, &parts);
     let fields: Vec<_> = parts.iter().map(Part::field).collect();
     items.extend(visitor::impls(&emission.names.encoder, &fields, &emission.shared));
-    items.extend(forward(emission, &parts));
+    items.extend(visitor::parts(&emission.names.encoder, fields.iter().map(|field| &field.ident), &emission.shared));
+    items.extend(forward(emission));
     if let Some(fcmae) = &emission.plan.fcmae {
-        items.extend(forward_visible(emission, fcmae, &parts));
+        items.extend(forward_visible(emission, fcmae));
     }
     items
 }
@@ -23,15 +24,7 @@ struct Part {
     ident: Ident,
     path: String,
     module: TokenStream,
-    kind: Kind,
     docs: String,
-}
-
-enum Kind {
-    Stem,
-    /// Into the stage of this index.
-    Downsample(usize),
-    Blocks,
 }
 
 impl Part {
@@ -59,7 +52,6 @@ fn stem(plan: &Model) -> Part {
         ident: format_ident!("stem"),
         path: "stem".into(),
         module: quote!(::convnext_core::nn::Stem<#(#sizes,)* E, D>),
-        kind: Kind::Stem,
         docs: format!("Cuts the image into {0} x {0} patches of {1} channels each.", plan.stem, first.dim),
     }
 }
@@ -71,7 +63,6 @@ fn downsample(index: usize, before: &ModelStage, stage: &ModelStage) -> Part {
         ident: format_ident!("downsample{index}"),
         path: format!("stages.{index}.downsample"),
         module: quote!(::convnext_core::nn::Downsample<#(#sizes,)* E, D>),
-        kind: Kind::Downsample(index),
         docs: format!("Halves the grid for stage {index}, counted from 0."),
     }
 }
@@ -82,7 +73,6 @@ fn stage_blocks(plan: &Model, index: usize, stage: &ModelStage) -> Part {
         ident: format_ident!("stage{index}"),
         path: format!("stages.{index}.blocks"),
         module: blocks(plan.flavour, height, width, dim, kernel, depth),
-        kind: Kind::Blocks,
         docs: format!("Blocks of stage {index}: {depth} on {height} x {width} x {dim}."),
     }
 }
@@ -108,51 +98,17 @@ fn declaration(emission: &Emission<'_>, parts: &[Part]) -> TokenStream {
 }
 
 /// Dense forward passes, `[B, H, W, C]` to `[B, h, w, DIM]`.
-fn forward(emission: &Emission<'_>, parts: &[Part]) -> TokenStream {
-    let (shared, encoder) = (&emission.shared, &emission.names.encoder);
-    let images = emission.images(&quote!(B), &quote!(T));
-    let (features, error) = (emission.features(), error());
-    let idents: Vec<_> = parts.iter().map(|part| &part.ident).collect();
-    quote! {
-        #(#shared)*
-        impl<B, T> ::convnext_core::dfdx::nn::Module<#images> for #encoder
-        where
-            B: ::convnext_core::dfdx::shapes::Dim,
-            T: ::convnext_core::dfdx::tensor::Tape<::core::primitive::f32, ::convnext_core::dfdx::tensor::Cpu>,
-        {
-            type Output = #features;
-            type Error = #error;
-
-            fn try_forward(&self, x: #images) -> ::core::result::Result<Self::Output, Self::Error> {
-                #(let x = ::convnext_core::dfdx::nn::Module::try_forward(&self.#idents, x)?;)*
-                ::core::result::Result::Ok(x)
-            }
-        }
-
-        #(#shared)*
-        impl<B, T> ::convnext_core::dfdx::nn::ModuleMut<#images> for #encoder
-        where
-            B: ::convnext_core::dfdx::shapes::Dim,
-            T: ::convnext_core::dfdx::tensor::Tape<::core::primitive::f32, ::convnext_core::dfdx::tensor::Cpu>,
-        {
-            type Output = #features;
-            type Error = #error;
-
-            fn try_forward_mut(&mut self, x: #images) -> ::core::result::Result<Self::Output, Self::Error> {
-                #(let x = ::convnext_core::dfdx::nn::ModuleMut::try_forward_mut(&mut self.#idents, x)?;)*
-                ::core::result::Result::Ok(x)
-            }
-        }
-    }
+fn forward(emission: &Emission<'_>) -> TokenStream {
+    super::forward(emission, &emission.names.encoder, &emission.features(), 3)
 }
 
 /// The forward pass of pre-training: `[B, H, W, C]` to the visible `[B, K, P, P, DIM]`.
-fn forward_visible(emission: &Emission<'_>, fcmae: &ModelFcmae, parts: &[Part]) -> TokenStream {
+fn forward_visible(emission: &Emission<'_>, fcmae: &ModelFcmae) -> TokenStream {
     let Emission { names, visibility, shared, plan, .. } = emission;
     let (encoder, error) = (&names.encoder, error());
     let images = emission.images(&quote!(B), &quote!(T));
     let visible = sparse(fcmae.visible, fcmae.patch / plan.stride(), plan.last().dim);
-    let steps = parts.iter().map(|part| step(part, plan, fcmae));
+    let pass = pass(4, &quote!(::core::option::Option::Some(visible)), false);
     let docs = format!(
         "Features of the {} visible patches of each image, `[B, {}, {side}, {side}, {}]`; removed ones are not computed.",
         fcmae.visible,
@@ -173,26 +129,9 @@ fn forward_visible(emission: &Emission<'_>, fcmae: &ModelFcmae, parts: &[Part]) 
                 B: ::convnext_core::dfdx::shapes::Dim,
                 T: ::convnext_core::dfdx::tensor::Tape<::core::primitive::f32, ::convnext_core::dfdx::tensor::Cpu>,
             {
-                #(#steps)*
-                ::core::result::Result::Ok(x)
+                let tensor = #pass?;
+                ::core::result::Result::Ok(::convnext_core::nn::Sparse { tensor, visible: ::core::clone::Clone::clone(visible) })
             }
         }
-    }
-}
-
-fn step(part: &Part, plan: &Model, fcmae: &ModelFcmae) -> TokenStream {
-    let ident = &part.ident;
-    let visible = size(fcmae.visible);
-    let side = |stage: usize| size(fcmae.patch / plan.stride_of(stage));
-    match part.kind {
-        Kind::Stem => {
-            let side = side(0);
-            quote!(let x = self.#ident.try_forward_visible::<#visible, #side, B, T>(x, visible)?;)
-        }
-        Kind::Downsample(stage) => {
-            let (before, after) = (side(stage - 1), side(stage));
-            quote!(let x = self.#ident.try_forward_visible::<#visible, #before, #after, B, T>(x)?;)
-        }
-        Kind::Blocks => quote!(let x = ::convnext_core::dfdx::nn::Module::try_forward(&self.#ident, x)?;),
     }
 }

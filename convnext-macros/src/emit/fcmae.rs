@@ -1,7 +1,7 @@
 //! The masked autoencoder: encoder, densify, decoder and prediction.
 
 use super::visitor::{self, Field};
-use super::{Emission, blocks, derives, error, generics, gradients, size, tensor};
+use super::{Emission, blocks, derives, error, generics, pass, size, tensor};
 use crate::check::{ModelFcmae, ModelStage};
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
@@ -11,6 +11,8 @@ pub(super) fn items(emission: &Emission<'_>, fcmae: &ModelFcmae) -> TokenStream 
     let fields = ["encoder", "densify", "decoder", "prediction"].map(field);
     let mut items = declaration(emission, fcmae);
     items.extend(visitor::impls(&emission.names.fcmae, &fields, &emission.shared));
+    let parts = fields[..3].iter().map(|field| &field.ident);
+    items.extend(visitor::parts(&emission.names.fcmae, parts, &emission.shared));
     items.extend(decode(emission, fcmae));
     items.extend(autoencoder(emission, fcmae));
     items
@@ -74,6 +76,7 @@ fn decode(emission: &Emission<'_>, fcmae: &ModelFcmae) -> TokenStream {
     let images = emission.images(&quote!(B), &quote!(T));
     let ModelStage { height, width, .. } = *plan.last();
     let decoded = tensor(&quote!(B), &[height, width, fcmae.decoder_dim], &quote!(T));
+    let pass = pass(3, &quote!(::core::option::Option::Some(visible)), false);
     let docs = format!(
         "Features of the decoder, `[B, {height}, {width}, {}]`, visible and removed cells alike.",
         fcmae.decoder_dim
@@ -84,16 +87,14 @@ fn decode(emission: &Emission<'_>, fcmae: &ModelFcmae) -> TokenStream {
             #[doc = #docs]
             #visibility fn try_decode<B, T>(
                 &self,
-                images: #images,
+                x: #images,
                 visible: &::std::sync::Arc<::convnext_core::nn::Visibility>,
             ) -> ::core::result::Result<#decoded, #error>
             where
                 B: ::convnext_core::dfdx::shapes::Dim,
                 T: ::convnext_core::dfdx::tensor::Tape<::core::primitive::f32, ::convnext_core::dfdx::tensor::Cpu>,
             {
-                let x = self.encoder.try_forward_visible(images, visible)?;
-                let x = ::convnext_core::dfdx::nn::Module::try_forward(&self.densify, x)?;
-                ::convnext_core::dfdx::nn::Module::try_forward(&self.decoder, x)
+                #pass
             }
         }
     }
@@ -101,46 +102,20 @@ fn decode(emission: &Emission<'_>, fcmae: &ModelFcmae) -> TokenStream {
 
 /// What pre-training needs of an autoencoder.
 fn autoencoder(emission: &Emission<'_>, fcmae: &ModelFcmae) -> TokenStream {
-    let (shared, autoencoder, error) = (&emission.shared, &emission.names.fcmae, error());
-    let images = emission.images(&quote!(::core::primitive::usize), &quote!(::convnext_core::dfdx::tensor::NoneTape));
-    let gradients = gradients();
+    let (shared, autoencoder) = (&emission.shared, &emission.names.fcmae);
     let (stride, normalised) = (size(emission.plan.stride()), fcmae.normalised);
-    let upload = quote! {
-        let shape = (
-            visible.samples(),
-            ::convnext_core::dfdx::shapes::Const,
-            ::convnext_core::dfdx::shapes::Const,
-            ::convnext_core::dfdx::shapes::Const,
-        );
-        let images: #images = ::convnext_core::dfdx::tensor::TensorFromVec::try_tensor_from_vec(device, images, shape)?;
-    };
     quote! {
         #(#shared)*
         impl ::convnext_core::nn::AutoencoderModule for #autoencoder {
-            fn predictions(
-                &self,
-                device: &::convnext_core::dfdx::tensor::Cpu,
-                images: ::std::vec::Vec<::core::primitive::f32>,
-                visible: &::std::sync::Arc<::convnext_core::nn::Visibility>,
-            ) -> ::core::result::Result<::std::vec::Vec<::core::primitive::f32>, #error> {
-                #upload
-                let features = self.try_decode(images, visible)?;
-                ::core::result::Result::Ok(
-                    ::convnext_core::nn::run::predictions(&self.prediction, &features, visible, #stride)
-                )
+            fn pixels(&self) -> ::convnext_core::nn::Pixels {
+                self.prediction.pixels(#stride, #normalised)
             }
 
-            fn step(
-                &self,
-                device: &::convnext_core::dfdx::tensor::Cpu,
-                images: &[::core::primitive::f32],
-                visible: &::std::sync::Arc<::convnext_core::nn::Visibility>,
-                gradients: #gradients,
-            ) -> ::core::result::Result<(::core::primitive::f32, #gradients), #error> {
-                ::convnext_core::nn::run::autoencoder_step(
-                    &self.prediction, device, images, visible, gradients, #stride, #normalised,
-                    |images| self.try_decode(images, visible),
-                )
+            fn set_precision(&mut self, precision: ::convnext_core::simd::Precision) {
+                self.prediction.precision = precision;
+                for part in ::convnext_core::nn::Parts::parts_mut(self) {
+                    part.set_precision(precision);
+                }
             }
         }
     }

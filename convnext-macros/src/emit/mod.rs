@@ -11,7 +11,7 @@ use crate::ast::{Declaration, Flavour};
 use crate::check::{Model, ModelStage};
 use crate::hygiene;
 use crate::names::Names;
-use proc_macro2::{Literal, TokenStream};
+use proc_macro2::{Ident, Literal, TokenStream};
 use quote::quote;
 use syn::{Attribute, Visibility};
 
@@ -118,14 +118,57 @@ impl Emission<'_> {
     }
 }
 
+/// Forward passes of `module` from images to `output`, which has `sizes` axes beside the batch.
+fn forward(emission: &Emission<'_>, module: &Ident, output: &TokenStream, sizes: usize) -> TokenStream {
+    let (shared, error) = (&emission.shared, error());
+    let images = emission.images(&quote!(B), &quote!(T));
+    let none = quote!(::core::option::Option::None);
+    let [inference, training] = [false, true].map(|drops| pass(sizes, &none, drops));
+    quote! {
+        #(#shared)*
+        impl<B, T> ::convnext_core::dfdx::nn::Module<#images> for #module
+        where
+            B: ::convnext_core::dfdx::shapes::Dim,
+            T: ::convnext_core::dfdx::tensor::Tape<::core::primitive::f32, ::convnext_core::dfdx::tensor::Cpu>,
+        {
+            type Output = #output;
+            type Error = #error;
+
+            fn try_forward(&self, x: #images) -> ::core::result::Result<Self::Output, Self::Error> {
+                #inference
+            }
+        }
+
+        #(#shared)*
+        impl<B, T> ::convnext_core::dfdx::nn::ModuleMut<#images> for #module
+        where
+            B: ::convnext_core::dfdx::shapes::Dim,
+            T: ::convnext_core::dfdx::tensor::Tape<::core::primitive::f32, ::convnext_core::dfdx::tensor::Cpu>,
+        {
+            type Output = #output;
+            type Error = #error;
+
+            fn try_forward_mut(&mut self, x: #images) -> ::core::result::Result<Self::Output, Self::Error> {
+                #training
+            }
+        }
+    }
+}
+
+/// One pass of `self` over `x`, to an output of `sizes` axes beside the batch.
+fn pass(sizes: usize, visible: &TokenStream, drops: bool) -> TokenStream {
+    let sizes = std::iter::repeat_n(quote!(::convnext_core::dfdx::shapes::Const), sizes);
+    quote! {
+        {
+            let shape = (::convnext_core::dfdx::shapes::HasShape::shape(&x).0, #(#sizes),*);
+            ::convnext_core::nn::run::forward(self, x, shape, #visible, #drops)
+        }
+    }
+}
+
 /// What dfdx's CPU reports; every emitted forward pass has this error.
 fn error() -> TokenStream {
     quote!(<::convnext_core::dfdx::tensor::Cpu as ::convnext_core::dfdx::tensor::HasErr>::Err)
-}
-
-/// Gradients of a step.
-fn gradients() -> TokenStream {
-    quote!(::convnext_core::dfdx::tensor::Gradients<::core::primitive::f32, ::convnext_core::dfdx::tensor::Cpu>)
 }
 
 /// `#[derive]`s of an emitted struct.

@@ -1,7 +1,7 @@
 //! The classifier: encoder and head, under the declared name.
 
 use super::visitor::{self, Field};
-use super::{Emission, derives, docs, error, generics, gradients, plan, size, tensor};
+use super::{Emission, derives, docs, generics, plan, size, tensor};
 use crate::check::ModelStage;
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
@@ -11,6 +11,7 @@ pub(super) fn items(emission: &Emission<'_>) -> TokenStream {
     let fields = [field("encoder"), field("head")];
     let mut items = declaration(emission);
     items.extend(visitor::impls(&emission.names.code, &fields, &emission.shared));
+    items.extend(visitor::parts(&emission.names.code, fields.iter().map(|field| &field.ident), &emission.shared));
     items.extend(forward(emission));
     items.extend(variant(emission));
     items.extend(classifier(emission));
@@ -58,40 +59,8 @@ fn head(emission: &Emission<'_>) -> TokenStream {
 
 /// Forward passes, `[B, H, W, C]` to logits `[B, CLASSES]`.
 fn forward(emission: &Emission<'_>) -> TokenStream {
-    let (shared, model, error) = (&emission.shared, &emission.names.code, error());
-    let images = emission.images(&quote!(B), &quote!(T));
     let logits = tensor(&quote!(B), &[emission.plan.classes], &quote!(T));
-    quote! {
-        #(#shared)*
-        impl<B, T> ::convnext_core::dfdx::nn::Module<#images> for #model
-        where
-            B: ::convnext_core::dfdx::shapes::Dim,
-            T: ::convnext_core::dfdx::tensor::Tape<::core::primitive::f32, ::convnext_core::dfdx::tensor::Cpu>,
-        {
-            type Output = #logits;
-            type Error = #error;
-
-            fn try_forward(&self, x: #images) -> ::core::result::Result<Self::Output, Self::Error> {
-                let x = ::convnext_core::dfdx::nn::Module::try_forward(&self.encoder, x)?;
-                ::convnext_core::dfdx::nn::Module::try_forward(&self.head, x)
-            }
-        }
-
-        #(#shared)*
-        impl<B, T> ::convnext_core::dfdx::nn::ModuleMut<#images> for #model
-        where
-            B: ::convnext_core::dfdx::shapes::Dim,
-            T: ::convnext_core::dfdx::tensor::Tape<::core::primitive::f32, ::convnext_core::dfdx::tensor::Cpu>,
-        {
-            type Output = #logits;
-            type Error = #error;
-
-            fn try_forward_mut(&mut self, x: #images) -> ::core::result::Result<Self::Output, Self::Error> {
-                let x = ::convnext_core::dfdx::nn::ModuleMut::try_forward_mut(&mut self.encoder, x)?;
-                ::convnext_core::dfdx::nn::ModuleMut::try_forward_mut(&mut self.head, x)
-            }
-        }
-    }
+    super::forward(emission, &emission.names.code, &logits, 1)
 }
 
 /// The plan, and the entry in a command line's list.
@@ -117,40 +86,9 @@ fn variant(emission: &Emission<'_>) -> TokenStream {
 
 /// What training and evaluation need of a classifier.
 fn classifier(emission: &Emission<'_>) -> TokenStream {
-    let (shared, model, error) = (&emission.shared, &emission.names.code, error());
-    let (plan, gradients) = (emission.plan, gradients());
-    let stages = (0..plan.stages.len()).map(|index| format_ident!("stage{index}"));
-    let sizes = [plan.height, plan.width, plan.channels, plan.classes].map(size);
+    let (shared, model) = (&emission.shared, &emission.names.code);
     quote! {
         #(#shared)*
-        impl ::convnext_core::nn::ClassifierModule for #model {
-            fn drop_paths(&mut self) -> ::std::vec::Vec<&mut ::convnext_core::nn::DropPath> {
-                let mut drop_paths = ::std::vec::Vec::new();
-                #(drop_paths.extend(self.encoder.#stages.modules.iter_mut().map(|block| &mut block.drop_path));)*
-                drop_paths
-            }
-
-            fn logits(
-                &self,
-                device: &::convnext_core::dfdx::tensor::Cpu,
-                images: ::std::vec::Vec<::core::primitive::f32>,
-                samples: ::core::primitive::usize,
-            ) -> ::core::result::Result<::std::vec::Vec<::core::primitive::f32>, #error> {
-                ::convnext_core::nn::run::logits::<#(#sizes,)* _>(self, device, images, samples)
-            }
-
-            fn step(
-                &mut self,
-                device: &::convnext_core::dfdx::tensor::Cpu,
-                images: &[::core::primitive::f32],
-                targets: ::std::vec::Vec<::core::primitive::f32>,
-                samples: ::core::primitive::usize,
-                gradients: #gradients,
-            ) -> ::core::result::Result<(::core::primitive::f32, #gradients), #error> {
-                ::convnext_core::nn::run::classifier_step::<#(#sizes,)* _>(
-                    self, device, images, targets, samples, gradients,
-                )
-            }
-        }
+        impl ::convnext_core::nn::ClassifierModule for #model {}
     }
 }

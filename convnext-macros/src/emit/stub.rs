@@ -1,6 +1,6 @@
 //! Stand-ins for a model that could not be compiled: the same names, so that code which uses them stays quiet.
 
-use super::{derives, error, generics, gradients, shared, tensor, visitor};
+use super::{derives, error, generics, shared, tensor, visitor};
 use crate::ast::{Declaration, Pretraining, Setting, Settings, Spec};
 use crate::hygiene;
 use crate::names::Names;
@@ -42,6 +42,7 @@ fn empty_module(name: &Ident, model: &Declaration) -> TokenStream {
     let (derives, generics) = (derives(), generics());
     let build = quote!(#name { marker: ::core::marker::PhantomData });
     let visitor = visitor::implement(name, &quote!(()), &quote!(()), &build, &shared);
+    let parts = visitor::parts(name, std::iter::empty(), &shared);
     quote! {
         #(#shared)*
         /// Not compiled: its declaration has a mistake.
@@ -49,6 +50,8 @@ fn empty_module(name: &Ident, model: &Declaration) -> TokenStream {
         #visibility struct #name #generics { marker: ::core::marker::PhantomData<(E, D)> }
 
         #visitor
+
+        #parts
     }
 }
 
@@ -82,7 +85,6 @@ fn variant(names: &Names, model: &Declaration) -> TokenStream {
 /// Takes images of any size.
 fn classifier(names: &Names, declaration: &Declaration, classes: u64) -> TokenStream {
     let (shared, model, error) = (shared(declaration), &names.code, error());
-    let gradients = gradients();
     let logits = tensor(&quote!(B), &[classes], &quote!(T));
     let cpu = quote!(::convnext_core::dfdx::tensor::Cpu);
     let images = quote!(::convnext_core::dfdx::tensor::Tensor<(B, H, W, C), ::core::primitive::f32, #cpu, T>);
@@ -115,58 +117,20 @@ fn classifier(names: &Names, declaration: &Declaration, classes: u64) -> TokenSt
         }
 
         #(#shared)*
-        impl ::convnext_core::nn::ClassifierModule for #model {
-            fn drop_paths(&mut self) -> ::std::vec::Vec<&mut ::convnext_core::nn::DropPath> {
-                ::core::unreachable!()
-            }
-
-            fn logits(
-                &self,
-                _: &#cpu,
-                _: ::std::vec::Vec<::core::primitive::f32>,
-                _: ::core::primitive::usize,
-            ) -> ::core::result::Result<::std::vec::Vec<::core::primitive::f32>, #error> {
-                ::core::unreachable!()
-            }
-
-            fn step(
-                &mut self,
-                _: &#cpu,
-                _: &[::core::primitive::f32],
-                _: ::std::vec::Vec<::core::primitive::f32>,
-                _: ::core::primitive::usize,
-                _: #gradients,
-            ) -> ::core::result::Result<(::core::primitive::f32, #gradients), #error> {
-                ::core::unreachable!()
-            }
-        }
+        impl ::convnext_core::nn::ClassifierModule for #model {}
     }
 }
 
 fn autoencoder(names: &Names, declaration: &Declaration) -> TokenStream {
-    let (shared, fcmae, error) = (shared(declaration), &names.fcmae, error());
-    let gradients = gradients();
-    let cpu = quote!(::convnext_core::dfdx::tensor::Cpu);
-    let visible = quote!(&::std::sync::Arc<::convnext_core::nn::Visibility>);
+    let (shared, fcmae) = (shared(declaration), &names.fcmae);
     quote! {
         #(#shared)*
         impl ::convnext_core::nn::AutoencoderModule for #fcmae {
-            fn predictions(
-                &self,
-                _: &#cpu,
-                _: ::std::vec::Vec<::core::primitive::f32>,
-                _: #visible,
-            ) -> ::core::result::Result<::std::vec::Vec<::core::primitive::f32>, #error> {
+            fn pixels(&self) -> ::convnext_core::nn::Pixels {
                 ::core::unreachable!()
             }
 
-            fn step(
-                &self,
-                _: &#cpu,
-                _: &[::core::primitive::f32],
-                _: #visible,
-                _: #gradients,
-            ) -> ::core::result::Result<(::core::primitive::f32, #gradients), #error> {
+            fn set_precision(&mut self, _: ::convnext_core::simd::Precision) {
                 ::core::unreachable!()
             }
         }

@@ -57,6 +57,33 @@ pub(super) fn implement(
     }
 }
 
+/// `Parts` for a struct whose fields with these names are its parts.
+pub(super) fn parts<'a>(
+    name: &Ident,
+    fields: impl Iterator<Item = &'a Ident> + Clone,
+    shared: &[&Attribute],
+) -> TokenStream {
+    let again = fields.clone();
+    quote! {
+        #(#shared)*
+        impl ::convnext_core::nn::Parts for #name {
+            #[allow(unused_mut)]
+            fn parts(&self) -> ::std::vec::Vec<&dyn ::convnext_core::nn::Part> {
+                let mut parts = ::std::vec::Vec::new();
+                #(parts.extend(::convnext_core::nn::Parts::parts(&self.#fields));)*
+                parts
+            }
+
+            #[allow(unused_mut)]
+            fn parts_mut(&mut self) -> ::std::vec::Vec<&mut dyn ::convnext_core::nn::Part> {
+                let mut parts = ::std::vec::Vec::new();
+                #(parts.extend(::convnext_core::nn::Parts::parts_mut(&mut self.#again));)*
+                parts
+            }
+        }
+    }
+}
+
 fn visits(fields: &[Field]) -> TokenStream {
     let visit = |Field { ident, path }: &Field| quote!(Self::module(#path, |s| &s.#ident, |s| &mut s.#ident));
     nested(fields.iter().map(visit).collect())

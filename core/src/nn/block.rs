@@ -5,10 +5,15 @@ use dfdx::prelude::*;
 use super::{
     drop_path::DropPath,
     initialise::{layer_scale, normal},
-    sparse::{Geometry, Patches, Sparse},
-    tape::{Error, Parameters, record},
+    operation::{Backward, ModuleOperation, Operation, Pass},
+    part::Part,
+    sparse::{Patches, Sparse},
+    tape::{Error, Parameter, record},
 };
-use crate::ops::block::{self, Flavour, Gradients, Layer, Saved, Weights};
+use crate::{
+    ops::block::{self, Flavour, Frozen, Gradients, Layer, Saved, Weights},
+    simd::Precision,
+};
 
 typed_module! {
     /// A ConvNeXt V2 block on `[N, H, W, DIM]`, or on visible patches `[N, K, P, P, DIM]` of that grid.
@@ -39,6 +44,8 @@ typed_module! {
     state {
         /// Stochastic depth; off until configured.
         drop_path: DropPath;
+        /// Of the products.
+        precision: Precision;
     }
 }
 
@@ -69,50 +76,87 @@ typed_module! {
     state {
         /// Stochastic depth; off until configured.
         drop_path: DropPath;
+        /// Of the products.
+        precision: Precision;
     }
 }
 
-fn shape(layer: Layer, samples: usize, geometry: &Geometry) -> block::Shape<'_> {
-    let Layer { channels, hidden, kernel, flavour } = layer;
-    block::Shape { samples, cells: geometry.cells(), channels, hidden, kernel, flavour }
+/// A block, with its parameters left out.
+#[derive(Debug)]
+struct Operator {
+    sizes: Sizes,
+    drop_path: DropPath,
+    /// Draws for the drop path when it has no keys.
+    device: Cpu,
+    frozen: Option<Frozen>,
 }
 
-fn run<S: Shape, T: Tape<f32, Cpu>>(
+/// What both passes of a block need of it.
+#[derive(Debug, Clone, Copy)]
+struct Sizes {
+    /// Height and width of the whole grid.
+    grid: (usize, usize),
     layer: Layer,
-    samples: usize,
-    geometry: Geometry,
-    parameters: Parameters,
-    drop: Option<Vec<f32>>,
-    x: Tensor<S, f32, Cpu, T>,
-) -> Result<Tensor<S, f32, Cpu, T>, Error> {
-    let out = *x.shape();
-    let (kept, kept_drop) = (geometry.clone(), drop.clone());
-    record(
-        x,
-        true,
-        out,
-        parameters,
-        |x, parameters, out, keep| {
-            let mut saved = Saved::default();
-            let weights = Weights::named(&layer, |name, _| parameters.get(name));
-            let shape = shape(layer, samples, &geometry);
-            block::forward(&shape, &weights, drop.as_deref(), x, out, keep.then_some(&mut saved));
-            saved
-        },
-        move |pass| {
-            let mut gradients = pass.parameter_gradients;
-            block::backward(
-                &shape(layer, samples, &kept),
-                &Weights::named(&layer, |name, _| pass.parameters.get(name)),
-                kept_drop.as_deref(),
-                pass.input,
-                &pass.saved,
-                pass.output_gradient,
-                pass.input_gradient,
-                Gradients::named(&layer, |name, _| gradients.take(name)),
-            );
-        },
-    )
+    precision: Precision,
+}
+
+impl Sizes {
+    fn shape(self, pass: &Pass) -> block::Shape<'_> {
+        let Layer { channels, hidden, kernel, flavour } = self.layer;
+        block::Shape { samples: pass.samples, cells: pass.cells(self.grid), channels, hidden, kernel, flavour }
+    }
+}
+
+impl Operation for Operator {
+    fn parameters(&self) -> usize {
+        self.sizes.layer.parameters()
+    }
+
+    fn output(&self, pass: &Pass) -> usize {
+        self.sizes.shape(pass).activation()
+    }
+
+    fn forward(&self, pass: &Pass, weights: &[f32], x: &[f32], out: &mut [f32]) -> Option<Backward> {
+        let drop = pass.drops.then(|| self.drop_path.scales(pass.samples, || self.device.random_u64())).flatten();
+        let (sizes, mut saved, new) = (self.sizes, Saved::default(), Frozen::default());
+        let (shape, frozen) = (sizes.shape(pass), self.frozen.as_ref().unwrap_or(&new));
+        let (weights, saving) = (Weights::split(weights, &shape), pass.keeps.then_some(&mut saved));
+        block::forward_frozen(frozen, sizes.precision, &shape, &weights, drop.as_deref(), x, out, saving);
+        pass.keeps.then(|| backward(sizes, pass.clone(), drop, saved))
+    }
+}
+
+impl ModuleOperation for Operator {
+    fn set_precision(&mut self, precision: Precision) {
+        self.sizes.precision = precision;
+    }
+
+    fn drop_path(&mut self) -> Option<&mut DropPath> {
+        Some(&mut self.drop_path)
+    }
+
+    fn frozen(&self) -> Box<dyn ModuleOperation> {
+        let Self { sizes, drop_path, device, .. } = self;
+        let (drop_path, device) = (drop_path.clone(), device.clone());
+        Box::new(Self { sizes: *sizes, drop_path, device, frozen: Some(Frozen::default()) })
+    }
+}
+
+fn backward(sizes: Sizes, pass: Pass, drop: Option<Vec<f32>>, saved: Saved) -> Backward {
+    Box::new(move |gradient| {
+        let shape = sizes.shape(&pass);
+        block::backward(
+            sizes.precision,
+            &shape,
+            &Weights::split(gradient.weights, &shape),
+            drop.as_deref(),
+            gradient.x,
+            &saved,
+            gradient.grad_out,
+            gradient.grad_x,
+            Gradients::split(gradient.gradients, &shape),
+        );
+    })
 }
 
 /// The same implementations for both flavours: they differ in their tensors only.
@@ -121,33 +165,50 @@ macro_rules! block_modules {
         impl<const H: usize, const W: usize, const DIM: usize, const HIDDEN: usize, const K: usize>
             $block<H, W, DIM, HIDDEN, K>
         {
-            const LAYER: Layer = Layer { channels: DIM, hidden: HIDDEN, kernel: K, flavour: $flavour };
-
             fn dense<B: Dim, T: Tape<f32, Cpu>>(
                 &self,
                 x: Tensor<(B, Const<H>, Const<W>, Const<DIM>), f32, Cpu, T>,
-                drop: Option<Vec<f32>>,
+                drops: bool,
             ) -> Result<Tensor<(B, Const<H>, Const<W>, Const<DIM>), f32, Cpu, T>, Error> {
-                let samples = x.shape().0.size();
-                let geometry = Geometry::Dense { height: H, width: W };
-                run(Self::LAYER, samples, geometry, self.parameters(), drop, x)
+                let shape = *x.shape();
+                record(&[self], x, shape, None, drops)
             }
 
             fn sparse<const V: usize, const P: usize, B: Dim, T: Tape<f32, Cpu>>(
                 &self,
                 x: Patches<B, V, P, DIM, T>,
-                drop: Option<Vec<f32>>,
+                drops: bool,
             ) -> Result<Patches<B, V, P, DIM, T>, Error> {
                 let Sparse { tensor, visible } = x;
-                let samples = tensor.shape().0.size();
-                let geometry = Geometry::Sparse { side: P, visible: visible.clone() };
-                let tensor = run(Self::LAYER, samples, geometry, self.parameters(), drop, tensor)?;
+                let shape = *tensor.shape();
+                let tensor = record(&[self], tensor, shape, Some(&visible), drops)?;
                 Ok(Sparse { tensor, visible })
             }
+        }
 
-            fn drop(&self, samples: usize) -> Option<Vec<f32>> {
-                let device = self.dwconv_bias.device();
-                self.drop_path.scales(samples, || device.random_u64())
+        impl<const H: usize, const W: usize, const DIM: usize, const HIDDEN: usize, const K: usize> Part
+            for $block<H, W, DIM, HIDDEN, K>
+        {
+            fn operation(&self) -> Box<dyn ModuleOperation> {
+                let layer = Layer { channels: DIM, hidden: HIDDEN, kernel: K, flavour: $flavour };
+                Box::new(Operator {
+                    sizes: Sizes { grid: (H, W), layer, precision: self.precision },
+                    drop_path: self.drop_path.clone(),
+                    device: self.dwconv_bias.device().clone(),
+                    frozen: None,
+                })
+            }
+
+            fn tensors(&self) -> Vec<&dyn Parameter> {
+                self.list()
+            }
+
+            fn set_precision(&mut self, precision: Precision) {
+                self.precision = precision;
+            }
+
+            fn drop_path(&mut self) -> Option<&mut DropPath> {
+                Some(&mut self.drop_path)
             }
         }
 
@@ -165,7 +226,7 @@ macro_rules! block_modules {
             type Error = Error;
 
             fn try_forward(&self, x: Self::Output) -> Result<Self::Output, Error> {
-                self.dense(x, None)
+                self.dense(x, false)
             }
         }
 
@@ -183,8 +244,7 @@ macro_rules! block_modules {
             type Error = Error;
 
             fn try_forward_mut(&mut self, x: Self::Output) -> Result<Self::Output, Error> {
-                let drop = self.drop(x.shape().0.size());
-                self.dense(x, drop)
+                self.dense(x, true)
             }
         }
 
@@ -204,7 +264,7 @@ macro_rules! block_modules {
             type Error = Error;
 
             fn try_forward(&self, x: Self::Output) -> Result<Self::Output, Error> {
-                self.sparse(x, None)
+                self.sparse(x, false)
             }
         }
 
@@ -224,8 +284,7 @@ macro_rules! block_modules {
             type Error = Error;
 
             fn try_forward_mut(&mut self, x: Self::Output) -> Result<Self::Output, Error> {
-                let drop = self.drop(x.tensor.shape().0.size());
-                self.sparse(x, drop)
+                self.sparse(x, true)
             }
         }
     };

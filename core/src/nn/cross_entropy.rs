@@ -1,8 +1,13 @@
-//! Cross entropy against soft targets, on dfdx's tape.
+//! Cross entropy against soft targets: as the last operation of a chain, and on dfdx's tape.
+
+use std::sync::Arc;
 
 use dfdx::prelude::*;
 
-use super::tape::{Error, Parameters, record};
+use super::{
+    operation::{Backward, Operation, Pass},
+    tape::{Error, record_operations},
+};
 use crate::ops::cross_entropy;
 
 /// Mean cross entropy of logits `[N, CLASSES]` against `targets [N, CLASSES]`, each row a distribution.
@@ -12,15 +17,38 @@ pub fn soft_cross_entropy<B: Dim, const CLASSES: usize, T: Tape<f32, Cpu>>(
     logits: Tensor<(B, Const<CLASSES>), f32, Cpu, T>,
     targets: Vec<f32>,
 ) -> Result<Tensor<Rank0, f32, Cpu, T>, Error> {
-    let kept = targets.clone();
-    record(
-        logits,
-        true,
-        (),
-        Parameters::new(),
-        |logits, _, out, _| out[0] = cross_entropy::forward(CLASSES, logits, &targets),
-        move |pass| {
-            cross_entropy::backward(CLASSES, pass.input, &kept, pass.output_gradient[0], pass.input_gradient);
-        },
-    )
+    record_operations(&[&CrossEntropy::new(CLASSES, targets)], Vec::new(), logits, (), None, false)
+}
+
+/// The loss against these targets.
+#[derive(Debug)]
+pub(crate) struct CrossEntropy {
+    classes: usize,
+    targets: Arc<[f32]>,
+}
+
+impl CrossEntropy {
+    pub(crate) fn new(classes: usize, targets: Vec<f32>) -> Self {
+        Self { classes, targets: targets.into() }
+    }
+}
+
+impl Operation for CrossEntropy {
+    fn parameters(&self) -> usize {
+        0
+    }
+
+    fn output(&self, _: &Pass) -> usize {
+        1
+    }
+
+    fn forward(&self, pass: &Pass, _: &[f32], logits: &[f32], out: &mut [f32]) -> Option<Backward> {
+        out[0] = cross_entropy::forward(self.classes, logits, &self.targets);
+        let (classes, targets) = (self.classes, self.targets.clone());
+        pass.keeps.then(|| -> Backward {
+            Box::new(move |gradient| {
+                cross_entropy::backward(classes, gradient.x, &targets, gradient.grad_out[0], gradient.grad_x);
+            })
+        })
+    }
 }

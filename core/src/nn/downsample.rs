@@ -4,10 +4,15 @@ use dfdx::prelude::*;
 
 use super::{
     initialise::normal,
-    sparse::{Geometry, Patches, Sparse},
-    tape::{Error, Parameters, record},
+    operation::{Backward, ModuleOperation, Operation, Pass},
+    part::Part,
+    sparse::{Patches, Sparse},
+    tape::{Error, Parameter, record},
 };
-use crate::ops::downsample::{self, Gradients, Weights};
+use crate::{
+    ops::downsample::{self, Gradients, Layer, Weights},
+    simd::{Kept, Precision},
+};
 
 typed_module! {
     /// Normalises every cell of `[N, H, W, DIM]` and joins 2x2 cells into one: `[N, H_OUT, W_OUT, DIM_OUT]`.
@@ -23,6 +28,10 @@ typed_module! {
         /// Bias of the convolution, `[DIM_OUT]`.
         conv_bias, "conv.bias": (DIM_OUT) = TensorOptions::reset_to_zeros();
     }
+    state {
+        /// Of the product.
+        precision: Precision;
+    }
 }
 
 impl<const H: usize, const W: usize, const DIM: usize, const H_OUT: usize, const W_OUT: usize, const DIM_OUT: usize>
@@ -34,47 +43,86 @@ impl<const H: usize, const W: usize, const DIM: usize, const H_OUT: usize, const
         x: Patches<B, K, P, DIM, T>,
     ) -> Result<Patches<B, K, P_OUT, DIM_OUT, T>, Error> {
         let Sparse { tensor, visible } = x;
-        let batch = tensor.shape().0;
-        let geometry = Geometry::Sparse { side: P, visible: visible.clone() };
-        let tensor = self.run(tensor, (batch, Const, Const, Const, Const), batch.size(), geometry)?;
+        let shape = (tensor.shape().0, Const, Const, Const, Const);
+        let tensor = record(&[self], tensor, shape, Some(&visible), false)?;
         Ok(Sparse { tensor, visible })
     }
+}
 
-    fn shape(samples: usize, geometry: &Geometry) -> downsample::Shape<'_> {
-        downsample::Shape { samples, cells: geometry.cells(), channels: DIM, dim: DIM_OUT }
+/// A downsampling, with its parameters left out.
+#[derive(Debug)]
+struct Operator {
+    sizes: Sizes,
+    frozen: Option<Kept>,
+}
+
+/// What both passes need of it.
+#[derive(Debug, Clone, Copy)]
+struct Sizes {
+    /// Height and width of the input's whole grid.
+    grid: (usize, usize),
+    layer: Layer,
+    precision: Precision,
+}
+
+impl Sizes {
+    fn shape(self, pass: &Pass) -> downsample::Shape<'_> {
+        let Layer { channels, dim } = self.layer;
+        downsample::Shape { samples: pass.samples, cells: pass.cells(self.grid), channels, dim }
+    }
+}
+
+impl Operation for Operator {
+    fn parameters(&self) -> usize {
+        self.sizes.layer.parameters()
     }
 
-    fn run<In: Shape, Out: Shape, T: Tape<f32, Cpu>>(
-        &self,
-        x: Tensor<In, f32, Cpu, T>,
-        out: Out,
-        samples: usize,
-        geometry: Geometry,
-    ) -> Result<Tensor<Out, f32, Cpu, T>, Error> {
-        let kept = geometry.clone();
-        record(
-            x,
-            true,
-            out,
-            self.parameters(),
-            |x, parameters, out, _| {
-                let shape = Self::shape(samples, &geometry);
-                let weights = Weights::named(&shape.layer(), |name, _| parameters.get(name));
-                downsample::forward(&shape, &weights, x, out);
-            },
-            move |pass| {
-                let (shape, mut gradients) = (Self::shape(samples, &kept), pass.parameter_gradients);
-                let layer = shape.layer();
-                downsample::backward(
-                    &shape,
-                    &Weights::named(&layer, |name, _| pass.parameters.get(name)),
-                    pass.input,
-                    pass.output_gradient,
-                    pass.input_gradient,
-                    Gradients::named(&layer, |name, _| gradients.take(name)),
-                );
-            },
-        )
+    fn output(&self, pass: &Pass) -> usize {
+        self.sizes.shape(pass).output()
+    }
+
+    fn forward(&self, pass: &Pass, weights: &[f32], x: &[f32], out: &mut [f32]) -> Option<Backward> {
+        let (sizes, new) = (self.sizes, Kept::default());
+        let (shape, conv) = (sizes.shape(pass), self.frozen.as_ref().unwrap_or(&new));
+        downsample::forward_frozen(conv, sizes.precision, &shape, &Weights::split(weights, &shape), x, out);
+        pass.keeps.then(|| backward(sizes, pass.clone()))
+    }
+}
+
+impl ModuleOperation for Operator {
+    fn set_precision(&mut self, precision: Precision) {
+        self.sizes.precision = precision;
+    }
+
+    fn frozen(&self) -> Box<dyn ModuleOperation> {
+        Box::new(Self { sizes: self.sizes, frozen: Some(Kept::default()) })
+    }
+}
+
+fn backward(sizes: Sizes, pass: Pass) -> Backward {
+    Box::new(move |gradient| {
+        let shape = sizes.shape(&pass);
+        let weights = Weights::split(gradient.weights, &shape);
+        let gradients = Gradients::split(gradient.gradients, &shape);
+        let (x, grad_out, grad_x) = (gradient.x, gradient.grad_out, gradient.grad_x);
+        downsample::backward(sizes.precision, &shape, &weights, x, grad_out, grad_x, gradients);
+    })
+}
+
+impl<const H: usize, const W: usize, const DIM: usize, const H_OUT: usize, const W_OUT: usize, const DIM_OUT: usize>
+    Part for Downsample<H, W, DIM, H_OUT, W_OUT, DIM_OUT>
+{
+    fn operation(&self) -> Box<dyn ModuleOperation> {
+        let layer = Layer { channels: DIM, dim: DIM_OUT };
+        Box::new(Operator { sizes: Sizes { grid: (H, W), layer, precision: self.precision }, frozen: None })
+    }
+
+    fn tensors(&self) -> Vec<&dyn Parameter> {
+        self.list()
+    }
+
+    fn set_precision(&mut self, precision: Precision) {
+        self.precision = precision;
     }
 }
 
@@ -94,7 +142,7 @@ impl<
 
     fn try_forward(&self, x: Tensor<(B, Const<H>, Const<W>, Const<DIM>), f32, Cpu, T>) -> Result<Self::Output, Error> {
         let batch = x.shape().0;
-        self.run(x, (batch, Const, Const, Const), batch.size(), Geometry::Dense { height: H, width: W })
+        record(&[self], x, (batch, Const, Const, Const), None, false)
     }
 }
 

@@ -4,9 +4,14 @@ use dfdx::prelude::*;
 
 use super::{
     initialise::normal,
-    tape::{Error, Parameters, record},
+    operation::{Backward, ModuleOperation, Operation, Pass},
+    part::Part,
+    tape::{Error, Parameter, record},
 };
-use crate::ops::head::{self, Gradients, Saved, Weights};
+use crate::{
+    ops::head::{self, Gradients, Layer, Saved, Weights},
+    simd::Precision,
+};
 
 typed_module! {
     /// Pools `[N, H, W, DIM]` over the grid, normalises and classifies: logits `[N, CLASSES]`.
@@ -24,6 +29,63 @@ typed_module! {
     }
 }
 
+/// A head, with its parameters left out. It computes in f32 whatever the precision.
+#[derive(Debug, Clone, Copy)]
+struct Operator {
+    /// Cells of the grid.
+    rows: usize,
+    layer: Layer,
+}
+
+impl Operator {
+    fn shape(self, pass: &Pass) -> head::Shape {
+        let Layer { dim, classes } = self.layer;
+        head::Shape { samples: pass.samples, rows: self.rows, dim, classes }
+    }
+}
+
+impl Operation for Operator {
+    fn parameters(&self) -> usize {
+        self.layer.parameters()
+    }
+
+    fn output(&self, pass: &Pass) -> usize {
+        self.shape(pass).output()
+    }
+
+    fn forward(&self, pass: &Pass, weights: &[f32], x: &[f32], out: &mut [f32]) -> Option<Backward> {
+        let (shape, mut saved) = (self.shape(pass), Saved::default());
+        head::forward(&shape, &Weights::split(weights, &shape), x, out, pass.keeps.then_some(&mut saved));
+        pass.keeps.then(|| -> Backward {
+            Box::new(move |gradient| {
+                let weights = Weights::split(gradient.weights, &shape);
+                let gradients = Gradients::split(gradient.gradients, &shape);
+                head::backward(&shape, &weights, &saved, gradient.grad_out, gradient.grad_x, gradients);
+            })
+        })
+    }
+}
+
+impl ModuleOperation for Operator {
+    fn set_precision(&mut self, _: Precision) {}
+
+    fn frozen(&self) -> Box<dyn ModuleOperation> {
+        Box::new(*self)
+    }
+}
+
+impl<const H: usize, const W: usize, const DIM: usize, const CLASSES: usize> Part for Head<H, W, DIM, CLASSES> {
+    fn operation(&self) -> Box<dyn ModuleOperation> {
+        Box::new(Operator { rows: H * W, layer: Layer { dim: DIM, classes: CLASSES } })
+    }
+
+    fn tensors(&self) -> Vec<&dyn Parameter> {
+        self.list()
+    }
+
+    fn set_precision(&mut self, _: Precision) {}
+}
+
 impl<const H: usize, const W: usize, const DIM: usize, const CLASSES: usize, B: Dim, T: Tape<f32, Cpu>>
     Module<Tensor<(B, Const<H>, Const<W>, Const<DIM>), f32, Cpu, T>> for Head<H, W, DIM, CLASSES>
 {
@@ -32,32 +94,7 @@ impl<const H: usize, const W: usize, const DIM: usize, const CLASSES: usize, B: 
 
     fn try_forward(&self, x: Tensor<(B, Const<H>, Const<W>, Const<DIM>), f32, Cpu, T>) -> Result<Self::Output, Error> {
         let batch = x.shape().0;
-        let samples = batch.size();
-        let shape = head::Shape { samples, rows: H * W, dim: DIM, classes: CLASSES };
-        let layer = shape.layer();
-        record(
-            x,
-            true,
-            (batch, Const),
-            self.parameters(),
-            |x, parameters, out, keep| {
-                let mut saved = Saved::default();
-                let weights = Weights::named(&layer, |name, _| parameters.get(name));
-                head::forward(&shape, &weights, x, out, keep.then_some(&mut saved));
-                saved
-            },
-            move |pass| {
-                let mut gradients = pass.parameter_gradients;
-                head::backward(
-                    &shape,
-                    &Weights::named(&layer, |name, _| pass.parameters.get(name)),
-                    &pass.saved,
-                    pass.output_gradient,
-                    pass.input_gradient,
-                    Gradients::named(&layer, |name, _| gradients.take(name)),
-                );
-            },
-        )
+        record(&[self], x, (batch, Const), None, false)
     }
 }
 

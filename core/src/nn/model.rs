@@ -6,10 +6,13 @@ use dfdx::prelude::*;
 
 use super::{
     drop_path::DropPath,
-    parameters::{self, Collection, Reader},
+    parameters::{self, Collection},
+    part::Parts,
+    plain::{PlainAutoencoder, PlainClassifier},
+    prediction::Pixels,
     tape::Error,
 };
-use crate::{optim::Layout, plan::Plan, visibility::Visibility};
+use crate::{optim::Layout, plan::Plan, simd::Precision, visibility::Visibility};
 
 /// A declared variant.
 pub trait Variant {
@@ -28,6 +31,9 @@ pub trait Flat {
     /// Copies the parameters out; `buffer` is as long as the layout.
     fn read(&self, buffer: &mut [f32]);
 
+    /// A copy of the parameters.
+    fn values(&self) -> Vec<f32>;
+
     /// Copies the parameters in; `buffer` is as long as the layout.
     fn write(&mut self, buffer: &[f32]);
 
@@ -37,14 +43,11 @@ pub trait Flat {
     /// When there is no memory.
     fn take_gradients(&self, gradients: &mut Gradients<f32, Cpu>) -> Result<Vec<Vec<f32>>, Error>;
 
-    /// The parameters as they are now, to be copied out one by one.
-    fn reader(&self) -> Reader;
-
-    /// Moves new parameters in, one buffer for every tensor of the layout.
+    /// Moves gradients in, the tensors of the layout one after the other.
     ///
     /// # Errors
-    /// When there is another number of buffers, or one of another length than its tensor.
-    fn replace(&mut self, values: Vec<Vec<f32>>) -> Result<(), Error>;
+    /// When there is no memory.
+    fn put_gradients(&self, gradients: &mut Gradients<f32, Cpu>, flat: &[f32]) -> Result<(), Error>;
 }
 
 impl<M: Collection> Flat for M {
@@ -54,6 +57,10 @@ impl<M: Collection> Flat for M {
 
     fn read(&self, buffer: &mut [f32]) {
         parameters::read(self, buffer);
+    }
+
+    fn values(&self) -> Vec<f32> {
+        parameters::values(self)
     }
 
     fn write(&mut self, buffer: &[f32]) {
@@ -67,32 +74,48 @@ impl<M: Collection> Flat for M {
         Ok(taken)
     }
 
-    fn reader(&self) -> Reader {
-        parameters::reader(self)
-    }
-
-    fn replace(&mut self, values: Vec<Vec<f32>>) -> Result<(), Error> {
-        parameters::replace(self, values)
+    fn put_gradients(&self, gradients: &mut Gradients<f32, Cpu>, flat: &[f32]) -> Result<(), Error> {
+        parameters::put_gradients(self, gradients, flat)
     }
 }
 
 /// A classifier of images.
-pub trait ClassifierModule: Flat {
-    /// The drop paths of all blocks, first to last.
-    fn drop_paths(&mut self) -> Vec<&mut DropPath>;
+pub trait ClassifierModule: Flat + Parts {
+    /// Its operations on plain buffers, with their settings as they are now.
+    fn plain(&self) -> PlainClassifier {
+        PlainClassifier::new(self)
+    }
 
     /// Logits `[N, CLASSES]` of `samples` images `[N, H, W, C]`.
-    fn logits(&self, device: &Cpu, images: Vec<f32>, samples: usize) -> Result<Vec<f32>, Error>;
+    ///
+    /// # Errors
+    /// When there is no memory.
+    fn logits(&self, _: &Cpu, images: Vec<f32>, samples: usize) -> Result<Vec<f32>, Error> {
+        Ok(self.plain().logits(&self.values(), &images, samples))
+    }
 
     /// Adds the gradients of the mean cross entropy against `targets [N, CLASSES]`, and returns the loss with them.
+    ///
+    /// # Errors
+    /// When there is no memory.
     fn step(
         &mut self,
-        device: &Cpu,
+        _: &Cpu,
         images: &[f32],
         targets: Vec<f32>,
         samples: usize,
-        gradients: Gradients<f32, Cpu>,
-    ) -> Result<(f32, Gradients<f32, Cpu>), Error>;
+        mut gradients: Gradients<f32, Cpu>,
+    ) -> Result<(f32, Gradients<f32, Cpu>), Error> {
+        let mut added = self.take_gradients(&mut gradients)?.concat();
+        let loss = self.plain().step(&self.values(), images, targets, samples, &mut added);
+        self.put_gradients(&mut gradients, &added)?;
+        Ok((loss, gradients))
+    }
+
+    /// The drop paths of all blocks, first to last.
+    fn drop_paths(&mut self) -> Vec<&mut DropPath> {
+        self.parts_mut().into_iter().filter_map(|part| part.drop_path()).collect()
+    }
 
     /// Sets the last block's drop-path rate, in `[0, 1)`; the rates before it rise linearly from 0.
     fn set_drop_path(&mut self, rate: f32) {
@@ -109,21 +132,50 @@ pub trait ClassifierModule: Flat {
             drop_path.set_keys(Some(keys.clone()));
         }
     }
+
+    /// Sets the precision of products.
+    fn set_precision(&mut self, precision: Precision) {
+        self.parts_mut().into_iter().for_each(|part| part.set_precision(precision));
+    }
 }
 
-/// A fully convolutional masked autoencoder.
-pub trait AutoencoderModule: Flat {
+/// A fully convolutional masked autoencoder; its parts are those up to the decoder's features.
+pub trait AutoencoderModule: Flat + Parts {
+    /// The prediction, without its tensors.
+    fn pixels(&self) -> Pixels;
+
+    /// Its operations on plain buffers, with their settings as they are now.
+    fn plain(&self) -> PlainAutoencoder {
+        PlainAutoencoder::new(self, self.pixels())
+    }
+
     /// Predictions `[N, L, P * P * C]` of every patch of images `[N, H, W, C]`.
-    fn predictions(&self, device: &Cpu, images: Vec<f32>, visible: &Arc<Visibility>) -> Result<Vec<f32>, Error>;
+    ///
+    /// # Errors
+    /// When there is no memory.
+    fn predictions(&self, _: &Cpu, images: Vec<f32>, visible: &Arc<Visibility>) -> Result<Vec<f32>, Error> {
+        Ok(self.plain().predictions(&self.values(), &images, visible))
+    }
 
     /// Adds the gradients of the loss on removed patches, and returns the loss with them.
+    ///
+    /// # Errors
+    /// When there is no memory.
     fn step(
         &self,
-        device: &Cpu,
+        _: &Cpu,
         images: &[f32],
         visible: &Arc<Visibility>,
-        gradients: Gradients<f32, Cpu>,
-    ) -> Result<(f32, Gradients<f32, Cpu>), Error>;
+        mut gradients: Gradients<f32, Cpu>,
+    ) -> Result<(f32, Gradients<f32, Cpu>), Error> {
+        let mut added = self.take_gradients(&mut gradients)?.concat();
+        let loss = self.plain().step(&self.values(), images, visible, &mut added);
+        self.put_gradients(&mut gradients, &added)?;
+        Ok((loss, gradients))
+    }
+
+    /// Sets the precision of products.
+    fn set_precision(&mut self, precision: Precision);
 }
 
 /// Builds a model with fresh parameters.

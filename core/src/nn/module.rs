@@ -49,8 +49,8 @@ macro_rules! typed_module {
         }
 
         impl<$(const $size: usize,)+> $name<$($size,)+ f32, Cpu> {
-            fn parameters(&self) -> Parameters {
-                Parameters::new()$(.with($path, &self.$field))+
+            fn list(&self) -> Vec<&dyn Parameter> {
+                vec![$(&self.$field),+]
             }
         }
     };

@@ -3,7 +3,7 @@
 //! Every kind of visitor is compiled for every tensor of every variant, so there are two, and what they do with a
 //! tensor is decided at run time.
 
-use std::{convert::Infallible, fmt};
+use std::convert::Infallible;
 
 use dfdx::prelude::*;
 
@@ -20,6 +20,18 @@ pub fn layout<M: Collection>(model: &M) -> Layout {
     let mut tensors = Vec::new();
     look(model, &mut |name, tensor| tensors.push((name, tensor.dimensions())));
     Layout::new(tensors).expect("a model names each of its tensors once")
+}
+
+/// A copy of all parameters, in the order of the [`layout`].
+pub fn values<M: Collection>(model: &M) -> Vec<f32> {
+    timed!(Operation, "parameters copied");
+    let mut values = Vec::new();
+    look(model, &mut |_, tensor| {
+        let start = values.len();
+        values.resize(start + tensor.length(), 0.0);
+        tensor.read(&mut values[start..]);
+    });
+    values
 }
 
 /// Copies all parameters into `buffer`, whose length is that of the [`layout`].
@@ -54,44 +66,24 @@ pub fn take_gradients<M: Collection>(
     taken.into_iter().collect()
 }
 
-/// The parameters as they are now, to be copied out one by one.
-pub fn reader<M: Collection>(model: &M) -> Reader {
-    let mut tensors = Vec::new();
-    look(model, &mut |_, tensor| tensors.push(tensor.shared()));
-    Reader(tensors)
-}
-
-/// The values of a model's parameters.
-pub struct Reader(Vec<Box<dyn Parameter>>);
-
-impl Reader {
-    /// Copies parameter number `tensor` of the layout into `buffer`, which is as long as it.
-    pub fn read(&self, tensor: usize, buffer: &mut [f32]) {
-        self.0[tensor].read(buffer);
-    }
-}
-
-impl fmt::Debug for Reader {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Reader({} tensors)", self.0.len())
-    }
-}
-
-/// Moves new values of all parameters in, without a copy, one buffer for every tensor of the [`layout`].
+/// Puts the gradients of all parameters in, one after the other in the order of the [`layout`].
 ///
 /// # Errors
-/// When there is another number of buffers, or one of another length than its tensor.
-pub fn replace<M: Collection>(model: &mut M, values: Vec<Vec<f32>>) -> Result<(), super::Error> {
-    let (mut values, mut result) = (values.into_iter(), Ok(()));
-    change(model, &mut |tensor| {
-        let replaced = tensor.replace(values.next().unwrap_or_default());
-        if replaced.is_err() {
-            result = replaced;
+/// When there is no memory.
+pub fn put_gradients<M: Collection>(
+    model: &M,
+    gradients: &mut Gradients<f32, Cpu>,
+    mut flat: &[f32],
+) -> Result<(), super::Error> {
+    let mut result = Ok(());
+    look(model, &mut |_, tensor| {
+        let (head, tail) = flat.split_at(tensor.length());
+        flat = tail;
+        let put = tensor.put_gradient(gradients, head.to_vec());
+        if put.is_err() {
+            result = put;
         }
     });
-    if values.next().is_some() {
-        return Err(super::Error::WrongNumElements);
-    }
     result
 }
 

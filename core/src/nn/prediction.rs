@@ -6,10 +6,13 @@ use dfdx::prelude::*;
 
 use super::{
     initialise::normal,
-    tape::{Error, Parameters, record, values},
+    operation::{Backward, Operation, Pass},
+    tape::{Error, Parameter, record_operations},
 };
 use crate::{
-    ops::masked_mse::{self, Gradients, Saved, Weights},
+    ops::masked_mse::{self, Gradients, Layer, Saved, Weights},
+    scratch::Buffer,
+    simd::Precision,
     visibility::Visibility,
 };
 
@@ -23,6 +26,10 @@ typed_module! {
         /// Its bias, `[OUT]`.
         bias, "bias": (OUT) = TensorOptions::reset_to_zeros();
     }
+    state {
+        /// Of the product.
+        precision: Precision;
+    }
 }
 
 /// What the loss looks at.
@@ -32,27 +39,17 @@ pub struct Target {
     pub visible: Arc<Visibility>,
     /// Side of a cell in pixels, `S`.
     pub stride: usize,
-    /// Channels of the images, `C`.
-    pub channels: usize,
     /// Whether each patch's pixels are normalised to mean 0 and variance 1.
     pub normalised: bool,
 }
 
-impl Target {
-    /// Sizes for a grid `height` cells high and features of `dim` channels.
-    fn shape(&self, height: usize, dim: usize) -> masked_mse::Shape<'_> {
-        masked_mse::Shape {
-            visible: &self.visible,
-            stride: self.stride,
-            side: height / self.visible.patches_high(),
-            channels: self.channels,
-            dim,
-            normalised: self.normalised,
-        }
-    }
-}
-
 impl<const H: usize, const W: usize, const DEC: usize, const OUT: usize> Prediction<H, W, DEC, OUT> {
+    /// The prediction without its tensors: cells of `stride` pixels a side, and whether a patch's pixels are normalised.
+    pub fn pixels(&self, stride: usize, normalised: bool) -> Pixels {
+        let layer = Layer { stride, channels: OUT / (stride * stride), dim: DEC, normalised };
+        Pixels { height: H, layer, precision: self.precision }
+    }
+
     /// The masked mean squared error of the predictions from `features` against `images [N, H * S, W * S, C]`; only removed
     /// patches are computed.
     pub fn try_loss<B: Dim, T: Tape<f32, Cpu>>(
@@ -61,46 +58,88 @@ impl<const H: usize, const W: usize, const DEC: usize, const OUT: usize> Predict
         images: &[f32],
         target: Target,
     ) -> Result<Tensor<Rank0, f32, Cpu, T>, Error> {
-        let kept = target.clone();
-        record(
-            features,
-            true,
-            (),
-            self.parameters(),
-            |features, parameters, out, keep| {
-                let mut saved = Saved::default();
-                let shape = target.shape(H, DEC);
-                let weights = Weights::named(&shape.layer(), |name, _| parameters.get(name));
-                out[0] = masked_mse::forward(&shape, &weights, features, images, keep.then_some(&mut saved));
-                saved
-            },
-            move |pass| {
-                let (shape, mut gradients) = (kept.shape(H, DEC), pass.parameter_gradients);
-                let layer = shape.layer();
-                masked_mse::backward(
-                    &shape,
-                    &Weights::named(&layer, |name, _| pass.parameters.get(name)),
-                    pass.input,
-                    &pass.saved,
-                    pass.output_gradient[0],
-                    pass.input_gradient,
-                    Gradients::named(&layer, |name, _| gradients.take(name)),
-                );
-            },
-        )
+        let pixels = self.pixels(target.stride, target.normalised);
+        let loss = MaskedMse { pixels, visible: target.visible, images };
+        record_operations(&[&loss], self.list(), features, (), None, false)
+    }
+}
+
+/// A prediction, with its parameters left out.
+#[derive(Debug, Clone, Copy)]
+pub struct Pixels {
+    /// Height of the decoder's grid in cells.
+    height: usize,
+    layer: Layer,
+    precision: Precision,
+}
+
+impl Pixels {
+    fn shape(self, visible: &Visibility) -> masked_mse::Shape<'_> {
+        let (Layer { stride, channels, dim, normalised }, side) = (self.layer, self.height / visible.patches_high());
+        masked_mse::Shape { visible, stride, side, channels, dim, normalised }
+    }
+
+    /// Number of parameters.
+    pub(crate) fn parameters(&self) -> usize {
+        self.layer.parameters()
+    }
+
+    pub(crate) fn set_precision(&mut self, precision: Precision) {
+        self.precision = precision;
+    }
+
+    /// The loss of a batch as the last operation of a chain.
+    pub(crate) fn loss<'a>(&self, images: &'a [f32], visible: &Arc<Visibility>) -> MaskedMse<'a> {
+        MaskedMse { pixels: *self, visible: visible.clone(), images }
     }
 
     /// Predictions of every patch, `[N, L, P * P * C]`, from features `[N, H, W, DEC]`.
-    pub fn predict_patches<B: Dim>(
-        &self,
-        features: &Tensor<(B, Const<H>, Const<W>, Const<DEC>), f32, Cpu>,
-        target: &Target,
-    ) -> Vec<f32> {
-        let shape = target.shape(H, DEC);
-        let mut cells = vec![0.0; shape.images()];
-        let (weight, bias) = (values(&self.weight), values(&self.bias));
-        let weights = Weights { prediction: &weight, prediction_bias: &bias };
-        masked_mse::predict(&shape, &weights, &values(features), &mut cells);
+    pub(crate) fn predict(&self, weights: &[f32], features: &[f32], visible: &Visibility) -> Vec<f32> {
+        let shape = self.shape(visible);
+        let mut cells = Buffer::new(shape.images());
+        masked_mse::predict(self.precision, &shape, &Weights::split(weights, &shape), features, &mut cells);
         masked_mse::predictions_to_patches(&shape, &cells)
     }
+}
+
+/// The loss against these images.
+#[derive(Debug)]
+pub(crate) struct MaskedMse<'a> {
+    pixels: Pixels,
+    visible: Arc<Visibility>,
+    images: &'a [f32],
+}
+
+impl Operation for MaskedMse<'_> {
+    fn parameters(&self) -> usize {
+        self.pixels.parameters()
+    }
+
+    fn output(&self, _: &Pass) -> usize {
+        1
+    }
+
+    fn forward(&self, pass: &Pass, weights: &[f32], features: &[f32], out: &mut [f32]) -> Option<Backward> {
+        let (pixels, mut saved) = (self.pixels, Saved::default());
+        let shape = pixels.shape(&self.visible);
+        let (weights, saving) = (Weights::split(weights, &shape), pass.keeps.then_some(&mut saved));
+        out[0] = masked_mse::forward(pixels.precision, &shape, &weights, features, self.images, saving);
+        pass.keeps.then(|| backward(pixels, self.visible.clone(), saved))
+    }
+}
+
+fn backward(pixels: Pixels, visible: Arc<Visibility>, saved: Saved) -> Backward {
+    Box::new(move |gradient| {
+        let shape = pixels.shape(&visible);
+        masked_mse::backward(
+            pixels.precision,
+            &shape,
+            &Weights::split(gradient.weights, &shape),
+            gradient.x,
+            &saved,
+            gradient.grad_out[0],
+            gradient.grad_x,
+            Gradients::split(gradient.gradients, &shape),
+        );
+    })
 }

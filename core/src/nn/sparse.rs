@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use dfdx::prelude::*;
 
-use crate::{cells::Cells, visibility::Visibility};
+use crate::visibility::Visibility;
 
 /// A sparse activation: a tensor `[N, K, P, P, C]` and which patches its `K` are.
 #[derive(Debug, Clone)]
@@ -18,19 +18,3 @@ pub struct Sparse<S: Shape, T = NoneTape> {
 /// A sparse activation `[N, K, P, P, C]` with its sizes as constants.
 pub type Patches<B, const K: usize, const P: usize, const C: usize, T = NoneTape> =
     Sparse<(B, Const<K>, Const<P>, Const<P>, Const<C>), T>;
-
-/// The geometry of an activation that a recorded operation keeps for its backward pass.
-#[derive(Debug, Clone)]
-pub(crate) enum Geometry {
-    Dense { height: usize, width: usize },
-    Sparse { side: usize, visible: Arc<Visibility> },
-}
-
-impl Geometry {
-    pub(crate) fn cells(&self) -> Cells<'_> {
-        match self {
-            Self::Dense { height, width } => Cells::Dense { height: *height, width: *width },
-            Self::Sparse { side, visible } => Cells::Sparse { side: *side, visible },
-        }
-    }
-}

@@ -1,16 +1,19 @@
 //! The stem as a module.
 
-use std::{cell::Cell, sync::Arc};
+use std::sync::Arc;
 
 use dfdx::prelude::*;
 
 use super::{
     initialise::normal,
-    sparse::{Geometry, Patches, Sparse},
-    tape::{Error, Parameters, record},
+    operation::{Backward, ModuleOperation, Operation, Pass},
+    part::Part,
+    sparse::{Patches, Sparse},
+    tape::{Error, Parameter, record},
 };
 use crate::{
-    ops::stem::{self, Gradients, Saved, Weights},
+    ops::stem::{self, Gradients, Layer, Saved, Weights},
+    simd::{Kept, Precision},
     visibility::Visibility,
 };
 
@@ -28,19 +31,10 @@ typed_module! {
         /// Shift of the normalisation, `[DIM]`.
         norm_bias, "norm.bias": (DIM) = TensorOptions::reset_to_zeros();
     }
-}
-
-thread_local! {
-    /// Whether nobody wants the images' gradient. A tape cannot tell a constant from what it traces.
-    static CONSTANT_IMAGES: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Runs `work`; stems in it do not compute the images' gradient.
-pub(crate) fn constant_images<R>(work: impl FnOnce() -> R) -> R {
-    let before = CONSTANT_IMAGES.replace(true);
-    let result = work();
-    CONSTANT_IMAGES.set(before);
-    result
+    state {
+        /// Of the product.
+        precision: Precision;
+    }
 }
 
 type Image<B, const H: usize, const W: usize, const C: usize, T> =
@@ -63,48 +57,99 @@ impl<
         visible: &Arc<Visibility>,
     ) -> Result<Patches<B, K, P, DIM, T>, Error> {
         let shape = (images.shape().0, Const, Const, Const, Const);
-        let tensor = self.run(images, shape, Geometry::Sparse { side: P, visible: visible.clone() })?;
+        let tensor = record(&[self], images, shape, Some(visible), false)?;
         Ok(Sparse { tensor, visible: visible.clone() })
     }
+}
 
-    fn shape(samples: usize, geometry: &Geometry) -> stem::Shape<'_> {
-        stem::Shape { samples, cells: geometry.cells(), stride: S, channels: C_IN, dim: DIM }
+/// A stem, with its parameters left out.
+#[derive(Debug)]
+struct Operator {
+    sizes: Sizes,
+    frozen: Option<Kept>,
+}
+
+/// What both passes need of it.
+#[derive(Debug, Clone, Copy)]
+struct Sizes {
+    /// Height and width of the output's whole grid.
+    grid: (usize, usize),
+    layer: Layer,
+    precision: Precision,
+}
+
+impl Sizes {
+    fn shape(self, pass: &Pass) -> stem::Shape<'_> {
+        let Layer { stride, channels, dim } = self.layer;
+        stem::Shape { samples: pass.samples, cells: pass.cells(self.grid), stride, channels, dim }
+    }
+}
+
+impl Operation for Operator {
+    fn parameters(&self) -> usize {
+        self.sizes.layer.parameters()
     }
 
-    fn run<B: Dim, Out: Shape, T: Tape<f32, Cpu>>(
-        &self,
-        images: Image<B, H, W, C_IN, T>,
-        out: Out,
-        geometry: Geometry,
-    ) -> Result<Tensor<Out, f32, Cpu, T>, Error> {
-        let samples = images.shape().0.size();
-        let kept = geometry.clone();
-        record(
-            images,
-            !CONSTANT_IMAGES.get(),
-            out,
-            self.parameters(),
-            |x, parameters, out, keep| {
-                let mut saved = Saved::default();
-                let shape = Self::shape(samples, &geometry);
-                let weights = Weights::named(&shape.layer(), |name, _| parameters.get(name));
-                stem::forward(&shape, &weights, x, out, keep.then_some(&mut saved));
-                saved
-            },
-            move |pass| {
-                let (shape, mut gradients) = (Self::shape(samples, &kept), pass.parameter_gradients);
-                let layer = shape.layer();
-                stem::backward(
-                    &shape,
-                    &Weights::named(&layer, |name, _| pass.parameters.get(name)),
-                    pass.input,
-                    &pass.saved,
-                    pass.output_gradient,
-                    (!pass.input_gradient.is_empty()).then_some(pass.input_gradient),
-                    Gradients::named(&layer, |name, _| gradients.take(name)),
-                );
-            },
-        )
+    fn output(&self, pass: &Pass) -> usize {
+        self.sizes.shape(pass).output()
+    }
+
+    fn forward(&self, pass: &Pass, weights: &[f32], x: &[f32], out: &mut [f32]) -> Option<Backward> {
+        let (sizes, mut saved, new) = (self.sizes, Saved::default(), Kept::default());
+        let (shape, conv) = (sizes.shape(pass), self.frozen.as_ref().unwrap_or(&new));
+        let (weights, saving) = (Weights::split(weights, &shape), pass.keeps.then_some(&mut saved));
+        stem::forward_frozen(conv, sizes.precision, &shape, &weights, x, out, saving);
+        pass.keeps.then(|| backward(sizes, pass.clone(), saved))
+    }
+}
+
+impl ModuleOperation for Operator {
+    fn set_precision(&mut self, precision: Precision) {
+        self.sizes.precision = precision;
+    }
+
+    fn frozen(&self) -> Box<dyn ModuleOperation> {
+        Box::new(Self { sizes: self.sizes, frozen: Some(Kept::default()) })
+    }
+}
+
+fn backward(sizes: Sizes, pass: Pass, saved: Saved) -> Backward {
+    Box::new(move |gradient| {
+        let shape = sizes.shape(&pass);
+        stem::backward(
+            sizes.precision,
+            &shape,
+            &Weights::split(gradient.weights, &shape),
+            gradient.x,
+            &saved,
+            gradient.grad_out,
+            (!gradient.grad_x.is_empty()).then_some(gradient.grad_x),
+            Gradients::split(gradient.gradients, &shape),
+        );
+    })
+}
+
+impl<
+    const H: usize,
+    const W: usize,
+    const C_IN: usize,
+    const S: usize,
+    const DIM: usize,
+    const H_OUT: usize,
+    const W_OUT: usize,
+> Part for Stem<H, W, C_IN, S, DIM, H_OUT, W_OUT>
+{
+    fn operation(&self) -> Box<dyn ModuleOperation> {
+        let layer = Layer { stride: S, channels: C_IN, dim: DIM };
+        Box::new(Operator { sizes: Sizes { grid: (H_OUT, W_OUT), layer, precision: self.precision }, frozen: None })
+    }
+
+    fn tensors(&self) -> Vec<&dyn Parameter> {
+        self.list()
+    }
+
+    fn set_precision(&mut self, precision: Precision) {
+        self.precision = precision;
     }
 }
 
@@ -125,7 +170,7 @@ impl<
 
     fn try_forward(&self, images: Image<B, H, W, C_IN, T>) -> Result<Self::Output, Error> {
         let shape = (images.shape().0, Const, Const, Const);
-        self.run(images, shape, Geometry::Dense { height: H_OUT, width: W_OUT })
+        record(&[self], images, shape, None, false)
     }
 }
 

@@ -14,9 +14,9 @@ use crate::simd::{self, Compute, Factor, Matrix, multiply};
 /// Values of a matrix that is large: a quarter of a core's second cache.
 pub(crate) const LARGE_MATRIX: usize = 1 << 17;
 
-/// Panels of a large matrix, and of what is summed up over them.
-const PANELS: usize = 8;
-const NARROW: usize = 4;
+/// Panels of a large matrix at most, and of what is summed up over them.
+pub(crate) const PANELS: usize = 8;
+pub(crate) const NARROW: usize = 4;
 
 /// Cuts columns at whole cache lines.
 fn cut(columns: usize, panels: usize) -> Vec<Range<usize>> {
@@ -73,19 +73,19 @@ impl Panels {
         Matrix::new(values, self.rows, values.len() / self.rows)
     }
 
-    /// `out [R, columns]`, the sum over panels of `left * right(panel, some of the columns)`.
+    /// `out [R, columns]`, the sum over panels of `left * right(panel, some of the columns)`, each with its number.
     pub(crate) fn reduce<'a>(
         &self,
         left: &[impl Deref<Target = [f32]> + Sync],
-        right: impl Fn(&Range<usize>, &Range<usize>) -> Matrix<'a> + Sync,
+        right: impl Fn((usize, &Range<usize>), (usize, &Range<usize>)) -> Factor<'a> + Sync,
         out: &mut [f32],
     ) {
         let columns = out.len() / self.rows;
         let with_buffer = |narrow: Range<usize>| (Buffer::new(self.rows * narrow.len()), narrow);
         let mut parts: Vec<_> = cut(columns, NARROW).into_iter().map(with_buffer).collect();
-        parts.par_iter_mut().with_max_len(1).for_each(|(part, narrow)| {
+        parts.par_iter_mut().enumerate().with_max_len(1).for_each(|(number, (part, narrow))| {
             for (index, (panel, left)) in self.panels.iter().zip(left).enumerate() {
-                multiply(self.matrix(left), &Factor::new(self.compute, right(panel, narrow)), index > 0, part);
+                multiply(self.matrix(left), &right((index, panel), (number, narrow)), index > 0, part);
             }
         });
         out.par_chunks_exact_mut(columns).with_min_len(32).enumerate().for_each(|(row, out)| {

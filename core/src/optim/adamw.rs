@@ -4,11 +4,11 @@ use pulp::Arch;
 use rayon::prelude::*;
 
 use super::{
-    CHUNK, Ema, Rule,
+    Ema, Rule,
     ema::move_towards,
     magnitude::{magnitude, of_magnitude},
 };
-use crate::{profile::timed, scratch::Buffer};
+use crate::profile::timed;
 
 /// Adam with decoupled weight decay (Loshchilov and Hutter, arXiv 1711.05101), in the form PyTorch gives it.
 ///
@@ -143,58 +143,22 @@ impl Optimizer {
         self.largest = of_magnitude(largest.unwrap_or(0));
     }
 
-    /// The same for tensors that lie apart, in the order of the layout: takes their gradients, and returns their new
-    /// values, in the memory of these. `read(i, buffer)` copies the values of tensor `i` before the update.
-    ///
-    /// # Panics
-    /// If there is another number of tensors, or one of another length, than the optimiser was made for.
-    pub fn step_tensors(
-        &mut self,
-        mut gradients: Vec<Vec<f32>>,
-        read: impl Fn(usize, &mut [f32]) + Sync,
-        lr: f64,
-        scale: f32,
-    ) -> Vec<Vec<f32>> {
-        assert_eq!(gradients.len(), self.rules.len(), "gradients of another layout");
-        timed!(Operation, "AdamW");
-        let jobs = self.parts(lr, scale).into_par_iter().zip(&mut gradients).enumerate().with_max_len(1);
-        let largest = jobs.map(|(tensor, (mut part, gradient))| {
-            assert_eq!(gradient.len(), part.m.len(), "the gradient of a tensor of another layout");
-            let mut values = Buffer::new(gradient.len());
-            read(tensor, &mut values);
-            // Piece by piece, so that what is copied lies in the cache.
-            let pieces = values.chunks_mut(CHUNK).zip(gradient.chunks_mut(CHUNK)).enumerate();
-            let update = |(at, (p, g)): (usize, (&mut [f32], &mut [f32]))| {
-                let largest = part.update(at * CHUNK, p, g);
-                g.copy_from_slice(p);
-                largest
-            };
-            pieces.map(update).fold(0, u32::max)
-        });
-        self.largest = of_magnitude(largest.max().unwrap_or(0));
-        gradients
-    }
-
     /// The first tensor that the next update would leave with a parameter, a moment or an average that is not finite;
     /// nothing is changed. `norm` is at least as large as every gradient; the rest is what the update would be given.
     ///
     /// The numbers of a training that is sound are so far from the largest f32 that a bound on them rules it out. Only
     /// where that does not is the update computed.
-    pub fn overflow<G: AsRef<[f32]> + Sync>(
-        &self,
-        gradients: &[G],
-        read: impl Fn(usize, &mut [f32]) + Sync,
-        norm: f64,
-        lr: f64,
-        scale: f32,
-    ) -> Option<usize> {
+    ///
+    /// # Panics
+    /// If a buffer has another length than the parameters the optimiser was made for.
+    pub fn overflow(&self, parameters: &[f32], gradients: &[f32], norm: f64, lr: f64, scale: f32) -> Option<usize> {
+        assert_eq!((parameters.len(), gradients.len()), (self.m.len(), self.m.len()), "buffers of another layout");
         if self.rules.iter().all(|rule| self.stays_finite(rule, norm * f64::from(scale), lr)) {
             return None;
         }
         (0..self.rules.len()).into_par_iter().find_first(|&tensor| {
-            let mut values = vec![0.0; self.rules[tensor].range.len()];
-            read(tensor, &mut values);
-            !self.tried(tensor, values, gradients[tensor].as_ref(), lr, scale).is_finite()
+            let range = &self.rules[tensor].range;
+            !self.tried(tensor, parameters[range.clone()].to_vec(), &gradients[range.clone()], lr, scale).is_finite()
         })
     }
 
@@ -429,16 +393,13 @@ mod tests {
         let rules = vec![rule(0..2, true, 1.0), rule(2..4, true, 1.0), rule(4..6, false, 1.0)];
         let ema = Ema { decay: 0.9, warmup: false };
         let mut optimizer = Optimizer::new(config, rules, Some(ema), &values);
-        let (values, gradients) = (values.as_chunks::<2>().0, gradients.as_chunks::<2>().0);
-        let norm = crate::optim::global_norm(gradients);
-        let ask = |optimizer: &Optimizer| {
-            optimizer.overflow(gradients, |i, into| into.copy_from_slice(&values[i]), norm, lr, 1.0)
-        };
+        let norm = crate::optim::global_norm(&[gradients]);
+        let ask = |optimizer: &Optimizer| optimizer.overflow(&values, &gradients, norm, lr, 1.0);
         let before = optimizer.clone();
         // The first time the largest value is not known; the second time it is 1e-3, and a bound may do.
         let first = ask(&optimizer);
         assert_eq!((optimizer.m(), optimizer.v(), optimizer.ema()), (before.m(), before.v(), before.ema()));
-        optimizer.largest = values.as_flattened().iter().fold(0.0, |largest: f32, value| largest.max(value.abs()));
+        optimizer.largest = values.iter().fold(0.0, |largest: f32, value| largest.max(value.abs()));
         assert_eq!(ask(&optimizer), first);
         first
     }
@@ -486,21 +447,6 @@ mod tests {
         };
         let one = bits(1);
         assert!(one == bits(2) && one == bits(5));
-    }
-
-    #[test]
-    fn tensors_that_lie_apart_are_updated_alike() {
-        let (mut flat, ema) = (noise(120_001, 1), Ema { decay: 0.9, warmup: false });
-        let mut tensors: Vec<_> = some_rules().into_iter().map(|rule| flat[rule.range].to_vec()).collect();
-        let [mut one, mut other] = [(); 2].map(|()| Optimizer::new(AdamW::default(), some_rules(), Some(ema), &flat));
-        for t in 1..=3 {
-            let g = noise(120_001, t + 1);
-            one.step(&mut flat, &g, 1e-3, 0.5);
-            let gradients = some_rules().into_iter().map(|rule| g[rule.range].to_vec()).collect();
-            tensors = other.step_tensors(gradients, |i, into| into.copy_from_slice(&tensors[i]), 1e-3, 0.5);
-        }
-        assert_eq!(tensors.concat(), flat);
-        assert_eq!((one.m(), one.v(), one.ema()), (other.m(), other.v(), other.ema()));
     }
 
     #[test]

@@ -34,6 +34,11 @@ pub fn global_norm<T: AsRef<[f32]>>(tensors: &[T]) -> f64 {
     partial.iter().sum::<f64>().sqrt()
 }
 
+/// Sets gradients to zero, on all threads.
+pub fn clear(gradients: &mut [f32]) {
+    gradients.par_chunks_mut(CHUNK).for_each(|chunk| chunk.fill(0.0));
+}
+
 /// Factor that brings gradients of norm `norm` down to `max`; 1 if they are there already.
 ///
 /// `min(1, max / (norm + 1e-6))`, as PyTorch's `clip_grad_norm_`. A norm that is not finite gives 1: the caller is

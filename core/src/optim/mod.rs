@@ -1,8 +1,8 @@
 //! The optimiser, on flat buffers or tensor by tensor.
 //!
 //! Moments and the moving average lie in one `Vec<f32>` each, the tensors in a fixed order; a [`Layout`] says which range
-//! is which. Parameters and gradients come as such buffers too ([`Optimizer::step`]) or as one buffer for each tensor
-//! ([`Optimizer::step_tensors`]). An update is one pass over memory, and its result the same bits for any number of threads.
+//! is which. Parameters and gradients come as such buffers too. An update is one pass over memory, and its result the same
+//! bits for any number of threads.
 //!
 //! ```
 //! use convnext_core::{
@@ -36,7 +36,7 @@ mod magnitude;
 mod schedule;
 
 pub use adamw::{AdamW, Coefficients, Optimizer};
-pub use clip::{NonFinite, clip_scale, first_non_finite, global_norm};
+pub use clip::{NonFinite, clear, clip_scale, first_non_finite, global_norm};
 pub use ema::Ema;
 pub use groups::{GroupError, LayerDecay, LayerDecayMode, Rule, layer_ids, rules};
 pub use layout::{Layout, LayoutError, Segment};

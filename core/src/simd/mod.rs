@@ -21,6 +21,6 @@ pub(crate) use norm::{layer_norm, layer_norm_backward};
 pub(crate) use precision::Compute;
 pub use precision::{ParsePrecisionError, Precision};
 pub use product::product_rate;
-pub(crate) use product::{Factor, Matrix, multiply, product};
+pub(crate) use product::{Factor, Kept, Matrix, multiply, product};
 pub use rows::add;
 pub(crate) use rows::*;

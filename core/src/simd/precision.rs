@@ -1,6 +1,6 @@
 //! In what precision products are computed.
 
-use std::{cell::Cell, env, fmt, str::FromStr};
+use std::{fmt, str::FromStr};
 
 use super::Level;
 
@@ -22,33 +22,7 @@ pub struct ParsePrecisionError {
     name: String,
 }
 
-thread_local! {
-    static CURRENT: Cell<Option<Precision>> = const { Cell::new(None) };
-}
-
 impl Precision {
-    /// The environment variable that says with which precision threads begin: `f32`, the default, or `bf16`.
-    pub const VARIABLE: &'static str = "CONVNEXT_PRECISION";
-
-    /// The precision of operations that this thread calls.
-    ///
-    /// Panics if [`Self::VARIABLE`] names none and nothing was set.
-    pub fn current() -> Self {
-        CURRENT.get().unwrap_or_else(|| {
-            let named = env::var(Self::VARIABLE).ok();
-            let precision =
-                named.map(|name| name.parse().unwrap_or_else(|error| panic!("{}: {error}", Self::VARIABLE)));
-            let precision = precision.unwrap_or_default();
-            CURRENT.set(Some(precision));
-            precision
-        })
-    }
-
-    /// Sets the precision of operations that this thread calls from now on.
-    pub fn set(self) {
-        CURRENT.set(Some(self));
-    }
-
     /// Name.
     pub fn name(self) -> &'static str {
         match self {
@@ -83,13 +57,13 @@ pub(crate) struct Compute {
 }
 
 impl Compute {
-    /// In f32, whatever the thread is set to: for small products whose digits count.
-    pub(crate) fn exact(level: Level) -> Self {
-        Self { level, precision: Precision::F32 }
+    /// At this process's level.
+    pub(crate) fn new(precision: Precision) -> Self {
+        Self { level: Level::current(), precision }
     }
 
-    /// As this process and this thread are set.
-    pub(crate) fn current() -> Self {
-        Self { level: Level::current(), precision: Precision::current() }
+    /// In f32, whatever the precision of the call: for small products whose digits count.
+    pub(crate) fn exact(level: Level) -> Self {
+        Self { level, precision: Precision::F32 }
     }
 }

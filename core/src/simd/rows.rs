@@ -95,6 +95,23 @@ pub(crate) fn scale(scale: f32, from: &[f32], into: &mut [f32]) {
     }
 }
 
+/// `into = from`, each value rounded to the nearest bf16, to the even one of two as near; a NaN stays one.
+pub(crate) fn round_to_bf16(level: Level, from: &[f32], into: &mut [f32]) {
+    dispatch!(level, round_to_bf16_body(from, into));
+}
+
+#[inline(always)]
+fn round_to_bf16_body<A: Arithmetic>(from: &[f32], into: &mut [f32]) {
+    const KEPT: u32 = 0xffff_0000;
+    const QUIET: u32 = 0x0040_0000;
+    for (into, from) in into.iter_mut().zip(from) {
+        let bits = from.to_bits();
+        let half = 0x7fff + ((bits >> 16) & 1);
+        let rounded = if from.is_nan() { bits | QUIET } else { bits.wrapping_add(half) };
+        *into = f32::from_bits(rounded & KEPT);
+    }
+}
+
 /// `sums[c] += sum_r rows[r, c]`.
 pub(crate) fn add_columns(level: Level, rows: &[f32], sums: &mut [f32]) {
     dispatch!(level, add_columns_body(rows, sums));

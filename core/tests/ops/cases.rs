@@ -6,6 +6,7 @@ use convnext_core::{
         block::{self, Flavour},
         cross_entropy, densify, downsample, head, masked_mse, stem,
     },
+    simd::Precision,
     visibility::Visibility,
 };
 
@@ -20,8 +21,8 @@ pub(crate) trait Op: Sync {
     /// Gradients of the reference version, added.
     fn reference_backward(&self, weights: &[f64], x: &[f64], grad: &[f64], grad_x: &mut [f64], grad_w: &mut [f64]);
 
-    /// The fast version; with gradients if it gets that of the output, and where to add them.
-    fn fast(&self, weights: &[f32], x: &[f32], gradients: Option<Fast>) -> Vec<f32>;
+    /// The fast version in this precision; with gradients if it gets that of the output, and where to add them.
+    fn fast(&self, precision: Precision, weights: &[f32], x: &[f32], gradients: Option<Fast>) -> Vec<f32>;
 }
 
 /// Gradient of the output, and where those of the input and the weights are added.
@@ -115,14 +116,14 @@ impl Op for Stem {
         stem::reference::backward(&shape, &stem::Weights::split(weights, &shape), x, grad, grad_x, gradients);
     }
 
-    fn fast(&self, weights: &[f32], x: &[f32], gradients: Option<Fast>) -> Vec<f32> {
+    fn fast(&self, precision: Precision, weights: &[f32], x: &[f32], gradients: Option<Fast>) -> Vec<f32> {
         let (shape, mut saved) = (self.shape(), stem::Saved::default());
         let weights = stem::Weights::split(weights, &shape);
         let mut out = vec![f32::NAN; shape.output()];
-        stem::forward(&shape, &weights, x, &mut out, gradients.is_some().then_some(&mut saved));
+        stem::forward(precision, &shape, &weights, x, &mut out, gradients.is_some().then_some(&mut saved));
         if let Some((grad, grad_x, grad_w)) = gradients {
             let gradients = stem::Gradients::split(grad_w, &shape);
-            stem::backward(&shape, &weights, x, &saved, &grad, Some(grad_x), gradients);
+            stem::backward(precision, &shape, &weights, x, &saved, &grad, Some(grad_x), gradients);
         }
         out
     }
@@ -160,16 +161,16 @@ impl Op for Block {
         block::reference::backward(&shape, &block::Weights::split(weights, &shape), drop, x, grad, grad_x, gradients);
     }
 
-    fn fast(&self, weights: &[f32], x: &[f32], gradients: Option<Fast>) -> Vec<f32> {
+    fn fast(&self, precision: Precision, weights: &[f32], x: &[f32], gradients: Option<Fast>) -> Vec<f32> {
         let (shape, mut saved) = (self.shape(), block::Saved::default());
         let weights = block::Weights::split(weights, &shape);
         let drop = self.drop.as_deref().map(narrow);
         let drop = drop.as_deref();
         let mut out = vec![f32::NAN; shape.activation()];
-        block::forward(&shape, &weights, drop, x, &mut out, gradients.is_some().then_some(&mut saved));
+        block::forward(precision, &shape, &weights, drop, x, &mut out, gradients.is_some().then_some(&mut saved));
         if let Some((grad, grad_x, grad_w)) = gradients {
             let gradients = block::Gradients::split(grad_w, &shape);
-            block::backward(&shape, &weights, drop, x, &saved, &grad, grad_x, gradients);
+            block::backward(precision, &shape, &weights, drop, x, &saved, &grad, grad_x, gradients);
         }
         out
     }
@@ -204,14 +205,14 @@ impl Op for Downsample {
         downsample::reference::backward(&shape, &weights, x, grad, grad_x, gradients);
     }
 
-    fn fast(&self, weights: &[f32], x: &[f32], gradients: Option<Fast>) -> Vec<f32> {
+    fn fast(&self, precision: Precision, weights: &[f32], x: &[f32], gradients: Option<Fast>) -> Vec<f32> {
         let shape = self.shape();
         let weights = downsample::Weights::split(weights, &shape);
         let mut out = vec![f32::NAN; shape.output()];
-        downsample::forward(&shape, &weights, x, &mut out);
+        downsample::forward(precision, &shape, &weights, x, &mut out);
         if let Some((grad, grad_x, grad_w)) = gradients {
             let gradients = downsample::Gradients::split(grad_w, &shape);
-            downsample::backward(&shape, &weights, x, &grad, grad_x, gradients);
+            downsample::backward(precision, &shape, &weights, x, &grad, grad_x, gradients);
         }
         out
     }
@@ -241,7 +242,7 @@ impl Op for Head {
         head::reference::backward(&shape, &head::Weights::split(weights, &shape), x, grad, grad_x, gradients);
     }
 
-    fn fast(&self, weights: &[f32], x: &[f32], gradients: Option<Fast>) -> Vec<f32> {
+    fn fast(&self, _: Precision, weights: &[f32], x: &[f32], gradients: Option<Fast>) -> Vec<f32> {
         let (shape, mut saved) = (self.shape(), head::Saved::default());
         let weights = head::Weights::split(weights, &shape);
         let mut out = vec![f32::NAN; shape.output()];
@@ -280,13 +281,13 @@ impl Op for Densify {
         densify::reference::backward(&shape, &densify::Weights::split(weights, &shape), x, grad, grad_x, gradients);
     }
 
-    fn fast(&self, weights: &[f32], x: &[f32], gradients: Option<Fast>) -> Vec<f32> {
+    fn fast(&self, precision: Precision, weights: &[f32], x: &[f32], gradients: Option<Fast>) -> Vec<f32> {
         let shape = self.shape();
         let weights = densify::Weights::split(weights, &shape);
         let mut out = vec![f32::NAN; shape.output()];
-        densify::forward(&shape, &weights, x, &mut out);
+        densify::forward(precision, &shape, &weights, x, &mut out);
         if let Some((grad, grad_x, grad_w)) = gradients {
-            densify::backward(&shape, &weights, x, &grad, grad_x, densify::Gradients::split(grad_w, &shape));
+            densify::backward(precision, &shape, &weights, x, &grad, grad_x, densify::Gradients::split(grad_w, &shape));
         }
         out
     }
@@ -326,14 +327,14 @@ impl Op for MaskedMse {
         masked_mse::reference::backward(&shape, &weights, x, &self.images(), grad[0], grad_x, gradients);
     }
 
-    fn fast(&self, weights: &[f32], x: &[f32], gradients: Option<Fast>) -> Vec<f32> {
+    fn fast(&self, precision: Precision, weights: &[f32], x: &[f32], gradients: Option<Fast>) -> Vec<f32> {
         let (shape, mut saved) = (self.shape(), masked_mse::Saved::default());
         let weights = masked_mse::Weights::split(weights, &shape);
         let keep = gradients.is_some().then_some(&mut saved);
-        let loss = masked_mse::forward(&shape, &weights, x, &narrow(&self.images()), keep);
+        let loss = masked_mse::forward(precision, &shape, &weights, x, &narrow(&self.images()), keep);
         if let Some((grad, grad_x, grad_w)) = gradients {
             let gradients = masked_mse::Gradients::split(grad_w, &shape);
-            masked_mse::backward(&shape, &weights, x, &saved, grad[0], grad_x, gradients);
+            masked_mse::backward(precision, &shape, &weights, x, &saved, grad[0], grad_x, gradients);
         }
         vec![loss]
     }
@@ -364,7 +365,7 @@ impl Op for CrossEntropy {
         cross_entropy::reference::backward(self.classes, x, &self.targets(), grad[0], grad_x);
     }
 
-    fn fast(&self, _: &[f32], x: &[f32], gradients: Option<Fast>) -> Vec<f32> {
+    fn fast(&self, _: Precision, _: &[f32], x: &[f32], gradients: Option<Fast>) -> Vec<f32> {
         let targets = narrow(&self.targets());
         if let Some((grad, grad_x, _)) = gradients {
             cross_entropy::backward(self.classes, x, &targets, grad[0], grad_x);

@@ -69,9 +69,9 @@ fn assert_equals_reference(case: &Case, weights: &[f64], x: &[f64], grad_out: &[
     case.op.reference_backward(weights, x, grad_out, &mut grad_x, &mut grad_weights);
 
     let (mut fast_x, mut fast_weights) = (narrow(&before_x), narrow(&before_weights));
-    let alone = case.op.fast(&narrow(weights), &narrow(x), None);
+    let alone = case.op.fast(Precision::F32, &narrow(weights), &narrow(x), None);
     let gradients = Some((narrow(grad_out), &mut fast_x[..], &mut fast_weights[..]));
-    let fast = case.op.fast(&narrow(weights), &narrow(x), gradients);
+    let fast = case.op.fast(Precision::F32, &narrow(weights), &narrow(x), gradients);
     assert_close(&case.name, "output", &fast, &out, TOLERANCE);
     assert_close(&case.name, "output without saving", &alone, &out, TOLERANCE);
     assert_close(&case.name, "gradient of the input", &fast_x, &grad_x, TOLERANCE);
@@ -127,7 +127,6 @@ const BF16_TOLERANCE: f64 = 2e-2;
 
 #[test]
 fn bf16_is_near_the_reference() {
-    Precision::Bf16.set();
     for case in cases() {
         let (weights, x, grad_out) = case.values(2);
         let (mut grad_x, mut grad_weights) = (vec![0.0; x.len()], vec![0.0; weights.len()]);
@@ -136,7 +135,7 @@ fn bf16_is_near_the_reference() {
 
         let (mut fast_x, mut fast_weights) = (vec![0.0; x.len()], vec![0.0; weights.len()]);
         let gradients = Some((narrow(&grad_out), &mut fast_x[..], &mut fast_weights[..]));
-        let fast = case.op.fast(&narrow(&weights), &narrow(&x), gradients);
+        let fast = case.op.fast(Precision::Bf16, &narrow(&weights), &narrow(&x), gradients);
         for (what, fast, exact) in [
             ("output", &fast, &out),
             ("gradient of the input", &fast_x, &grad_x),
@@ -171,24 +170,21 @@ fn every_level_equals_the_reference() {
 
 #[test]
 fn threads_change_no_bit() {
-    threads_change_nothing();
+    threads_change_nothing(Precision::F32);
 }
 
 #[test]
 fn threads_change_no_bit_in_bf16() {
-    Precision::Bf16.set();
-    threads_change_nothing();
+    threads_change_nothing(Precision::Bf16);
 }
 
-fn threads_change_nothing() {
+fn threads_change_nothing(precision: Precision) {
     for case in cases() {
         let (weights, x, grad_out) = case.values(5);
-        let precision = Precision::current();
         let run = || {
-            precision.set(); // this runs on a thread of the pool
             let (mut grad_x, mut grad_weights) = (vec![0.0; x.len()], vec![0.0; weights.len()]);
             let gradients = Some((narrow(&grad_out), &mut grad_x[..], &mut grad_weights[..]));
-            let out = case.op.fast(&narrow(&weights), &narrow(&x), gradients);
+            let out = case.op.fast(precision, &narrow(&weights), &narrow(&x), gradients);
             [out, grad_x, grad_weights].concat().into_iter().map(f32::to_bits).collect::<Vec<_>>()
         };
         let with = |threads| ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(run);

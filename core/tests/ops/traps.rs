@@ -6,6 +6,7 @@ use convnext_core::{
         block::{self, Flavour},
         cross_entropy, downsample, masked_mse, stem,
     },
+    simd::Precision,
     visibility::Visibility,
 };
 
@@ -25,7 +26,7 @@ fn assert_near(a: &[f32], b: &[f32], tolerance: f32) {
 /// Both passes of an operation: output, gradient of the input, gradient of the weights.
 fn run(op: &impl Op, weights: &[f32], x: &[f32], grad: &[f32]) -> [Vec<f32>; 3] {
     let (mut grad_x, mut grad_weights) = (vec![0.0; x.len()], vec![0.0; weights.len()]);
-    let out = op.fast(weights, x, Some((grad.to_vec(), &mut grad_x, &mut grad_weights)));
+    let out = op.fast(Precision::F32, weights, x, Some((grad.to_vec(), &mut grad_x, &mut grad_weights)));
     [out, grad_x, grad_weights]
 }
 
@@ -55,7 +56,7 @@ fn grn_uses_mean_over_channels() {
     gradients.pwconv1_bias.fill(2.0);
     gradients.grn_gamma.fill(0.5);
     gradients.pwconv2.fill(1.0);
-    let out = op.fast(&flat, &[0.25], None);
+    let out = op.fast(Precision::F32, &flat, &[0.25], None);
     let a = 2.0 * 0.977_249_87;
     assert_near(&out, &[0.25 + 4.0 * a * 1.5], 1e-5);
 }
@@ -157,13 +158,19 @@ impl Encoder {
         let rows = |cells: Cells, dim| vec![0.0; self.samples * cells.rows() * dim];
         let stem = self.stem(cells);
         let mut x = rows(cells, DIMS[0]);
-        stem::forward(&stem, &stem::Weights::split(&self.weights[0], &stem), images, &mut x, None);
+        stem::forward(Precision::F32, &stem, &stem::Weights::split(&self.weights[0], &stem), images, &mut x, None);
         after(cells, DIMS[0], &mut x);
         let mut x = self.blocks(cells, DIMS[0], &self.weights[1], x);
         after(cells, DIMS[0], &mut x);
         let downsample = self.downsample(cells);
         let mut y = rows(cells.halved(), DIMS[1]);
-        downsample::forward(&downsample, &downsample::Weights::split(&self.weights[2], &downsample), &x, &mut y);
+        downsample::forward(
+            Precision::F32,
+            &downsample,
+            &downsample::Weights::split(&self.weights[2], &downsample),
+            &x,
+            &mut y,
+        );
         after(cells.halved(), DIMS[1], &mut y);
         let mut y = self.blocks(cells.halved(), DIMS[1], &self.weights[3], y);
         after(cells.halved(), DIMS[1], &mut y);
@@ -173,7 +180,7 @@ impl Encoder {
     fn blocks(&self, cells: Cells, dim: usize, weights: &[f32], x: Vec<f32>) -> Vec<f32> {
         let shape = self.block(cells, dim);
         let mut out = vec![0.0; x.len()];
-        block::forward(&shape, &block::Weights::split(weights, &shape), None, &x, &mut out, None);
+        block::forward(Precision::F32, &shape, &block::Weights::split(weights, &shape), None, &x, &mut out, None);
         out
     }
 
@@ -263,7 +270,7 @@ fn sparse_equals_dense_masked_before_and_after_each_convolution() {
         let x = narrow(&random(2, dense.shape().activation()));
         let full = masked_dense_block(&dense, &visible, &weights, &x);
         let full = gather(cells, rows, 3, channels, &full);
-        let packed = sparse.fast(&weights, &gather(cells, rows, 3, channels, &x), None);
+        let packed = sparse.fast(Precision::F32, &weights, &gather(cells, rows, 3, channels, &x), None);
         let largest = full.iter().fold(1.0f32, |largest, value| largest.max(value.abs()));
         assert_near(&packed, &full, 1e-5 * largest);
     }
@@ -284,8 +291,8 @@ fn grn_ignores_removed_cells() {
     }
     let mut x = narrow(&random(2, dense.shape().activation()));
     cover(cells, &visible, 4, &mut x, 0.0);
-    let full = dense.fast(&weights, &x, None);
-    let packed = sparse.fast(&weights, &gather(cells, rows, 2, 4, &x), None);
+    let full = dense.fast(Precision::F32, &weights, &x, None);
+    let packed = sparse.fast(Precision::F32, &weights, &gather(cells, rows, 2, 4, &x), None);
     assert_near(&packed, &gather(cells, rows, 2, 4, &full), 1e-5);
 }
 
@@ -403,7 +410,7 @@ fn the_loss_is_the_mean_over_removed_patches() {
         let (weights, features) = (narrow(&random(1, shape.parameters())), narrow(&random(2, shape.features())));
         let split = masked_mse::Weights::split(&weights, &shape);
         let mut predictions = vec![0.0; shape.images()];
-        masked_mse::predict(&shape, &split, &features, &mut predictions);
+        masked_mse::predict(Precision::F32, &shape, &split, &features, &mut predictions);
         let predictions = masked_mse::predictions_to_patches(&shape, &predictions);
         let targets = masked_mse::targets(&shape, &images).values;
         let error = |patch: usize| -> f32 {
@@ -413,7 +420,7 @@ fn the_loss_is_the_mean_over_removed_patches() {
         };
         let removed = |sample: usize| op.visible.removed_patches(sample).map(move |patch| sample * 6 + patch);
         let errors: Vec<f32> = (0..2).flat_map(removed).map(error).collect();
-        let loss = masked_mse::forward(&shape, &split, &features, &images, None);
+        let loss = masked_mse::forward(Precision::F32, &shape, &split, &features, &images, None);
         assert_near(&[loss], &[errors.iter().sum::<f32>() / errors.len() as f32], 1e-5);
     }
 }

@@ -179,11 +179,9 @@ fn updates(
         let (lr, update) = (1e-3 * step as f64, optimizer.updates() + 1);
         let scaled: Vec<f32> = gradients.iter().map(|&g| 0.25 * g as f32).collect();
         let norm = global_norm(&[&scaled]);
-        let parts: Vec<&[f32]> = rules().into_iter().map(|rule| &scaled[rule.range]).collect();
-        let read = |tensor: usize, into: &mut [f32]| into.copy_from_slice(&plain[rules()[tensor].range.clone()]);
         let scale = clip_scale(norm, max_norm);
         let finite =
-            norm.is_finite() && losses.is_finite() && optimizer.overflow(&parts, read, norm, lr, scale).is_none();
+            norm.is_finite() && losses.is_finite() && optimizer.overflow(&plain, &scaled, norm, lr, scale).is_none();
         if finite {
             optimizer.step(&mut plain, &narrow(&gradients), lr, 0.25 * clip_scale(norm, max_norm));
         }

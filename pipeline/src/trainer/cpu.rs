@@ -1,98 +1,100 @@
-//! Training on the processor: a typed model on dfdx's tape, and the optimiser on its tensors.
+//! Training on the CPU: a model's operations and the optimiser, on flat buffers.
 
 use std::collections::VecDeque;
 
 use convnext_core::{
-    dfdx::tensor::{Cpu, Gradients},
     nn::Flat,
     optim::{GroupError, Layout},
     plan::Plan,
+    simd::Precision,
 };
 
 use super::{
     Inference, ModelError, Objective, Outcome, State, Trainer,
     error::describe,
     learner::{self, Learner},
-    parameters,
 };
 use crate::{records::Weights, settings::Run, stream::Batch};
 
 /// Trains on the processor. A step is made when its last batch is submitted.
 pub struct CpuTrainer<O: Objective> {
     objective: O,
-    model: Box<O::Model>,
-    cpu: Cpu,
+    model: O::Model,
     learner: Learner,
     accumulation: usize,
-    /// Gradients and losses of the batches of the step under way.
-    gradients: Gradients<f32, Cpu>,
+    /// Losses of the batches of the step under way.
     losses: f64,
     batches: usize,
     made: VecDeque<Outcome>,
 }
 
 impl<O: Objective> CpuTrainer<O> {
-    /// For a model as it is now.
+    /// For a model as it is now, whose products have this precision.
     ///
     /// # Errors
     /// [`GroupError`] when the plan is that of another model.
-    pub fn new(objective: O, model: Box<O::Model>, cpu: Cpu, plan: &Plan, run: &Run) -> Result<Self, GroupError> {
-        let learner = Learner::new(&*model, plan, run)?;
-        let (gradients, made, accumulation) = (Gradients::leaky(), VecDeque::new(), run.accumulation);
-        Ok(Self { objective, model, cpu, learner, accumulation, gradients, losses: 0.0, batches: 0, made })
+    pub fn new(
+        objective: O,
+        module: &O::Module,
+        precision: Precision,
+        plan: &Plan,
+        run: &Run,
+    ) -> Result<Self, GroupError> {
+        let (model, learner) = (O::model(module, precision), Learner::new(module, plan, run)?);
+        let (made, accumulation) = (VecDeque::new(), run.accumulation);
+        Ok(Self { objective, model, learner, accumulation, losses: 0.0, batches: 0, made })
     }
 
     /// Adds the gradients of a batch, and returns its mean loss.
     fn add(&mut self, batch: &mut Batch) -> Result<f32, ModelError> {
         let targets = self.objective.targets(batch)?;
-        let gradients = std::mem::replace(&mut self.gradients, Gradients::leaky());
-        let (loss, added) = self.objective.step(&mut *self.model, &self.cpu, batch, targets, gradients)?;
-        self.gradients = added;
-        Ok(loss)
+        let (weights, gradients) = self.learner.buffers();
+        Ok(self.objective.step(&mut self.model, weights, batch, targets, gradients))
     }
 
     /// Makes the step, unless something is not finite.
-    fn update(&mut self, loss: f64, lr: f64) -> Result<Outcome, ModelError> {
+    fn update(&mut self, loss: f64, lr: f64) -> Outcome {
         if !loss.is_finite() {
-            self.gradients = Gradients::leaky();
-            return Ok(Outcome::NonFinite { loss, what: format!("the loss is {loss}") });
+            self.learner.drop_gradients();
+            return Outcome::NonFinite { loss, what: format!("the loss is {loss}") };
         }
-        let updated = self.learner.update(&mut *self.model, &mut self.gradients, self.accumulation, lr)?;
-        Ok(match updated {
+        match self.learner.update(self.accumulation, lr) {
             learner::Outcome::Updated { norm } => Outcome::Updated { loss, norm },
             learner::Outcome::NonFinite(fault) => Outcome::NonFinite { loss, what: describe(fault) },
             learner::Outcome::Overflow(name) => Outcome::NonFinite {
                 loss,
                 what: format!("the update of `{name}` overflows at the learning rate {lr:e}"),
             },
-        })
+        }
     }
 }
 
-/// The loss of a batch, and the gradients of all parameters in the order of the model's layout: a step without its update.
+/// The loss of a batch, and the gradients of all parameters in the order of the model's layout: a step without its update,
+/// in f32.
 ///
 /// # Errors
-/// When memory runs out.
+/// Targets that make no sense.
 pub fn gradients<O: Objective>(
     objective: &O,
-    model: &mut O::Model,
+    module: &O::Module,
     batch: &mut Batch,
 ) -> Result<(f32, Vec<f32>), ModelError> {
     let targets = objective.targets(batch)?;
-    let (loss, mut gradients) = objective.step(model, &Cpu::default(), batch, targets, Gradients::leaky())?;
-    Ok((loss, model.take_gradients(&mut gradients)?.concat()))
+    let (mut model, weights) = (O::model(module, Precision::F32), module.values());
+    let mut gradients = vec![0.0; weights.len()];
+    let loss = objective.step(&mut model, &weights, batch, targets, &mut gradients);
+    Ok((loss, gradients))
 }
 
 /// A model that is lent for a measurement.
 struct Lent<'a, O: Objective> {
     objective: &'a O,
-    model: &'a O::Model,
-    cpu: &'a Cpu,
+    model: O::Frozen<'a>,
 }
 
 impl<O: Objective> Inference for Lent<'_, O> {
     fn outputs(&mut self, batch: &mut Batch) -> Result<Vec<f32>, ModelError> {
-        self.objective.outputs(self.model, self.cpu, batch)
+        self.objective.outputs(&self.model, batch)
     }
 }
 
@@ -107,7 +109,7 @@ impl<O: Objective> Trainer for CpuTrainer<O> {
         if self.batches == self.accumulation {
             let loss = self.losses / self.accumulation as f64;
             (self.batches, self.losses) = (0, 0.0);
-            let made = self.update(loss, lr)?;
+            let made = self.update(loss, lr);
             self.made.push_back(made);
         }
         Ok(())
@@ -124,7 +126,7 @@ impl<O: Objective> Trainer for CpuTrainer<O> {
     fn state(&mut self) -> Result<State<'_>, ModelError> {
         let optimizer = self.learner.optimizer();
         Ok(State {
-            parameters: parameters(&*self.model).into(),
+            parameters: self.learner.parameters().into(),
             m: optimizer.m().into(),
             v: optimizer.v().into(),
             average: optimizer.ema().map(Into::into),
@@ -134,7 +136,7 @@ impl<O: Objective> Trainer for CpuTrainer<O> {
 
     fn restore(&mut self, state: State<'static>) -> Result<(), ModelError> {
         self.made.clear();
-        self.learner.restore(&mut *self.model, state);
+        self.learner.restore(state);
         Ok(())
     }
 
@@ -147,14 +149,11 @@ impl<O: Objective> Trainer for CpuTrainer<O> {
         weights: Weights,
         measurement: &mut dyn FnMut(&mut dyn Inference) -> Result<(), ModelError>,
     ) -> Result<(), ModelError> {
-        let Self { objective, model, cpu, learner, .. } = self;
-        if weights != Weights::Ema {
-            return measurement(&mut Lent { objective, model: &**model, cpu });
-        }
-        let trained = parameters(&**model);
-        model.write(learner.optimizer().ema().ok_or(ModelError::NoAverage)?);
-        let measured = measurement(&mut Lent { objective, model: &**model, cpu });
-        model.write(&trained);
-        measured
+        let Self { objective, model, learner, .. } = self;
+        let weights = match weights {
+            Weights::Ema => learner.optimizer().ema().ok_or(ModelError::NoAverage)?,
+            Weights::Model => learner.parameters(),
+        };
+        measurement(&mut Lent { objective: &*objective, model: objective.freeze(model, weights) })
     }
 }

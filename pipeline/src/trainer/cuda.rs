@@ -16,7 +16,7 @@ use convnext_cuda::{
 };
 use convnext_data::{ImageView, Normalise};
 
-use super::{Inference, ModelError, Objective, Outcome, Pass, State, Trainer, Workplace, parameters};
+use super::{Inference, ModelError, Objective, Outcome, Pass, State, Trainer, Workplace};
 use crate::{
     input::{Input, InputError},
     records::Weights,
@@ -44,7 +44,7 @@ impl<O: Objective> CudaTrainer<O> {
     pub fn new(
         objective: O,
         device: &detect::Device,
-        model: &O::Model,
+        model: &O::Module,
         place: &Workplace<'_>,
     ) -> Result<Self, ModelError> {
         let Workplace { plan, run, precision, data, measured, .. } = *place;
@@ -57,7 +57,7 @@ impl<O: Objective> CudaTrainer<O> {
             bytes: true,
         };
         let step = objective.schedule(&options, run.accumulation)?;
-        let (layout, parameters) = (model.layout(), parameters(model));
+        let (layout, parameters) = (model.layout(), model.values());
         let settings = Settings {
             adamw: run.adamw,
             rules: optim::rules(&layout, plan, run.layer_decay)?,

@@ -1,21 +1,20 @@
-//! Weights in training: the optimiser's step on a model's tensors.
-
-use std::borrow::Cow;
+//! Weights in training: parameters, gradients and the optimiser's state on flat buffers, and the step that moves them.
 
 use convnext_core::{
-    dfdx::tensor::{Cpu, Gradients},
-    nn::{Error, Flat},
+    nn::Flat,
     optim::{self, GroupError, Layout, NonFinite, Optimizer},
     plan::Plan,
 };
 
-use super::{State, parameters};
+use super::state::State;
 use crate::settings::Run;
 
-/// What steps need beside the model and its gradients.
+/// The parameters of a model in training, and what steps need beside its gradients.
 #[derive(Debug)]
 pub(super) struct Learner {
     layout: Layout,
+    parameters: Vec<f32>,
+    gradients: Vec<f32>,
     optimizer: Optimizer,
     clip: Option<f64>,
 }
@@ -35,56 +34,70 @@ pub(super) enum Outcome {
 }
 
 impl Learner {
-    /// For a model as it is now.
+    /// Starts from the parameters that a model has now.
     ///
     /// # Errors
     /// [`GroupError`] when the plan is that of another model.
-    pub(super) fn new<M: Flat + ?Sized>(model: &M, plan: &Plan, run: &Run) -> Result<Self, GroupError> {
-        let layout = model.layout();
+    pub(super) fn new(model: &(impl Flat + ?Sized), plan: &Plan, run: &Run) -> Result<Self, GroupError> {
+        let (layout, parameters) = (model.layout(), model.values());
         let rules = optim::rules(&layout, plan, run.layer_decay)?;
-        let optimizer = Optimizer::new(run.adamw, rules, run.ema, &parameters(model));
-        Ok(Self { layout, optimizer, clip: run.clip })
+        let optimizer = Optimizer::new(run.adamw, rules, run.ema, &parameters);
+        let gradients = vec![0.0; parameters.len()];
+        Ok(Self { layout, parameters, gradients, optimizer, clip: run.clip })
     }
 
-    /// Takes the accumulated `gradients` of `batches` batches, which are zero afterwards, and makes one step with them.
-    ///
-    /// # Errors
-    /// When there is no memory.
-    pub(super) fn update<M: Flat + ?Sized>(
-        &mut self,
-        model: &mut M,
-        gradients: &mut Gradients<f32, Cpu>,
-        batches: usize,
-        lr: f64,
-    ) -> Result<Outcome, Error> {
-        let gradients = model.take_gradients(gradients)?;
+    /// The parameters, and the gradients to which a pass adds its own.
+    pub(super) fn buffers(&mut self) -> (&[f32], &mut [f32]) {
+        (&self.parameters, &mut self.gradients)
+    }
+
+    /// Makes one step with the gradients of `batches` batches, which are zero afterwards.
+    pub(super) fn update(&mut self, batches: usize, lr: f64) -> Outcome {
+        let outcome = self.step(batches, lr);
+        self.drop_gradients();
+        outcome
+    }
+
+    fn step(&mut self, batches: usize, lr: f64) -> Outcome {
+        let Self { layout, parameters, gradients, optimizer, clip } = self;
+        let tensors: Vec<_> = layout.segments().iter().map(|segment| &gradients[segment.range.clone()]).collect();
         let mean = 1.0 / batches as f32;
-        let sum = optim::global_norm(&gradients);
+        let sum = optim::global_norm(&tensors);
         let norm = sum * f64::from(mean);
         if !norm.is_finite() {
-            return Ok(Outcome::NonFinite(optim::first_non_finite(&self.layout, &gradients)));
+            return Outcome::NonFinite(optim::first_non_finite(layout, &tensors));
         }
-        let scale = mean * self.clip.map_or(1.0, |clip| optim::clip_scale(norm, clip));
-        let before = model.reader();
-        let read = |tensor: usize, into: &mut [f32]| before.read(tensor, into);
-        if let Some(tensor) = self.optimizer.overflow(&gradients, read, sum, lr, scale) {
-            return Ok(Outcome::Overflow(self.layout.segments()[tensor].name.clone()));
+        let scale = mean * clip.map_or(1.0, |clip| optim::clip_scale(norm, clip));
+        if let Some(tensor) = optimizer.overflow(parameters, gradients, sum, lr, scale) {
+            return Outcome::Overflow(layout.segments()[tensor].name.clone());
         }
-        let after = self.optimizer.step_tensors(gradients, read, lr, scale);
-        model.replace(after)?;
-        Ok(Outcome::Updated { norm })
+        optimizer.step(parameters, gradients, lr, scale);
+        Outcome::Updated { norm }
     }
 
-    /// Puts back a state, into the model too.
-    pub(super) fn restore<M: Flat + ?Sized>(&mut self, model: &mut M, state: State<'static>) {
+    /// Sets the gradients to zero.
+    pub(super) fn drop_gradients(&mut self) {
+        optim::clear(&mut self.gradients);
+    }
+
+    /// Puts back a state.
+    ///
+    /// # Panics
+    /// If it is that of another model.
+    pub(super) fn restore(&mut self, state: State<'static>) {
         let State { parameters, m, v, average, updates } = state;
-        self.optimizer.restore(m.into_owned(), v.into_owned(), average.map(Cow::into_owned), updates);
-        model.write(&parameters);
+        self.parameters.copy_from_slice(&parameters);
+        self.optimizer.restore(m.into_owned(), v.into_owned(), average.map(|average| average.into_owned()), updates);
     }
 
     /// Which range of a flat buffer is which tensor.
     pub(super) fn layout(&self) -> &Layout {
         &self.layout
+    }
+
+    /// The parameters, as one flat buffer.
+    pub(super) fn parameters(&self) -> &[f32] {
+        &self.parameters
     }
 
     /// The optimiser: its moments, its average of the parameters.

@@ -7,13 +7,7 @@ mod error;
 mod learner;
 mod state;
 
-use convnext_core::{
-    dfdx::tensor::{Cpu, Gradients},
-    nn::Flat,
-    optim::Layout,
-    plan::Plan,
-    simd,
-};
+use convnext_core::{nn::Flat, optim::Layout, plan::Plan, simd};
 use convnext_cuda::{
     detect,
     predictor::Predictor,
@@ -114,8 +108,14 @@ pub trait Inference {
 
 /// What a model learns: the part of a task that differs from step to step, the same for every device.
 pub trait Objective {
-    /// The model on the processor.
-    type Model: Flat + ?Sized;
+    /// The typed model.
+    type Module: Flat + ?Sized;
+
+    /// Its operations on plain buffers, which the CPU runs.
+    type Model;
+
+    /// The same with weights that stay as they are, to be measured.
+    type Frozen<'a>;
 
     /// What a batch is trained towards.
     type Targets;
@@ -129,25 +129,28 @@ pub trait Objective {
     /// Targets that make no sense.
     fn targets(&self, batch: &Batch) -> Result<Self::Targets, ModelError>;
 
-    /// Adds the gradients of a batch on the processor, and returns its mean loss with them. The images of the batch may be
-    /// changed.
-    ///
-    /// # Errors
-    /// When memory runs out.
+    /// The operations of a model, with its settings as they are now, and products of this precision.
+    fn model(module: &Self::Module, precision: simd::Precision) -> Self::Model;
+
+    /// Adds the gradients of a batch on the CPU, and returns its mean loss. `weights` and `gradients` are in the order of the
+    /// model's layout. The images of the batch may be changed.
     fn step(
         &self,
         model: &mut Self::Model,
-        cpu: &Cpu,
+        weights: &[f32],
         batch: &mut Batch,
         targets: Self::Targets,
-        gradients: Gradients<f32, Cpu>,
-    ) -> Result<(f32, Gradients<f32, Cpu>), ModelError>;
+        gradients: &mut [f32],
+    ) -> f32;
 
-    /// See [`Inference::outputs`], on the processor.
+    /// The model with these weights, on the CPU.
+    fn freeze<'a>(&self, model: &'a Self::Model, weights: &'a [f32]) -> Self::Frozen<'a>;
+
+    /// See [`Inference::outputs`], on the CPU.
     ///
     /// # Errors
     /// As there.
-    fn outputs(&self, model: &Self::Model, cpu: &Cpu, batch: &mut Batch) -> Result<Vec<f32>, ModelError>;
+    fn outputs(&self, model: &Self::Frozen<'_>, batch: &mut Batch) -> Result<Vec<f32>, ModelError>;
 
     /// A step of `batches` batches on a GPU.
     ///
@@ -208,30 +211,21 @@ pub struct Workplace<'a> {
 /// [`ModelError`]: a batch that is too large, or what the device refuses.
 pub fn trainer<O: Objective + 'static>(
     objective: O,
-    model: Box<O::Model>,
-    cpu: Cpu,
+    model: &O::Module,
     place: &Workplace<'_>,
 ) -> Result<Box<dyn Trainer>, ModelError> {
-    set_precision(place.precision);
     Ok(match place.device {
-        Device::Cpu => Box::new(CpuTrainer::new(objective, model, cpu, place.plan, place.run)?),
-        Device::Cuda(device) => Box::new(CudaTrainer::new(objective, device, &*model, place)?),
+        Device::Cpu => Box::new(CpuTrainer::new(objective, model, products(place.precision), place.plan, place.run)?),
+        Device::Cuda(device) => Box::new(CudaTrainer::new(objective, device, model, place)?),
     })
 }
 
-/// Makes this the precision of all that this thread computes on the processor from now on.
-pub fn set_precision(precision: Precision) {
+/// The precision of products on a CPU.
+pub fn products(precision: Precision) -> simd::Precision {
     match precision {
-        Precision::F32 | Precision::Tf32 => simd::Precision::F32.set(),
-        Precision::Bf16 => simd::Precision::Bf16.set(),
+        Precision::F32 | Precision::Tf32 => simd::Precision::F32,
+        Precision::Bf16 => simd::Precision::Bf16,
     }
-}
-
-/// A copy of a model's parameters, as one flat buffer.
-pub fn parameters<M: Flat + ?Sized>(model: &M) -> Vec<f32> {
-    let mut parameters = vec![0.0; model.layout().len()];
-    model.read(&mut parameters);
-    parameters
 }
 
 /// Images of a pass that takes a fraction of a second on a slow core.

@@ -10,6 +10,7 @@ pub mod four_channels;
 pub mod from_another_macro;
 pub mod kernels_by_stage;
 pub mod one_channel;
+mod one_operation;
 pub mod two_stages;
 pub mod v1;
 pub mod wide_input;

@@ -106,13 +106,13 @@ fn train<'a>(bench: &'a Bench<'_>, task: &'static dyn Task) -> Outcome<Step<'a>>
 }
 
 fn infer<'a>(bench: &'a Bench<'_>) -> Outcome<Step<'a>> {
-    let device = Cpu::seed_from_u64(SEED);
-    let model = bench.entry.classifier(&device)?;
+    let mut model = bench.entry.classifier(&Cpu::seed_from_u64(SEED))?;
+    model.set_precision(trainer::products(bench.precision));
+    let classifier = model.plain().freeze(model.values());
     let images = images(&bench.entry.plan, bench.batch);
     Ok(Box::new(move || {
-        let images = images.clone();
         let start = Instant::now();
-        model.logits(&device, images, bench.batch)?;
+        classifier.logits(&images, bench.batch);
         Ok(milliseconds(start))
     }))
 }
@@ -124,7 +124,7 @@ fn infer_on_gpu<'a>(bench: &'a Bench<'_>, device: &detect::Device) -> Outcome<St
     let batch = BatchShape { samples: bench.batch, real: trainer::element(bench.precision) };
     let tf32 = bench.precision == Precision::Tf32;
     let mut predictor = Predictor::new(device, plan, model.layout(), batch, tf32)?;
-    predictor.write(&trainer::parameters(&*model))?;
+    predictor.write(&model.values())?;
     let images = images(plan, bench.batch);
     for _ in 0..PRIMING {
         predictor.logits(&images)?;

@@ -39,7 +39,7 @@ pub(crate) fn run(args: &Args, context: &Context<'_>) -> Outcome {
     let objective = Classification::new(&entry.plan, 0.0, Source::Given(targets));
     let ids = (0..samples as u64).collect();
     let mut batch = Batch { samples, images: values, ids, epochs: vec![0; samples], ..Batch::default() };
-    let (loss, gradients) = trainer::gradients(&objective, &mut *classifier, &mut batch)?;
+    let (loss, gradients) = trainer::gradients(&objective, &*classifier, &mut batch)?;
     if let Some(path) = &args.grads {
         convert::save(path, &classifier.layout(), &gradients, Dialect::Official, None)?;
     }

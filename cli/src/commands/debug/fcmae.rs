@@ -41,16 +41,15 @@ pub(crate) fn run(args: &Args, context: &Context<'_>) -> Outcome {
     let (plan, patches) = entry.plan.fcmae.zip(entry.plan.patches()).ok_or_else(none)?;
     let Images { samples, values: images } = Images::read(&args.given.input, &entry.plan)?;
     let mut batch = Batch { samples, masks: read_mask(&args.mask, samples, patches)?, images, ..Batch::default() };
-    let cpu = Cpu::default();
-    let mut model = entry.autoencoder(&cpu)?.ok_or_else(none)?;
+    let mut model = entry.autoencoder(&Cpu::default())?.ok_or_else(none)?;
     load(&mut *model, &args.given.weights)?;
     let objective = Masking::new(&entry.plan)?;
     if let Some(path) = &args.output {
-        let predictions = objective.outputs(&*model, &cpu, &mut batch)?;
+        let predictions = objective.outputs(&(&model.plain(), &model.values()), &mut batch)?;
         let values = plan.patch * plan.patch * entry.plan.channels;
         npy::write(path, &[samples, patches.count(), values], &predictions)?;
     }
-    let (loss, gradients) = trainer::gradients(&objective, &mut *model, &mut batch)?;
+    let (loss, gradients) = trainer::gradients(&objective, &*model, &mut batch)?;
     if let Some(path) = &args.grads {
         convert::save(path, &model.layout(), &gradients, Dialect::Official, None)?;
     }

@@ -26,13 +26,13 @@ const CHUNK: usize = 32;
 pub(crate) fn run(args: &Args, context: &Context<'_>) -> Outcome {
     let entry = context.registry.find(&args.given.model)?;
     let images = Images::read(&args.given.input, &entry.plan)?;
-    let device = Cpu::default();
-    let mut classifier = entry.classifier(&device)?;
+    let mut classifier = entry.classifier(&Cpu::default())?;
     load(&mut *classifier, &args.given.weights)?;
+    let classifier = classifier.plain().freeze(classifier.values());
     let image = images.values.len() / images.samples;
     let mut logits = Vec::with_capacity(images.samples * entry.plan.classes);
     for chunk in images.values.chunks(CHUNK * image) {
-        logits.extend(classifier.logits(&device, chunk.to_vec(), chunk.len() / image)?);
+        logits.extend(classifier.logits(chunk, chunk.len() / image));
     }
     check_finite("the logits", &logits)?;
     npy::write(&args.output, &[images.samples, entry.plan.classes], &logits)

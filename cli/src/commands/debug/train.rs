@@ -10,7 +10,7 @@ use convnext_pipeline::{
         Task,
         classify::{Classification, Classify, Source},
     },
-    trainer::{CpuTrainer, Outcome as Made, Trainer, set_precision},
+    trainer::{CpuTrainer, Outcome as Made, Trainer, products},
 };
 use convnext_weights::convert::{self, Dialect};
 use serde::Serialize;
@@ -68,13 +68,11 @@ pub(crate) fn run(args: &Args, context: &Context<'_>) -> Outcome {
     let run = recipe.run(images.samples as u64, 1)?;
     check(args, &run)?;
 
-    set_precision(recipe.model.precision);
-    let cpu = Cpu::default();
-    let mut classifier = entry.classifier(&cpu)?;
+    let mut classifier = entry.classifier(&Cpu::default())?;
     load(&mut *classifier, &args.given.weights)?;
     classifier.set_drop_path(0.0);
     let objective = Classification::new(&entry.plan, 0.0, Source::Given(targets));
-    let mut trainer = CpuTrainer::new(objective, classifier, cpu, &entry.plan, &run)?;
+    let mut trainer = CpuTrainer::new(objective, &*classifier, products(recipe.model.precision), &entry.plan, &run)?;
     for step in 0..args.steps {
         output::json_line(&make(step, &run, &images, &mut trainer)?)?;
     }

@@ -37,9 +37,16 @@ pub mod cuda;
 mod depthwise;
 pub mod reference;
 
+pub(crate) use self::cpu::Frozen;
 use super::parameters::multiply_adds;
 pub use crate::plan::Flavour;
-use crate::{cells::Cells, geometry::Geometry, profile::timed, scratch::Buffer, simd::Compute};
+use crate::{
+    cells::Cells,
+    geometry::Geometry,
+    profile::timed,
+    scratch::Buffer,
+    simd::{Compute, Precision},
+};
 
 /// Sizes of a block.
 #[derive(Debug, Clone, Copy)]
@@ -156,6 +163,22 @@ pub struct Saved {
 /// `drop` is the drop path's scale of each sample's residual branch, `[N]`: 0 for a dropped one, `1 / keep` for the
 /// others; `None` is 1 for all.
 pub fn forward(
+    precision: Precision,
+    shape: &Shape,
+    weights: &Weights,
+    drop: Option<&[f32]>,
+    x: &[f32],
+    out: &mut [f32],
+    saved: Option<&mut Saved>,
+) {
+    forward_frozen(&Frozen::default(), precision, shape, weights, drop, x, out, saved);
+}
+
+/// The same; where `frozen` is that of an earlier call, weights and precision are, too.
+#[expect(clippy::too_many_arguments, reason = "the operation's arguments, and what is made of its weights once")]
+pub(crate) fn forward_frozen(
+    frozen: &Frozen,
+    precision: Precision,
     shape: &Shape,
     weights: &Weights,
     drop: Option<&[f32]>,
@@ -165,12 +188,13 @@ pub fn forward(
 ) {
     shape.check(weights, drop, x.len(), out.len());
     timed!(Operation, "block forward");
-    cpu::forward(Compute::current(), shape, weights, drop, x, out, saved);
+    cpu::forward(frozen, Compute::new(precision), shape, weights, drop, x, out, saved);
 }
 
 /// Adds the gradients of the input and the weights. `drop` and `x` are those of the forward pass.
 #[expect(clippy::too_many_arguments, reason = "the forward pass's arguments and one gradient for each")]
 pub fn backward(
+    precision: Precision,
     shape: &Shape,
     weights: &Weights,
     drop: Option<&[f32]>,
@@ -185,5 +209,5 @@ pub fn backward(
     assert_eq!(grad_x.len(), x.len(), "length of the input's gradient");
     assert_eq!(saved.y.len(), x.len(), "the forward pass saved another shape, or nothing");
     timed!(Operation, "block backward");
-    cpu::backward(Compute::current(), shape, weights, drop, x, saved, grad_out, grad_x, gradients);
+    cpu::backward(Compute::new(precision), shape, weights, drop, x, saved, grad_out, grad_x, gradients);
 }

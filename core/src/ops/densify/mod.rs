@@ -10,7 +10,13 @@ pub mod cuda;
 pub mod reference;
 
 use super::parameters::multiply_adds;
-use crate::{cells::Cells, geometry::Geometry, profile::timed, simd::Compute, visibility::Visibility};
+use crate::{
+    cells::Cells,
+    geometry::Geometry,
+    profile::timed,
+    simd::{Compute, Precision},
+    visibility::Visibility,
+};
 
 /// Sizes of a densification.
 #[derive(Debug, Clone, Copy)]
@@ -82,14 +88,15 @@ impl<'a> Shape<'a> {
 }
 
 /// `x [N, K, P, P, C]` to `out [N, H, W, D]`.
-pub fn forward(shape: &Shape, weights: &Weights, x: &[f32], out: &mut [f32]) {
+pub fn forward(precision: Precision, shape: &Shape, weights: &Weights, x: &[f32], out: &mut [f32]) {
     shape.check(weights, x.len(), out.len());
     timed!(Operation, "densify forward");
-    cpu::forward(Compute::current(), shape, weights, x, out);
+    cpu::forward(Compute::new(precision), shape, weights, x, out);
 }
 
 /// Adds the gradients of the input and the weights. `x` is that of the forward pass.
 pub fn backward(
+    precision: Precision,
     shape: &Shape,
     weights: &Weights,
     x: &[f32],
@@ -101,5 +108,5 @@ pub fn backward(
     gradients.check(&shape.layer());
     assert_eq!(grad_x.len(), x.len(), "length of the input's gradient");
     timed!(Operation, "densify backward");
-    cpu::backward(Compute::current(), shape, weights, x, grad_out, grad_x, gradients);
+    cpu::backward(Compute::new(precision), shape, weights, x, grad_out, grad_x, gradients);
 }

@@ -12,7 +12,12 @@ pub mod cuda;
 pub mod reference;
 
 use super::parameters::multiply_adds;
-use crate::{cells::Cells, geometry::Geometry, profile::timed, simd::Compute};
+use crate::{
+    cells::Cells,
+    geometry::Geometry,
+    profile::timed,
+    simd::{Compute, Kept, Precision},
+};
 
 /// Sizes of a downsampling.
 #[derive(Debug, Clone, Copy)]
@@ -81,14 +86,27 @@ impl Shape<'_> {
 }
 
 /// `x [N, R, C]` to `out [N, R/4, D]`.
-pub fn forward(shape: &Shape, weights: &Weights, x: &[f32], out: &mut [f32]) {
+pub fn forward(precision: Precision, shape: &Shape, weights: &Weights, x: &[f32], out: &mut [f32]) {
+    forward_frozen(&Kept::default(), precision, shape, weights, x, out);
+}
+
+/// The same; where `conv` is that of an earlier call, weights and precision are, too.
+pub(crate) fn forward_frozen(
+    conv: &Kept,
+    precision: Precision,
+    shape: &Shape,
+    weights: &Weights,
+    x: &[f32],
+    out: &mut [f32],
+) {
     shape.check(weights, x.len(), out.len());
     timed!(Operation, "downsample forward");
-    cpu::forward(Compute::current(), shape, weights, x, out);
+    cpu::forward(conv, Compute::new(precision), shape, weights, x, out);
 }
 
 /// Adds the gradients of the input and the weights. `x` is that of the forward pass.
 pub fn backward(
+    precision: Precision,
     shape: &Shape,
     weights: &Weights,
     x: &[f32],
@@ -100,5 +118,5 @@ pub fn backward(
     gradients.check(&shape.layer());
     assert_eq!(grad_x.len(), x.len(), "length of the input's gradient");
     timed!(Operation, "downsample backward");
-    cpu::backward(Compute::current(), shape, weights, x, grad_out, grad_x, gradients);
+    cpu::backward(Compute::new(precision), shape, weights, x, grad_out, grad_x, gradients);
 }

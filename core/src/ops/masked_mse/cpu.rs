@@ -216,7 +216,10 @@ fn backward_in_panels(
     panels.add(&parts, gradients.prediction);
     let errors: Vec<_> = panels.ranges().iter().map(|panel| panels.part(&saved.error, panel)).collect();
     let matrix = shape.weights_matrix(weights);
-    panels.reduce(&errors, |panel, narrow| matrix.rows(narrow.clone()).columns(panel.clone()).t(), &mut gathered);
+    let part = |(_, panel): (usize, &Range<usize>), (_, narrow): (usize, &Range<usize>)| {
+        Factor::new(panels.compute(), matrix.rows(narrow.clone()).columns(panel.clone()).t())
+    };
+    panels.reduce(&errors, part, &mut gathered);
     let samples = grad_features.par_chunks_exact_mut(shape.grid() * dim).zip(gathered.par_chunks_exact(rows * dim));
     samples.enumerate().for_each(|(sample, (grad_features, gathered))| {
         let begin = sample * shape.grid();

@@ -20,7 +20,13 @@ pub mod reference;
 pub use patches::{Targets, patches_to_images, predictions_to_patches, targets};
 
 use super::parameters::multiply_adds;
-use crate::{geometry::Geometry, profile::timed, scratch::Buffer, simd::Compute, visibility::Visibility};
+use crate::{
+    geometry::Geometry,
+    profile::timed,
+    scratch::Buffer,
+    simd::{Compute, Precision},
+    visibility::Visibility,
+};
 
 /// Sizes of a prediction and its loss.
 #[derive(Debug, Clone, Copy)]
@@ -123,23 +129,32 @@ pub struct Saved {
 }
 
 /// Predictions of every cell: `features [N, H, W, D]` to `out [N, H, W, S * S * C]`.
-pub fn predict(shape: &Shape, weights: &Weights, features: &[f32], out: &mut [f32]) {
+pub fn predict(precision: Precision, shape: &Shape, weights: &Weights, features: &[f32], out: &mut [f32]) {
     shape.check(weights, features.len());
     assert_eq!(out.len(), shape.images(), "length of the predictions");
     timed!(Operation, "masked mse predict");
-    cpu::predict(Compute::current(), shape, weights, features, out);
+    cpu::predict(Compute::new(precision), shape, weights, features, out);
 }
 
 /// The loss of `features [N, H, W, D]` against `images [N, H * S, W * S, C]`. Without a removed patch it is 0.
-pub fn forward(shape: &Shape, weights: &Weights, features: &[f32], images: &[f32], saved: Option<&mut Saved>) -> f32 {
+pub fn forward(
+    precision: Precision,
+    shape: &Shape,
+    weights: &Weights,
+    features: &[f32],
+    images: &[f32],
+    saved: Option<&mut Saved>,
+) -> f32 {
     shape.check(weights, features.len());
     assert_eq!(images.len(), shape.images(), "length of the images");
     timed!(Operation, "masked mse forward");
-    cpu::forward(Compute::current(), shape, weights, features, images, saved)
+    cpu::forward(Compute::new(precision), shape, weights, features, images, saved)
 }
 
 /// Adds the gradients of `grad_loss * loss` to those of the features and the weights.
+#[expect(clippy::too_many_arguments, reason = "the forward pass's arguments and one gradient for each")]
 pub fn backward(
+    precision: Precision,
     shape: &Shape,
     weights: &Weights,
     features: &[f32],
@@ -154,5 +169,5 @@ pub fn backward(
     let errors = shape.visible.samples() * shape.visible.removed() * shape.patch();
     assert_eq!(saved.error.len(), errors, "the forward pass saved another shape, or nothing");
     timed!(Operation, "masked mse backward");
-    cpu::backward(Compute::current(), shape, weights, features, saved, grad_loss, grad_features, gradients);
+    cpu::backward(Compute::new(precision), shape, weights, features, saved, grad_loss, grad_features, gradients);
 }

@@ -8,7 +8,7 @@ use super::{Gradients, Saved, Shape, Weights};
 use crate::{
     ops::parallel::{Plan, TILE, ranges, split, zero},
     scratch::Buffer,
-    simd::{self, Compute, Factor, Level, Matrix, multiply, product},
+    simd::{self, Compute, Factor, Kept, Level, Matrix, multiply, product},
 };
 
 impl Shape<'_> {
@@ -44,6 +44,7 @@ impl Shape<'_> {
 }
 
 pub(super) fn forward(
+    conv: &Kept,
     compute: Compute,
     shape: &Shape,
     weights: &Weights,
@@ -58,7 +59,7 @@ pub(super) fn forward(
         saved
     });
     let parts = split(out, &groups, each).into_iter().zip(split(&mut saved.y, &groups, each));
-    let conv = Factor::new(compute, shape.conv(weights));
+    let conv = conv.factor(compute, shape.conv(weights));
     let jobs: Vec<_> = groups.into_iter().zip(parts).collect();
     jobs.into_par_iter().with_max_len(1).for_each(|(group, (out, y))| {
         let rows = group.len() * shape.cells.rows();

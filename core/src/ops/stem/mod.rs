@@ -15,7 +15,13 @@ pub mod cuda;
 pub mod reference;
 
 use super::parameters::multiply_adds;
-use crate::{cells::Cells, geometry::Geometry, profile::timed, scratch::Buffer, simd::Compute};
+use crate::{
+    cells::Cells,
+    geometry::Geometry,
+    profile::timed,
+    scratch::Buffer,
+    simd::{Compute, Kept, Precision},
+};
 
 /// Sizes of a stem.
 #[derive(Debug, Clone, Copy)]
@@ -99,14 +105,36 @@ pub struct Saved {
 }
 
 /// `images [N, H, W, C_in]` to `out [N, R, D]`.
-pub fn forward(shape: &Shape, weights: &Weights, images: &[f32], out: &mut [f32], saved: Option<&mut Saved>) {
+pub fn forward(
+    precision: Precision,
+    shape: &Shape,
+    weights: &Weights,
+    images: &[f32],
+    out: &mut [f32],
+    saved: Option<&mut Saved>,
+) {
+    forward_frozen(&Kept::default(), precision, shape, weights, images, out, saved);
+}
+
+/// The same; where `conv` is that of an earlier call, weights and precision are, too.
+pub(crate) fn forward_frozen(
+    conv: &Kept,
+    precision: Precision,
+    shape: &Shape,
+    weights: &Weights,
+    images: &[f32],
+    out: &mut [f32],
+    saved: Option<&mut Saved>,
+) {
     shape.check(weights, images.len(), out.len());
     timed!(Operation, "stem forward");
-    cpu::forward(Compute::current(), shape, weights, images, out, saved);
+    cpu::forward(conv, Compute::new(precision), shape, weights, images, out, saved);
 }
 
 /// Adds the gradients of the weights and, if asked for, of the images.
+#[expect(clippy::too_many_arguments, reason = "the forward pass's arguments and one gradient for each")]
 pub fn backward(
+    precision: Precision,
     shape: &Shape,
     weights: &Weights,
     images: &[f32],
@@ -120,5 +148,5 @@ pub fn backward(
     assert!(grad_images.as_ref().is_none_or(|g| g.len() == images.len()), "length of the images' gradient");
     assert_eq!(saved.y.len(), grad_out.len(), "the forward pass saved another shape, or nothing");
     timed!(Operation, "stem backward");
-    cpu::backward(Compute::current(), shape, weights, images, saved, grad_out, grad_images, gradients);
+    cpu::backward(Compute::new(precision), shape, weights, images, saved, grad_out, grad_images, gradients);
 }

@@ -6,12 +6,15 @@
 #[cfg(target_arch = "x86_64")]
 mod bf16;
 
-use std::{ops::Range, time::Instant};
+use std::{
+    ops::Range,
+    sync::{Arc, OnceLock},
+    time::Instant,
+};
 
 use gemm::Parallelism;
-use half::bf16 as Half;
 
-use super::{Compute, Precision};
+use super::{Compute, Level, Precision, round_to_bf16};
 use crate::{
     profile::{self, Kind, Site, timed},
     scratch::Buffer,
@@ -64,15 +67,36 @@ impl<'a> Matrix<'a> {
 }
 
 /// The right-hand side of products, made ready once for many of them.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Factor<'a> {
     /// As it is, for f32.
     Plain(Matrix<'a>),
-    /// Rounded to bf16, where there are no bf16 products.
-    Rounded(Rounded),
+    /// In the form that products of bf16 read.
+    Laid(Arc<Laid>),
+}
+
+/// A matrix laid out for products of bf16.
+#[derive(Debug)]
+pub(crate) enum Laid {
+    /// Rounded to bf16, where there are no bf16 products; and at which level the other side is to be.
+    Rounded(Level, Rounded),
     /// In bf16 tiles.
     #[cfg(target_arch = "x86_64")]
     Tiles(bf16::Bf16, bf16::Tiles, (usize, usize)),
+}
+
+/// The right-hand side of products with a matrix that stays the same: laid out at the first of them.
+#[derive(Debug, Default)]
+pub(crate) struct Kept(OnceLock<Arc<Laid>>);
+
+impl Kept {
+    /// The factor, whose matrix and precision are those of the first call.
+    pub(crate) fn factor<'a>(&self, compute: Compute, matrix: Matrix<'a>) -> Factor<'a> {
+        match compute.precision {
+            Precision::F32 => Factor::Plain(matrix),
+            Precision::Bf16 => Factor::Laid(self.0.get_or_init(|| Arc::new(Laid::new(compute.level, matrix))).clone()),
+        }
+    }
 }
 
 /// A matrix of f32 that are bf16 in value.
@@ -83,12 +107,9 @@ pub(crate) struct Rounded {
 }
 
 impl Rounded {
-    fn new(matrix: Matrix) -> Self {
-        timed!(Kernel, "operands of products rounded");
+    fn new(level: Level, matrix: Matrix) -> Self {
         let mut values = Buffer::new(matrix.values.len());
-        for (rounded, &value) in values.iter_mut().zip(matrix.values) {
-            *rounded = Half::from_f32(value).to_f32();
-        }
+        round_to_bf16(level, matrix.values, &mut values);
         Self { values, like: (matrix.rows, matrix.columns, matrix.row_stride, matrix.column_stride) }
     }
 
@@ -102,12 +123,7 @@ impl<'a> Factor<'a> {
     pub(crate) fn new(compute: Compute, matrix: Matrix<'a>) -> Self {
         match compute.precision {
             Precision::F32 => Self::Plain(matrix),
-            #[cfg(target_arch = "x86_64")]
-            Precision::Bf16 if let Some(unit) = bf16::Bf16::at(compute.level) => {
-                timed!(Kernel, "right operands of products");
-                Self::Tiles(unit, bf16::Tiles::right(unit, matrix), (matrix.rows, matrix.columns))
-            }
-            Precision::Bf16 => Self::Rounded(Rounded::new(matrix)),
+            Precision::Bf16 => Self::Laid(Arc::new(Laid::new(compute.level, matrix))),
         }
     }
 
@@ -115,9 +131,41 @@ impl<'a> Factor<'a> {
     fn shape(&self) -> (usize, usize) {
         match self {
             Self::Plain(matrix) => (matrix.rows, matrix.columns),
-            Self::Rounded(rounded) => (rounded.like.0, rounded.like.1),
+            Self::Laid(laid) => match &**laid {
+                Laid::Rounded(_, rounded) => (rounded.like.0, rounded.like.1),
+                #[cfg(target_arch = "x86_64")]
+                Laid::Tiles(_, _, shape) => *shape,
+            },
+        }
+    }
+}
+
+impl Laid {
+    fn new(level: Level, matrix: Matrix) -> Self {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(unit) = bf16::Bf16::at(level) {
+            timed!(Kernel, "right operands of products");
+            return Self::Tiles(unit, bf16::Tiles::right(unit, matrix), (matrix.rows, matrix.columns));
+        }
+        Self::Rounded(level, Rounded::new(level, matrix))
+    }
+
+    fn multiply(&self, lhs: Matrix, accumulate: bool, out: &mut [f32]) {
+        match self {
+            Self::Rounded(level, rhs) => {
+                let lhs = Rounded::new(*level, lhs);
+                let _span = SITE.span();
+                multiply_f32(lhs.matrix(), rhs.matrix(), accumulate, out);
+            }
             #[cfg(target_arch = "x86_64")]
-            Self::Tiles(_, _, shape) => *shape,
+            Self::Tiles(unit, rhs, _) => {
+                let lhs = {
+                    timed!(Kernel, "left operands of products");
+                    bf16::Tiles::left(*unit, lhs)
+                };
+                let _span = SITE.span();
+                bf16::multiply(*unit, &lhs, rhs, accumulate, out);
+            }
         }
     }
 }
@@ -132,28 +180,13 @@ pub(crate) fn multiply(lhs: Matrix, rhs: &Factor, accumulate: bool, out: &mut [f
     let ((m, k), (depth, n)) = ((lhs.rows, lhs.columns), rhs.shape());
     assert_eq!(k, depth, "inner sizes of a product");
     assert_eq!(out.len(), m * n, "length of a product");
+    profile::count(&SITE, m * n * k);
     match rhs {
         Factor::Plain(rhs) => {
             let _span = SITE.span();
-            profile::count(&SITE, m * n * k);
             multiply_f32(lhs, *rhs, accumulate, out);
         }
-        Factor::Rounded(rhs) => {
-            let lhs = Rounded::new(lhs);
-            let _span = SITE.span();
-            profile::count(&SITE, m * n * k);
-            multiply_f32(lhs.matrix(), rhs.matrix(), accumulate, out);
-        }
-        #[cfg(target_arch = "x86_64")]
-        Factor::Tiles(unit, rhs, _) => {
-            let lhs = {
-                timed!(Kernel, "left operands of products");
-                bf16::Tiles::left(*unit, lhs)
-            };
-            let _span = SITE.span();
-            profile::count(&SITE, m * n * k);
-            bf16::multiply(*unit, &lhs, rhs, accumulate, out);
-        }
+        Factor::Laid(rhs) => rhs.multiply(lhs, accumulate, out),
     }
 }
 
@@ -216,7 +249,6 @@ pub fn product_rate() -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::simd::Level;
 
     const PLAIN: Compute = Compute { level: Level::Scalar, precision: Precision::F32 };
 
@@ -292,6 +324,20 @@ mod tests {
         }
     }
 
+    #[test]
+    fn rounding_to_bf16_is_that_of_the_half_crate() {
+        let patterns = (0..=u16::MAX).flat_map(|high| {
+            [0, 1, 0x7fff, 0x8000, 0x8001, 0xffff].map(|low| f32::from_bits(u32::from(high) << 16 | low))
+        });
+        let values: Vec<f32> = patterns.collect();
+        let expected: Vec<u32> = values.iter().map(|&x| half::bf16::from_f32(x).to_f32().to_bits()).collect();
+        for level in Level::available() {
+            let mut rounded = vec![0.0; values.len()];
+            round_to_bf16(level, &values, &mut rounded);
+            assert!(rounded.iter().map(|x| x.to_bits()).eq(expected.iter().copied()), "at {level}");
+        }
+    }
+
     /// Each operand is off by 2^-9 of itself at most, half a unit in the last place: products by 2^-8 and a little.
     #[test]
     fn bf16_products_round_their_operands_only() {
@@ -302,7 +348,8 @@ mod tests {
             let (mut rounded, mut out) = (vec![0.0; m * n], vec![0.0; m * n]);
             let (left, right) = (Matrix::new(&a, m, k), Matrix::new(&b, k, n));
             product(Compute { level, precision: Precision::Bf16 }, left, right, false, &mut out);
-            multiply_f32(Rounded::new(left).matrix(), Rounded::new(right).matrix(), false, &mut rounded);
+            let [left, right] = [left, right].map(|matrix| Rounded::new(level, matrix));
+            multiply_f32(left.matrix(), right.matrix(), false, &mut rounded);
             for (out, rounded) in out.iter().zip(&rounded) {
                 // Sums of 83 exact products in another order: 83 roundings of 6e-8, of values up to 83.
                 assert!((out - rounded).abs() < 1e-5, "{out} {rounded} at {level}");

@@ -3,7 +3,7 @@
 use convnext_core::{
     dfdx::tensor::Cpu,
     launch::operation::BatchShape,
-    nn::{ClassifierModule, Entry},
+    nn::{Entry, FrozenClassifier},
     optim::Layout,
 };
 use convnext_cuda::predictor::Predictor;
@@ -13,20 +13,15 @@ use crate::{
     interrupt,
     settings::Precision,
     stream::Batch,
-    trainer::{Inference, ModelError, element, pass},
+    trainer::{Inference, ModelError, element, pass, products},
 };
 
 /// Logits `[N, CLASSES]` of a batch on the processor, in passes of up to `pass` images: a signal is looked for between
 /// them.
-pub(super) fn logits(
-    model: &dyn ClassifierModule,
-    cpu: &Cpu,
-    pass: usize,
-    batch: &mut Batch,
-) -> Result<Vec<f32>, ModelError> {
+pub(super) fn logits(classifier: &FrozenClassifier, pass: usize, batch: &mut Batch) -> Result<Vec<f32>, ModelError> {
     let (images, samples) = (std::mem::take(&mut batch.images), batch.samples);
     if samples <= pass {
-        return Ok(model.logits(cpu, images, samples)?);
+        return Ok(classifier.logits(&images, samples));
     }
     let image = images.len() / samples;
     let mut logits = Vec::new();
@@ -34,7 +29,7 @@ pub(super) fn logits(
         if interrupt::asked() {
             return Err(ModelError::Stopped);
         }
-        logits.extend(model.logits(cpu, images.to_vec(), images.len() / image)?);
+        logits.extend(classifier.logits(images, images.len() / image));
     }
     Ok(logits)
 }
@@ -44,9 +39,9 @@ pub enum Classifier {
     /// On the processor.
     Cpu {
         /// The model.
-        model: Box<dyn ClassifierModule>,
-        /// Its device.
-        cpu: Cpu,
+        classifier: FrozenClassifier,
+        /// Names, shapes and places of the weights.
+        layout: Layout,
         /// Images of one pass.
         pass: usize,
     },
@@ -60,12 +55,16 @@ impl Classifier {
     /// # Errors
     /// [`ModelError`] when memory runs out, or the device refuses.
     pub fn new(entry: &Entry, device: &Device, batch: usize, precision: Precision) -> Result<Self, ModelError> {
-        let cpu = Cpu::default();
-        let model = entry.classifier(&cpu)?;
+        let mut model = entry.classifier(&Cpu::default())?;
+        let layout = model.layout();
         match device {
-            Device::Cpu => Ok(Self::Cpu { model, cpu, pass: pass(&entry.plan) }),
+            Device::Cpu => {
+                model.set_precision(products(precision));
+                let classifier = model.plain().freeze(model.values());
+                Ok(Self::Cpu { classifier, layout, pass: pass(&entry.plan) })
+            }
             Device::Cuda(device) => {
-                let (layout, batch) = (model.layout(), BatchShape { samples: batch, real: element(precision) });
+                let batch = BatchShape { samples: batch, real: element(precision) };
                 let tf32 = precision == Precision::Tf32;
                 let predictor = Predictor::new(device, &entry.plan, layout.clone(), batch, tf32)?;
                 Ok(Self::Cuda(Box::new(predictor), layout))
@@ -76,8 +75,7 @@ impl Classifier {
     /// Names, shapes and places of the weights.
     pub fn layout(&self) -> Layout {
         match self {
-            Self::Cpu { model, .. } => model.layout(),
-            Self::Cuda(_, layout) => layout.clone(),
+            Self::Cpu { layout, .. } | Self::Cuda(_, layout) => layout.clone(),
         }
     }
 
@@ -87,7 +85,7 @@ impl Classifier {
     /// [`ModelError`] when the device refuses.
     pub fn write(&mut self, weights: &[f32]) -> Result<(), ModelError> {
         match self {
-            Self::Cpu { model, .. } => model.write(weights),
+            Self::Cpu { classifier, .. } => classifier.write(weights),
             Self::Cuda(predictor, _) => predictor.write(weights)?,
         }
         Ok(())
@@ -97,7 +95,7 @@ impl Classifier {
 impl Inference for Classifier {
     fn outputs(&mut self, batch: &mut Batch) -> Result<Vec<f32>, ModelError> {
         match self {
-            Self::Cpu { model, cpu, pass } => logits(&**model, cpu, *pass, batch),
+            Self::Cpu { classifier, pass, .. } => logits(classifier, *pass, batch),
             Self::Cuda(predictor, _) => predictor.outputs(batch),
         }
     }
@@ -116,11 +114,11 @@ mod tests {
     /// How many images go through at a time changes no bit.
     #[test]
     fn a_pass_of_any_size_gives_the_same_logits() {
-        let cpu = Cpu::seed_from_u64(7);
-        let model = Dot::entry().classifier(&cpu).unwrap();
+        let model = Dot::entry().classifier(&Cpu::seed_from_u64(7)).unwrap();
+        let classifier = model.plain().freeze(model.values());
         let images: Vec<f32> = (0..13 * 256).map(|i| (i as f32 * 0.37).sin()).collect();
         let batch = || Batch { images: images.clone(), samples: 13, ..Batch::default() };
-        let logits = |pass| logits(&*model, &cpu, pass, &mut batch()).unwrap();
+        let logits = |pass| logits(&classifier, pass, &mut batch()).unwrap();
         let together = logits(13);
         assert_eq!(together.len(), 13 * 5);
         for pass in [1, 2, 5, 12] {

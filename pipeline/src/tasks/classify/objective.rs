@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use convnext_core::{
-    dfdx::tensor::{Cpu, Gradients},
     launch::operation::BatchShape,
-    nn::ClassifierModule,
+    nn::{ClassifierModule, FrozenClassifier, PlainClassifier},
     plan::Plan,
+    simd,
 };
 use convnext_cuda::{
     predictor::Predictor,
@@ -74,7 +74,9 @@ fn drop_path_keys(batch: &Batch, seed: u64) -> Arc<[u64]> {
 }
 
 impl Objective for Classification {
-    type Model = dyn ClassifierModule;
+    type Module = dyn ClassifierModule;
+    type Model = PlainClassifier;
+    type Frozen<'a> = FrozenClassifier;
     type Targets = Targets;
 
     fn task(&self) -> &'static str {
@@ -99,22 +101,32 @@ impl Objective for Classification {
         })
     }
 
+    fn model(module: &Self::Module, precision: simd::Precision) -> PlainClassifier {
+        let mut model = module.plain();
+        model.set_precision(precision);
+        model
+    }
+
     fn step(
         &self,
-        model: &mut Self::Model,
-        cpu: &Cpu,
+        model: &mut PlainClassifier,
+        weights: &[f32],
         batch: &mut Batch,
         targets: Targets,
-        gradients: Gradients<f32, Cpu>,
-    ) -> Result<(f32, Gradients<f32, Cpu>), ModelError> {
+        gradients: &mut [f32],
+    ) -> f32 {
         let Targets { values, mixing, drop_path_keys } = targets;
         mixing.apply(&mut batch.images, batch.samples, self.size());
         model.set_drop_path_keys(&drop_path_keys);
-        Ok(model.step(cpu, &batch.images, values, batch.samples, gradients)?)
+        model.step(weights, &batch.images, values, batch.samples, gradients)
     }
 
-    fn outputs(&self, model: &Self::Model, cpu: &Cpu, batch: &mut Batch) -> Result<Vec<f32>, ModelError> {
-        logits(model, cpu, pass(&self.plan), batch)
+    fn freeze<'a>(&self, model: &'a PlainClassifier, weights: &'a [f32]) -> FrozenClassifier {
+        model.freeze(weights.to_vec())
+    }
+
+    fn outputs(&self, model: &FrozenClassifier, batch: &mut Batch) -> Result<Vec<f32>, ModelError> {
+        logits(model, pass(&self.plan), batch)
     }
 
     fn schedule(&self, options: &Options, batches: usize) -> Result<TrainingStep, ModelError> {

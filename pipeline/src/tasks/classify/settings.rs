@@ -97,7 +97,7 @@ impl Finetune {
         if goes_on {
             return Ok(());
         }
-        let (layout, mut values) = (model.layout(), trainer::parameters(model));
+        let (layout, mut values) = (model.layout(), model.values());
         if self.start == Start::Pretrained {
             let weights = self.weights.as_deref().ok_or(ModelError::NoWeights)?;
             let loaded = convert::load_into(Path::new(weights), &layout, &mut values, Which::default(), Take::Encoder)?;
@@ -157,6 +157,6 @@ impl TaskSettings for Finetune {
         model.set_drop_path(drop_path);
         let mix = Mix { smoothing: self.smoothing as f32, mixup: self.mixup, cutmix: self.cutmix };
         let objective = Classification::new(plan, drop_path, Source::Labels { mix, seed: setup.seed });
-        trainer::trainer(objective, model, cpu, &setup.workplace())
+        trainer::trainer(objective, &*model, &setup.workplace())
     }
 }

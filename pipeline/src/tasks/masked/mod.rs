@@ -5,10 +5,11 @@ mod reconstruct;
 use std::sync::Arc;
 
 use convnext_core::{
-    dfdx::tensor::{Cpu, Gradients},
+    dfdx::tensor::Cpu,
     launch::kernels::images::mix,
-    nn::{AutoencoderModule, Entry, Flat},
+    nn::{AutoencoderModule, Entry, Flat, PlainAutoencoder},
     plan::{Patches, Plan},
+    simd,
     visibility::Visibility,
 };
 use convnext_cuda::{
@@ -137,7 +138,7 @@ impl TaskSettings for Pretrain {
         let cpu = Cpu::seed_from_u64(setup.seed);
         let mut model = autoencoder(setup.entry, &cpu)?;
         setup.begin(&mut *model);
-        trainer::trainer(Masking::new(&setup.entry.plan)?, model, cpu, &setup.workplace())
+        trainer::trainer(Masking::new(&setup.entry.plan)?, &*model, &setup.workplace())
     }
 }
 
@@ -174,8 +175,8 @@ impl Masking {
     /// Predictions `[N, L, P * P * C]` of images `[N, H, W, C]` under `masks`, a few at a time, so that a signal is heard.
     fn predictions(
         &self,
-        model: &dyn AutoencoderModule,
-        cpu: &Cpu,
+        model: &PlainAutoencoder,
+        weights: &[f32],
         images: &[f32],
         masks: &[u8],
     ) -> Result<Vec<f32>, ModelError> {
@@ -186,14 +187,16 @@ impl Masking {
             if interrupt::asked() {
                 return Err(ModelError::Stopped);
             }
-            predictions.extend(model.predictions(cpu, images.to_vec(), &self.visibility(masks)?)?);
+            predictions.extend(model.predictions(weights, images, &self.visibility(masks)?));
         }
         Ok(predictions)
     }
 }
 
 impl Objective for Masking {
-    type Model = dyn AutoencoderModule;
+    type Module = dyn AutoencoderModule;
+    type Model = PlainAutoencoder;
+    type Frozen<'a> = (&'a PlainAutoencoder, &'a [f32]);
     type Targets = Arc<Visibility>;
 
     fn task(&self) -> &'static str {
@@ -204,19 +207,29 @@ impl Objective for Masking {
         self.visibility(&batch.masks)
     }
 
-    fn step(
-        &self,
-        model: &mut Self::Model,
-        cpu: &Cpu,
-        batch: &mut Batch,
-        visible: Arc<Visibility>,
-        gradients: Gradients<f32, Cpu>,
-    ) -> Result<(f32, Gradients<f32, Cpu>), ModelError> {
-        Ok(model.step(cpu, &batch.images, &visible, gradients)?)
+    fn model(module: &Self::Module, precision: simd::Precision) -> PlainAutoencoder {
+        let mut model = module.plain();
+        model.set_precision(precision);
+        model
     }
 
-    fn outputs(&self, model: &Self::Model, cpu: &Cpu, batch: &mut Batch) -> Result<Vec<f32>, ModelError> {
-        self.predictions(model, cpu, &batch.images, &batch.masks)
+    fn step(
+        &self,
+        model: &mut PlainAutoencoder,
+        weights: &[f32],
+        batch: &mut Batch,
+        visible: Arc<Visibility>,
+        gradients: &mut [f32],
+    ) -> f32 {
+        model.step(weights, &batch.images, &visible, gradients)
+    }
+
+    fn freeze<'a>(&self, model: &'a PlainAutoencoder, weights: &'a [f32]) -> Self::Frozen<'a> {
+        (model, weights)
+    }
+
+    fn outputs(&self, &(model, weights): &Self::Frozen<'_>, batch: &mut Batch) -> Result<Vec<f32>, ModelError> {
+        self.predictions(model, weights, &batch.images, &batch.masks)
     }
 
     fn schedule(&self, options: &Options, batches: usize) -> Result<TrainingStep, ModelError> {

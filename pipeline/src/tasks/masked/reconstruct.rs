@@ -61,9 +61,9 @@ pub fn reconstruct(
     out: &Path,
 ) -> Result<(Reconstructed, Taken), ModelError> {
     let plan = &entry.plan;
-    let (masking, cpu) = (Masking::new(plan)?, Cpu::default());
+    let masking = Masking::new(plan)?;
     let fcmae = plan.fcmae.ok_or(ModelError::NoFcmae(plan.name))?;
-    let mut model = autoencoder(entry, &cpu)?;
+    let mut model = autoencoder(entry, &Cpu::default())?;
     let loaded = convert::load(weights.0, &model.layout(), weights.1)?;
     tasks::warn_of(&loaded.skipped);
     model.write(&loaded.values);
@@ -75,7 +75,7 @@ pub fn reconstruct(
     let visible = masking.visibility(&masks)?;
 
     // ---- predictions, and back to pixels ---------------------------------------------------------------------------
-    let mut predictions = masking.predictions(&*model, &cpu, &images, &masks)?;
+    let mut predictions = masking.predictions(&model.plain(), &model.values(), &images, &masks)?;
     check_finite(&predictions, predictions.len() / samples.max(1))?;
     let shape = masked_mse::Shape {
         visible: &visible,

@@ -108,6 +108,13 @@ impl Model {
             Self::Classifier(model) => model.write(parameters),
         }
     }
+
+    fn set_precision(&mut self, precision: Precision) {
+        match self {
+            Self::Autoencoder(model) => model.set_precision(precision),
+            Self::Classifier(model) => model.set_precision(precision),
+        }
+    }
 }
 
 fn rules(entry: &Entry, layout: &Layout) -> Outcome<Vec<Rule>> {
@@ -129,7 +136,7 @@ impl OnCpu {
         let (layout, parameters) = (model.layout(), model.start(start)?);
         model.write(&parameters);
         let optimizer = Optimizer::new(AdamW::default(), rules(entry, &layout)?, None, &parameters);
-        Precision::set(match dtype {
+        model.set_precision(match dtype {
             Dtype::F32 => Precision::F32,
             Dtype::Bf16 => Precision::Bf16,
         });

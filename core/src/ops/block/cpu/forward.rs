@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::{Call, Factors, Saved, Shape, Weights, panels, scale_of_response};
+use super::{Call, Frozen, Saved, Shape, Weights, panels, scale_of_response};
 use crate::{
     ops::parallel::split,
     scratch::Buffer,
@@ -20,7 +20,9 @@ struct Forward<'a> {
     h: &'a mut [f32],
 }
 
+#[expect(clippy::too_many_arguments, reason = "the operation's arguments, and what is made of its weights once")]
 pub(in crate::ops::block) fn forward(
+    frozen: &Frozen,
     compute: Compute,
     shape: &Shape,
     weights: &Weights,
@@ -42,9 +44,10 @@ pub(in crate::ops::block) fn forward(
         let (mut own_y, mut own_s) = (Buffer::default(), Buffer::default());
         let y = or_own(&mut saved.y, &mut own_y, x.len());
         let s = or_own(&mut saved.s, &mut own_s, shape.samples * hidden);
-        return panels::forward(&call, x, out, y, s, &mut saved.hidden);
+        return panels::forward(&call, frozen, x, out, y, s, &mut saved.hidden);
     }
-    let factors = Factors { pwconv1: call.factor(call.pwconv1()), pwconv2: call.factor(call.pwconv2(&call.pwconv2)) };
+    let pwconv1 = frozen.pwconv1.factor(compute, call.pwconv1());
+    let pwconv2 = (!call.folds()).then(|| frozen.pwconv2.factor(compute, call.pwconv2(&call.pwconv2)));
     let pwconv2_bias = call.pwconv2_bias();
     let groups = call.plan.all_groups();
     let outs = split(out, &groups, rows * channels);
@@ -55,11 +58,12 @@ pub(in crate::ops::block) fn forward(
     let jobs: Vec<_> = groups.into_iter().zip(parts).collect();
     jobs.into_par_iter().with_max_len(1).for_each(|(group, ((out, y), (s, h)))| {
         let x = &x[group.start * rows * channels..][..out.len()];
-        forward_group(&call, &factors, &pwconv2_bias, x, Forward { group, out, y, s, h });
+        let pwconv2 = (pwconv2.as_ref(), &pwconv2_bias[..]);
+        forward_group(&call, &pwconv1, pwconv2, x, Forward { group, out, y, s, h });
     });
 }
 
-fn forward_group(call: &Call, factors: &Factors, pwconv2_bias: &[f32], x: &[f32], job: Forward) {
+fn forward_group(call: &Call, pwconv1: &Factor, second: (Option<&Factor>, &[f32]), x: &[f32], job: Forward) {
     let Forward { group, out, y, s, h } = job;
     if call.dropped(&group) {
         out.copy_from_slice(x);
@@ -73,8 +77,8 @@ fn forward_group(call: &Call, factors: &Factors, pwconv2_bias: &[f32], x: &[f32]
 
     simd::fill_rows(y, call.weights.dwconv_bias);
     call.convolve(&mut call.depthwise(), &group, x, call.weights.dwconv, y);
-    hidden_features(call, &factors.pwconv1, &group, y, (h, &mut a), s);
-    pwconv2(call, (&factors.pwconv2, pwconv2_bias), &group, x, &mut a, s, out);
+    hidden_features(call, pwconv1, &group, y, (h, &mut a), s);
+    pwconv2(call, second, &group, x, &mut a, s, out);
 }
 
 /// `slice`, or if it is empty a buffer of `length` values.
@@ -120,10 +124,11 @@ fn hidden_features(
     }
 }
 
-/// The second pointwise layer and the residual: `a` to `out`. Leaves small samples' `a` scaled.
+/// The second pointwise layer and the residual: `a` to `out`. Leaves small samples' `a` scaled. `weight` is there unless it
+/// is folded.
 fn pwconv2(
     call: &Call,
-    (weight, bias): (&Factor, &[f32]),
+    (weight, bias): (Option<&Factor>, &[f32]),
     group: &Range<usize>,
     x: &[f32],
     a: &mut [f32],
@@ -131,13 +136,13 @@ fn pwconv2(
     out: &mut [f32],
 ) {
     let (level, channels, hidden) = (call.compute.level, call.shape.channels, call.shape.hidden);
-    let folded = fold(call, s);
+    let folded = weight.is_none().then(|| fold(call, s));
     let folded = folded.as_ref().map(|folded| call.factor(call.pwconv2(folded)));
-    let weight = folded.as_ref().unwrap_or(weight);
+    let weight = weight.or(folded.as_ref()).expect("one of both");
     let mut scale = Buffer::new(hidden);
     for tile in call.tiles(group) {
         let a = &mut a[tile.start * hidden..tile.end * hidden];
-        if call.grn() && !call.large() {
+        if call.grn() && !call.folds() {
             for (sample, rows) in call.samples_of(&tile) {
                 scale_of_response(call, &s[sample * hidden..][..hidden], &mut scale);
                 simd::scale_columns(level, &mut a[rows.start * hidden..rows.end * hidden], &scale);
@@ -155,13 +160,10 @@ fn pwconv2(
 }
 
 /// `diag(1 + gamma n) W2` of a large sample with GRN.
-fn fold(call: &Call, s: &[f32]) -> Option<Buffer> {
-    if !call.grn() || !call.large() {
-        return None;
-    }
+fn fold(call: &Call, s: &[f32]) -> Buffer {
     let mut scale = Buffer::new(call.shape.hidden);
     let mut folded = Buffer::new(call.pwconv2.len());
     scale_of_response(call, s, &mut scale);
     simd::scale_rows(&scale, &call.pwconv2, call.shape.channels, &mut folded);
-    Some(folded)
+    folded
 }

@@ -8,9 +8,12 @@ use std::{borrow::Cow, ops::Range};
 use super::{Flavour, Gradients, Saved, Shape, Weights, depthwise::Depthwise};
 use crate::{
     epsilon,
-    ops::parallel::{LARGE, Plan, TILE, ranges},
+    ops::{
+        panels::{NARROW, PANELS},
+        parallel::{LARGE, Plan, TILE, ranges},
+    },
     scratch::Buffer,
-    simd::{self, Compute, Factor, Matrix, Precision, product},
+    simd::{self, Compute, Factor, Kept, Matrix, Precision, product},
 };
 
 mod backward;
@@ -22,6 +25,15 @@ pub(super) use forward::forward;
 
 /// Channels from which on the product that makes the hidden features takes longer in f32 than to write and to read them.
 const KEEP: usize = 128;
+
+/// What is made of the weights once, where they stay the same from call to call.
+#[derive(Debug, Default)]
+pub(crate) struct Frozen {
+    pwconv1: Kept,
+    pwconv2: Kept,
+    pwconv1_panels: [Kept; PANELS],
+    pwconv2_panels: [[Kept; NARROW]; PANELS],
+}
 
 /// What every group of a call needs.
 struct Call<'a> {
@@ -75,6 +87,11 @@ impl<'a> Call<'a> {
     /// Whether a sample is worked on in tiles, and has more rows than `W2` has columns: then it is `W2` that is scaled.
     fn large(&self) -> bool {
         self.plan.group() <= 1 && self.rows() >= LARGE.max(self.shape.channels)
+    }
+
+    /// Whether GRN's scale is folded into `W2`, sample by sample.
+    fn folds(&self) -> bool {
+        self.grn() && self.large()
     }
 
     /// Whether the hidden features are saved for the backward pass.

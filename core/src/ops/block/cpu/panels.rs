@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::{Call, Gradients, Saved, Shape, response_backward, scale_of_response, scaled, shift};
+use super::{Call, Frozen, Gradients, Saved, Shape, response_backward, scale_of_response, scaled, shift};
 use crate::{
     ops::{
         block::depthwise::turned,
@@ -74,7 +74,15 @@ impl<'a> Batch<'a> {
 
 /// `out` from `x`; `y [N, R, C]` and `s [N, F]` are written too, and `h` without its bias, panel by panel, unless there is
 /// no room for it.
-pub(super) fn forward(call: &Call, x: &[f32], out: &mut [f32], y: &mut [f32], s: &mut [f32], h: &mut [f32]) {
+pub(super) fn forward(
+    call: &Call,
+    frozen: &Frozen,
+    x: &[f32],
+    out: &mut [f32],
+    y: &mut [f32],
+    s: &mut [f32],
+    h: &mut [f32],
+) {
     let (batch, pwconv2_bias) = (Batch::new(call), call.pwconv2_bias());
     let panels = &batch.panels;
     let (level, values) = (call.compute.level, call.rows() * call.shape.channels);
@@ -87,9 +95,10 @@ pub(super) fn forward(call: &Call, x: &[f32], out: &mut [f32], y: &mut [f32], s:
     });
     let (mut a, mut norms) = (panels.buffers(panels.rows()), panels.buffers(call.shape.samples));
     let hs = split(h, panels.ranges(), panels.rows());
-    let parts = panels.ranges().par_iter().zip(&mut a).zip(&mut norms).zip(hs).with_max_len(1);
-    parts.for_each(|(((panel, a), s), h)| {
-        multiply(panels.matrix(&z), &call.factor(call.pwconv1().columns(panel.clone())), false, a);
+    let parts = panels.ranges().par_iter().zip(&frozen.pwconv1_panels).zip(&mut a).zip(&mut norms).zip(hs);
+    parts.with_max_len(1).for_each(|((((panel, pwconv1), a), s), h)| {
+        let pwconv1 = pwconv1.factor(call.compute, call.pwconv1().columns(panel.clone()));
+        multiply(panels.matrix(&z), &pwconv1, false, a);
         if !h.is_empty() {
             h.copy_from_slice(a);
         }
@@ -104,7 +113,11 @@ pub(super) fn forward(call: &Call, x: &[f32], out: &mut [f32], y: &mut [f32], s:
     let parts = panels.ranges().par_iter().zip(&mut a).with_max_len(1);
     parts.for_each(|(panel, a)| batch.scale_panel(panel, &scale, a));
     let pwconv2 = call.pwconv2(&call.pwconv2);
-    panels.reduce(&a, |panel, narrow| pwconv2.rows(panel.clone()).columns(narrow.clone()), out);
+    let part = |(at, panel): (usize, &Range<usize>), (narrow_at, narrow): (usize, &Range<usize>)| {
+        let matrix = pwconv2.rows(panel.clone()).columns(narrow.clone());
+        frozen.pwconv2_panels[at][narrow_at].factor(call.compute, matrix)
+    };
+    panels.reduce(&a, part, out);
     let samples = out.par_chunks_exact_mut(values).zip(x.par_chunks_exact(values));
     samples.enumerate().for_each(|(sample, (out, x))| match call.drop(sample) {
         0.0 => out.copy_from_slice(x),
@@ -260,7 +273,10 @@ pub(super) fn backward(
     drop(pwconv1);
 
     let (mut grad_y, pwconv1) = (z, call.pwconv1());
-    panels.reduce(&grads, |panel, narrow| pwconv1.rows(narrow.clone()).columns(panel.clone()).t(), &mut grad_y);
+    let part = |(_, panel): (usize, &Range<usize>), (_, narrow): (usize, &Range<usize>)| {
+        call.factor(pwconv1.rows(narrow.clone()).columns(panel.clone()).t())
+    };
+    panels.reduce(&grads, part, &mut grad_y);
     drop(grads);
     before(call, x, &saved.y, grad_out, &mut grad_y, grad_x, gradients);
 }
