@@ -15,14 +15,6 @@ pub enum Error {
     /// A shard, its index or the bytes in it.
     #[error(transparent)]
     Shard(#[from] ShardError),
-    /// The bytes of a sample are what was packed, but they are no image that can be decoded.
-    #[error("{sample}: cannot be decoded: {source}; remove or re-encode it and pack again")]
-    Sample {
-        /// The sample: shard, number and key.
-        sample: String,
-        /// Why.
-        source: DecodeError,
-    },
     /// An image outside a shard.
     #[error(transparent)]
     Decode(#[from] DecodeError),

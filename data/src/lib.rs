@@ -13,6 +13,7 @@
 
 pub mod augment;
 pub mod decode;
+pub mod encode;
 pub mod image;
 pub mod mask;
 pub mod order;

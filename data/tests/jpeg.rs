@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use convnext_data::pack::{encode_jpeg, encode_pnm};
+use convnext_data::encode;
 use convnext_data::{Channels, DecodeError, Decoder, Image};
 
 /// The picture that the files in `tests/images` were made of by `cjpeg -quality 92`.
@@ -69,7 +69,7 @@ fn several_scans() -> Vec<u8> {
 
 fn one_scan() -> Vec<u8> {
     let mut bytes = Vec::new();
-    encode_jpeg(original().view(), 92, &mut bytes).unwrap();
+    encode::jpeg(original().view(), 92, &mut bytes).unwrap();
     bytes
 }
 
@@ -239,7 +239,7 @@ fn all_that_cjpeg_makes_is_what_djpeg_reads() {
         let picture = original();
         let pixels = (0..height * width).flat_map(|i| picture.pixel(i / width % 37, i % width % 53).to_vec()).collect();
         let mut ppm = Vec::new();
-        encode_pnm(Image::from_pixels(height, width, 3, pixels).unwrap().view(), &mut ppm).unwrap();
+        encode::pnm(Image::from_pixels(height, width, 3, pixels).unwrap().view(), &mut ppm).unwrap();
         for (luma, chroma, other) in factors.iter().flat_map(|l| factors.iter().map(move |c| (l, c, c))).chain([
             (&factors[3], &factors[1], &factors[2]),
             (&factors[0], &factors[3], &factors[1]),

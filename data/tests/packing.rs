@@ -8,10 +8,9 @@ use std::path::{Path, PathBuf};
 
 use convnext_data::decode::Format;
 use convnext_data::pack::{
-    Classes, FolderSource, IdxFault, IdxSource, ListSource, Options, PackError, Packed, Recode, Source, encode_jpeg,
-    encode_png, pack,
+    Classes, FolderSource, IdxFault, IdxSource, ListSource, Options, PackError, Packed, Recode, Source, pack,
 };
-use convnext_data::{Channels, Decoder, Encoding, Image, ShardSet};
+use convnext_data::{Channels, Decoder, Encoding, Image, ShardSet, encode};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use tempfile::TempDir;
@@ -148,9 +147,9 @@ fn tree() -> TempDir {
     let folder = TempDir::new().unwrap();
     let image = |channels| Image::from_pixels(20, 40, channels, vec![100; 800 * channels]).unwrap();
     let (mut jpeg, mut png, mut transparent) = (Vec::new(), Vec::new(), Vec::new());
-    encode_jpeg(image(3).view(), 90, &mut jpeg).unwrap();
-    encode_png(image(1).view(), &mut png).unwrap();
-    encode_png(image(4).view(), &mut transparent).unwrap();
+    encode::jpeg(image(3).view(), 90, &mut jpeg).unwrap();
+    encode::png(image(1).view(), &mut png).unwrap();
+    encode::png(image(4).view(), &mut transparent).unwrap();
     file(&folder, "cats/tom.jpg", &jpeg);
     file(&folder, "cats/deeper/felix.JPEG", &png);
     file(&folder, "cats/notes.txt", b"no image");

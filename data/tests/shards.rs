@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use convnext_data::shard::{
     CLASS_NAMES, ClassDifference, ClassNamesFault, IndexFault, Indexing, Limits, Opening, TarFault,
 };
-use convnext_data::{Access, Channels, Decoder, Encoding, Error, Image, Shard, ShardError, ShardSet, ShardWriter};
+use convnext_data::{Access, Channels, Decoder, Encoding, Image, Shard, ShardError, ShardSet, ShardWriter};
 use tempfile::TempDir;
 
 /// A PGM of 2x2 pixels.
@@ -121,7 +121,7 @@ fn a_sample_decodes_and_its_errors_name_it() {
     shard.sample(0).unwrap().decode_into(&mut decoder, &mut scratch, &mut image).unwrap();
     assert_eq!(image.pixels, [5; 12]);
     let error = shard.sample(1).unwrap().decode_into(&mut decoder, &mut scratch, &mut image).unwrap_err();
-    assert!(matches!(error, Error::Sample { .. }));
+    assert!(matches!(error, ShardError::Undecodable { .. }));
     let text = error.to_string();
     assert!(text.contains("x.tar, sample 1 (bad)"), "{text}");
 }

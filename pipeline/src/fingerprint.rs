@@ -29,7 +29,8 @@ pub struct SetPrint {
     /// What the classes are called, if they have names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub names: Option<Vec<String>>,
-    /// SHA-256, in hexadecimal, of label, length and checksum of the samples, in their order.
+    /// SHA-256, in hexadecimal, of label, length and checksum of the samples, and of checksums of further targets, in their
+    /// order.
     pub contents: String,
 }
 
@@ -53,6 +54,7 @@ impl SetPrint {
             hash.update(sample.label().map_or(u64::MAX, u64::from).to_le_bytes());
             hash.update(sample.size().to_le_bytes());
             hash.update(sample.checksum().to_le_bytes());
+            sample.target_checksums()?.for_each(|checksum| hash.update(checksum.to_le_bytes()));
         }
         Ok(Self {
             samples: set.len(),

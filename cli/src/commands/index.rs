@@ -82,6 +82,13 @@ fn tell_of(path: &str, indexed: &Indexed) {
             indexed.unreadable
         ));
     }
+    if indexed.other_form > 0 {
+        tell::warn(format_args!(
+            "{path}: {} .json members have \"labels\" or \"boxes\" in another form than class numbers and [left, top, right, \
+             bottom] in pixels, which is not read",
+            indexed.other_form
+        ));
+    }
     if let Some(at) = indexed.another {
         tell::warn(format_args!(
             "{path}: another tar begins at byte {at}, after the end mark, and is not read; join tars with `tar --concatenate`"

@@ -58,12 +58,30 @@ struct Contents {
     gif: u64,
     tiff: u64,
     bmp: u64,
+    /// Absent where samples have a class at most.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    targets: Option<Targets>,
     first: Vec<Sample>,
     /// Absent unless they were looked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     faults: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     decoded: Option<Decoded>,
+}
+
+/// Samples with targets beyond a class.
+#[derive(Serialize)]
+struct Targets {
+    lists_of_classes: u64,
+    segmentations: u64,
+    boxes: u64,
+}
+
+impl Targets {
+    fn of(counts: [u64; 3]) -> Option<Self> {
+        let [lists_of_classes, segmentations, boxes] = counts;
+        counts.iter().any(|&count| count > 0).then_some(Self { lists_of_classes, segmentations, boxes })
+    }
 }
 
 /// What decoding found.
@@ -129,7 +147,7 @@ impl Contents {
             }
             counted => counted?,
         };
-        let Summary { samples, unlabelled, classes, bytes, encodings } = counted;
+        let Summary { samples, unlabelled, classes, bytes, encodings, targets } = counted;
         let [jpeg, png, raw, webp, gif, tiff, bmp] = encodings;
         let first = shard.samples().take(usize::try_from(args.samples).unwrap_or(usize::MAX));
         let first = first.map(|sample| Sample::of(&sample?)).filter(|first| !args.verify || first.is_ok());
@@ -150,6 +168,7 @@ impl Contents {
             gif,
             tiff,
             bmp,
+            targets: Targets::of(targets),
             first,
             faults,
             decoded,
@@ -221,6 +240,11 @@ fn text(report: &Report) -> String {
 
 fn details(shard: &Contents) -> String {
     let mut text = String::new();
+    if let Some(Targets { lists_of_classes, segmentations, boxes }) = &shard.targets {
+        text +=
+            &format!("{}: {segmentations} samples have a segmentation, {boxes} have boxes, ", shard.shard.display());
+        text += &format!("{lists_of_classes} have a list of classes\n");
+    }
     if !shard.first.is_empty() {
         let mut table = Table::new(&["number", "name", "label", "size", "pixels"], &[0, 2, 3]);
         for sample in &shard.first {

@@ -171,6 +171,18 @@ impl Decoder {
         }
     }
 
+    /// Decodes a segmentation into `map`, of one channel: the values of a grey PNG, or the numbers in the palette of one
+    /// that has a palette, are classes. After an error its content is unspecified.
+    ///
+    /// # Errors
+    /// It is no PNG of one channel and at most 8 bits, or cannot be decoded.
+    pub fn decode_classes_into(&mut self, bytes: &[u8], map: &mut Image) -> Result<(), DecodeError> {
+        match sniff(bytes)? {
+            Format::Png => guarded("PNG", || png::decode_classes(self, bytes, map)),
+            format => Err(DecodeError::Segmentation { found: format.name().to_owned() }),
+        }
+    }
+
     /// Reads the header only.
     pub fn info(&self, bytes: &[u8]) -> Result<Info, DecodeError> {
         match sniff(bytes)? {
@@ -283,6 +295,14 @@ pub enum DecodeError {
     Png {
         /// What the decoder said.
         why: String,
+    },
+    /// Pixels that are no classes.
+    #[error(
+        "is no segmentation: a PNG of one channel (grey, or with a palette) and at most 8 bits is wanted, and this is a {found}"
+    )]
+    Segmentation {
+        /// What it is.
+        found: String,
     },
     /// A PGM or PPM that is not understood.
     #[error("is no PGM or PPM of 8 bits: {why}")]

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::pack::{encode_jpeg, encode_png, encode_pnm};
+use crate::encode;
 
 const CMYK: &[u8] = include_bytes!("../../tests/images/cmyk.jpg");
 const PROGRESSIVE: &[u8] = include_bytes!("../../tests/images/progressive.jpg");
@@ -22,13 +22,13 @@ fn gradient(height: usize, width: usize, channels: usize) -> Image {
 
 fn jpeg() -> Vec<u8> {
     let mut bytes = Vec::new();
-    encode_jpeg(gradient(40, 50, 3).view(), 90, &mut bytes).unwrap();
+    encode::jpeg(gradient(40, 50, 3).view(), 90, &mut bytes).unwrap();
     bytes
 }
 
 fn png() -> Vec<u8> {
     let mut bytes = Vec::new();
-    encode_png(gradient(40, 50, 3).view(), &mut bytes).unwrap();
+    encode::png(gradient(40, 50, 3).view(), &mut bytes).unwrap();
     bytes
 }
 
@@ -95,13 +95,13 @@ fn png_and_pnm_lose_nothing() {
     for channels in [1, 3, 4] {
         let image = gradient(5, 9, channels);
         let mut bytes = Vec::new();
-        encode_png(image.view(), &mut bytes).unwrap();
+        encode::png(image.view(), &mut bytes).unwrap();
         assert_eq!(decode(&bytes, Channels::of_count(channels).unwrap()), image);
     }
     for channels in [1, 3] {
         let image = gradient(5, 9, channels);
         let mut bytes = Vec::new();
-        encode_pnm(image.view(), &mut bytes).unwrap();
+        encode::pnm(image.view(), &mut bytes).unwrap();
         assert_eq!(decode(&bytes, Channels::of_count(channels).unwrap()), image);
         assert_eq!(raw_view(&bytes).unwrap(), image.view());
     }
@@ -182,7 +182,7 @@ fn info_agrees_with_decoding() {
 #[test]
 fn what_is_cut_is_an_error() {
     let mut raw = Vec::new();
-    encode_pnm(gradient(40, 50, 3).view(), &mut raw).unwrap();
+    encode::pnm(gradient(40, 50, 3).view(), &mut raw).unwrap();
     for bytes in [&jpeg()[..], &png(), &raw, PROGRESSIVE, CMYK] {
         for keep in [bytes.len() / 2, bytes.len() * 9 / 10, bytes.len() - 20] {
             let error = Decoder::new(Channels::Rgb).decode(&bytes[..keep]).map(drop).unwrap_err();
@@ -245,7 +245,7 @@ proptest! {
         cut: bool,
     ) {
         let mut raw = Vec::new();
-        encode_pnm(gradient(4, 5, 3).view(), &mut raw).unwrap();
+        encode::pnm(gradient(4, 5, 3).view(), &mut raw).unwrap();
         let mut bytes = [jpeg(), png(), raw, CMYK.to_vec(), PROGRESSIVE.to_vec(), PALETTE.to_vec()].get(which).cloned().unwrap_or_else(|| {
             let name = ["lossy.webp", "two.webp", "transparent.webp", "two.gif", "lzw.tif", "palette.bmp", "uneven.jpg"][which - 6];
             std::fs::read(format!("{}/tests/images/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()

@@ -2,11 +2,9 @@
 
 use std::path::PathBuf;
 
-use image::codecs::jpeg::JpegEncoder;
-use image::{ColorType, ImageEncoder};
-
 use crate::augment::{AugmentError, Filter, Resample, Window};
 use crate::decode::{Channels, DecodeError, Decoder, Format, Info};
+use crate::encode::{self, EncodeError};
 use crate::image::{Image, ImageView};
 use crate::pack::{Options, PackError};
 use crate::shard::Encoding;
@@ -25,11 +23,6 @@ pub enum Recode {
     /// PGM or PPM: no decoding when read. Transparency is composited on white.
     Raw,
 }
-
-/// Pixels that an encoder refuses.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("cannot be encoded: {0}")]
-pub struct EncodeError(pub(super) String);
 
 /// Why an image was not packed, not yet knowing which.
 pub(super) enum Failure {
@@ -60,7 +53,7 @@ impl From<EncodeError> for Failure {
 
 impl From<AugmentError> for Failure {
     fn from(error: AugmentError) -> Self {
-        Self::Encode(EncodeError(error.to_string()))
+        Self::Encode(EncodeError::new(error.to_string()))
     }
 }
 
@@ -155,76 +148,8 @@ fn lossless(format: Format) -> Recode {
 
 fn write(target: Recode, image: ImageView<'_>, out: &mut Vec<u8>) -> Result<Encoding, EncodeError> {
     match target {
-        Recode::Jpeg(quality) => encode_jpeg(image, quality, out).map(|()| Encoding::Jpeg),
-        Recode::Png => encode_png(image, out).map(|()| Encoding::Png),
-        Recode::Keep | Recode::Raw => encode_pnm(image, out).map(|()| Encoding::Pnm),
-    }
-}
-
-/// Appends `image`, grey or RGB, as a JPEG of `quality` 1 to 100 to `out`.
-///
-/// # Errors
-/// Four channels, no pixels, or a side longer than 65535.
-pub fn encode_jpeg(image: ImageView<'_>, quality: u8, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-    let colour = match image.channels {
-        1 => ColorType::L8,
-        3 => ColorType::Rgb8,
-        other => return Err(EncodeError(format!("JPEG has 1 or 3 channels, not {other}"))),
-    };
-    let (height, width) = size(image)?;
-    JpegEncoder::new_with_quality(out, quality.clamp(1, 100))
-        .write_image(image.pixels, width, height, colour.into())
-        .map_err(|error| EncodeError(error.to_string()))
-}
-
-/// Appends `image` as a PNG to `out`.
-///
-/// # Errors
-/// No pixels, or channels that are not 1, 3 or 4.
-pub fn encode_png(image: ImageView<'_>, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-    let (height, width) = size(image)?;
-    let mut encoder = png::Encoder::new(out, width, height);
-    encoder.set_color(match image.channels {
-        1 => png::ColorType::Grayscale,
-        3 => png::ColorType::Rgb,
-        4 => png::ColorType::Rgba,
-        other => return Err(EncodeError(format!("PNG has 1, 3 or 4 channels, not {other}"))),
-    });
-    let write = || -> Result<(), png::EncodingError> {
-        let mut writer = encoder.write_header()?;
-        writer.write_image_data(image.pixels)?;
-        writer.finish()
-    };
-    write().map_err(|error| EncodeError(error.to_string()))
-}
-
-/// Appends `image`, grey or RGB, as a binary PGM or PPM to `out`.
-///
-/// # Errors
-/// Four channels, or no pixels.
-pub fn encode_pnm(image: ImageView<'_>, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-    let magic = match image.channels {
-        1 => "P5",
-        3 => "P6",
-        other => return Err(EncodeError(format!("PGM and PPM have 1 or 3 channels, not {other}"))),
-    };
-    let (height, width) = size(image)?;
-    out.extend_from_slice(format!("{magic}\n{width} {height}\n255\n").as_bytes());
-    out.extend_from_slice(image.pixels);
-    Ok(())
-}
-
-/// Height and width, of an image that has as many pixels as it says.
-fn size(image: ImageView<'_>) -> Result<(u32, u32), EncodeError> {
-    let bytes = (image.height.checked_mul(image.width)).and_then(|size| size.checked_mul(image.channels));
-    match (u32::try_from(image.height), u32::try_from(image.width)) {
-        (Ok(height), Ok(width)) if bytes == Some(image.pixels.len()) && bytes != Some(0) => Ok((height, width)),
-        _ => Err(EncodeError(format!(
-            "{}x{}x{} pixels in {} bytes",
-            image.height,
-            image.width,
-            image.channels,
-            image.pixels.len()
-        ))),
+        Recode::Jpeg(quality) => encode::jpeg(image, quality, out).map(|()| Encoding::Jpeg),
+        Recode::Png => encode::png(image, out).map(|()| Encoding::Png),
+        Recode::Keep | Recode::Raw => encode::pnm(image, out).map(|()| Encoding::Pnm),
     }
 }

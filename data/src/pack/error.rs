@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use crate::decode::DecodeError;
+use crate::encode::EncodeError;
 use crate::error::FileError;
-use crate::pack::EncodeError;
 use crate::shard::ShardError;
 
 /// Samples that cannot be packed.

@@ -17,7 +17,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 pub use classes::Classes;
-pub use encode::{EncodeError, Recode, encode_jpeg, encode_png, encode_pnm};
+pub use encode::Recode;
 pub use error::{IdxFault, PackError};
 pub use folder::{FolderSource, PassedOver};
 pub use idx::{FASHION_MNIST_CLASSES, IdxSource, MNIST_CLASSES};

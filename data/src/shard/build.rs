@@ -6,8 +6,11 @@ use std::fs::File;
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use tempfile::SpooledTempFile;
+
+use super::annotation::{self, Read, each_class};
 use super::durable::{self, Temporary};
-use super::index::{Encoding, HEADER, Header, Record, modified, touchstone};
+use super::index::{Encoding, Extent, HEADER, Header, Record, Targets, modified, touchstone};
 use super::labels::{Labels, Said};
 use super::map::{Access, Bytes, read_at};
 use super::members::{Kind, Member, Members, Problem, truncated};
@@ -34,6 +37,8 @@ pub struct Indexed {
     pub named: u64,
     /// `.json` members that cannot be read.
     pub unreadable: u64,
+    /// `.json` members whose "labels" or "boxes" have another form than is read here.
+    pub other_form: u64,
     /// Where another tar begins, behind the end mark of this one, if one does. It is not read.
     pub another: Option<u64>,
 }
@@ -92,12 +97,17 @@ fn write(path: &Path, temporary: &mut File, index: &Path, indexing: &Indexing<'_
     let mut keys = crc32fast::Hasher::new();
     let scan =
         Scan { path, tar: &tar, len: metadata.len(), contents: true, go_on: indexing.go_on, files: OnceCell::new() };
-    let found = scan.run(|Found { record, key }| {
-        out.write_all(&record.to_bytes(header.count)).map_err(failed)?;
-        header.note(&record);
-        note_key(&mut keys, &key);
+    let mut targets = TargetRecords::default();
+    let found = scan.run(|found| {
+        out.write_all(&found.record.to_bytes(header.count)).map_err(failed)?;
+        targets.add(header.count, found.targets).map_err(failed)?;
+        header.note(&found.record, found.classes);
+        note_key(&mut keys, &found.key);
         Ok(())
     })?;
+    if targets.append_to(&mut out).map_err(failed)? {
+        header.add_targets();
+    }
     out.flush().map_err(failed)?;
     drop(out);
     check_left_out(path, &found, indexing.left_out)?;
@@ -110,6 +120,35 @@ fn write(path: &Path, temporary: &mut File, index: &Path, indexing: &Indexing<'_
         .and_then(|()| temporary.sync_all())
         .map_err(failed)?;
     Ok(found)
+}
+
+/// Target records, kept aside from the first sample on that has one: they come behind all others.
+#[derive(Default)]
+struct TargetRecords(Option<SpooledTempFile>);
+
+impl TargetRecords {
+    /// Bytes of them that are kept in memory.
+    const IN_MEMORY: usize = 1 << 20;
+
+    fn add(&mut self, number: u64, targets: Targets) -> io::Result<()> {
+        let kept = match &mut self.0 {
+            Some(kept) => kept,
+            None if targets == Targets::default() => return Ok(()),
+            none => {
+                let kept = none.insert(SpooledTempFile::new(Self::IN_MEMORY));
+                (0..number).try_for_each(|before| kept.write_all(&Targets::default().to_bytes(before)))?;
+                kept
+            }
+        };
+        kept.write_all(&targets.to_bytes(number))
+    }
+
+    /// Writes them to `index`; false if there are none.
+    fn append_to(self, index: &mut impl Write) -> io::Result<bool> {
+        let Some(mut kept) = self.0 else { return Ok(false) };
+        kept.rewind()?;
+        io::copy(&mut kept, index).map(|_| true)
+    }
 }
 
 fn read_record(index: &File, number: u64, header: &Header) -> io::Result<Record> {
@@ -146,6 +185,9 @@ pub(super) fn open(path: &Path) -> Result<(File, std::fs::Metadata), ShardError>
 /// A sample of a tar.
 pub(super) struct Found {
     pub(super) record: Record,
+    pub(super) targets: Targets,
+    /// Largest class that the targets name + 1.
+    pub(super) classes: u32,
     pub(super) key: String,
 }
 
@@ -220,6 +262,12 @@ impl Scan<'_> {
         self.files.get_or_init(files).get(&plain(target)).cloned()
     }
 
+    /// Where a member's bytes lie, with their checksum where contents are read.
+    fn extent(&self, &Member { offset, size: len, .. }: &Member) -> Result<Extent, ShardError> {
+        let crc = if self.contents { self.checksum(offset, len)? } else { 0 };
+        Ok(Extent { offset, len, crc })
+    }
+
     fn checksum(&self, offset: u64, size: u64) -> Result<u32, ShardError> {
         let mut hasher = crc32fast::Hasher::new();
         let mut buffer = vec![0; size.min(1 << 18) as usize];
@@ -246,6 +294,7 @@ enum Part {
     Picture(Encoding),
     Label,
     Json,
+    Segmentation,
     /// A picture that nothing here reads, and what it is.
     LeftOut(String),
 }
@@ -262,23 +311,29 @@ impl Part {
         let part = match (extension.as_str(), Encoding::of_extension(&extension)) {
             ("cls", _) => Self::Label,
             ("json", _) => Self::Json,
+            ("seg.png" | "mask.png", _) => Self::Segmentation,
             (_, Some(encoding)) => Self::Picture(encoding),
-            _ if readable.is_some() => Self::LeftOut("with a dot in the key".to_owned()),
+            _ if readable.is_some() => Self::LeftOut(DOT_IN_KEY.to_owned()),
             _ if OTHER_PICTURES.contains(&last) => Self::LeftOut(format!(".{last}")),
             _ => return None,
         };
         let part = match (member.kind, part) {
             (Kind::Other, _) => return None,
-            (Kind::SymbolicLink, Self::Picture(_) | Self::LeftOut(_)) => Self::LeftOut("symbolic link".to_owned()),
+            (Kind::SymbolicLink, Self::Picture(_) | Self::Segmentation | Self::LeftOut(_)) => {
+                Self::LeftOut("symbolic link".to_owned())
+            }
             (_, part) => part,
         };
         Some((&member.name[..dot], part))
     }
 
     fn is_picture(&self) -> bool {
-        matches!(self, Self::Picture(_) | Self::LeftOut(_))
+        matches!(self, Self::Picture(_) | Self::Segmentation | Self::LeftOut(_))
     }
 }
+
+/// What a picture is that has no key of its own: `a.b.png` is an extension `b.png` of the key `a`.
+const DOT_IN_KEY: &str = "with a dot in the key";
 
 /// Extensions of pictures that nothing here reads.
 const OTHER_PICTURES: [&str; 24] = [
@@ -293,6 +348,9 @@ struct Group {
     image: Option<Record>,
     label: Option<u32>,
     json: Option<Said>,
+    targets: Targets,
+    /// Largest class that they name + 1.
+    classes: u32,
     left_out: Option<String>,
     label_name: String,
 }
@@ -320,8 +378,7 @@ impl<F: FnMut(Found) -> Result<(), ShardError>> Samples<'_, F> {
             Part::Picture(_) if self.group.image.is_some() => return Err(scan.fault(TarFault::TwoImages { key })),
             Part::Label if self.group.label.is_some() => return Err(scan.fault(TarFault::TwoLabels { key })),
             Part::Picture(encoding) => {
-                let Member { offset, size: len, .. } = resolved(scan, &member)?;
-                let crc = if scan.contents { scan.checksum(offset, len)? } else { 0 };
+                let Extent { offset, len, crc } = scan.extent(&resolved(scan, &member)?)?;
                 self.group.image = Some(Record { offset, len, crc, label: None, encoding });
             }
             Part::Label => {
@@ -331,28 +388,50 @@ impl<F: FnMut(Found) -> Result<(), ShardError>> Samples<'_, F> {
                 self.group.label_name = member.name;
             }
             Part::Json => self.add_json(&key, &member)?,
+            Part::Segmentation => {
+                let segmentation = scan.extent(&resolved(scan, &member)?)?;
+                self.group.targets.segmentation.get_or_insert(segmentation);
+            }
         }
         Ok(())
     }
 
     fn add_json(&mut self, key: &str, member: &Member) -> Result<(), ShardError> {
         let scan = self.scan;
-        let text = match member.kind {
-            Kind::File | Kind::HardLink => contents(scan, &resolved(scan, member)?, JSON_BYTES)?,
+        let member = match member.kind {
+            Kind::File | Kind::HardLink => Some(resolved(scan, member)?),
             _ => None,
         };
-        let said = match text {
-            Some(text) => self.labels.of_json(key, &text).map_err(|fault| scan.fault(fault))?,
+        let text = member.as_ref().map(|member| contents(scan, member, JSON_BYTES)).transpose()?.flatten();
+        let said = match &text {
+            Some(text) => self.labels.of_json(key, text).map_err(|fault| scan.fault(fault))?,
             None => None,
         };
         self.found.unreadable += u64::from(said.is_none());
         self.group.json = said;
+        if let (Some(member), Some(text)) = (member, text) {
+            self.add_annotation(&member, &text)?;
+        }
+        Ok(())
+    }
+
+    fn add_annotation(&mut self, member: &Member, text: &[u8]) -> Result<(), ShardError> {
+        match annotation::read(text) {
+            Read::Nothing => {}
+            Read::OtherForm => self.found.other_form += 1,
+            Read::Annotation(mut target) => {
+                self.group.targets.annotation = Some((target.kind(), self.scan.extent(member)?));
+                each_class(&mut target, |class| self.group.classes = self.group.classes.max(*class + 1));
+            }
+        }
         Ok(())
     }
 
     /// Hands the sample on, and starts empty.
     fn close(&mut self) -> Result<(), ShardError> {
-        let Group { key, image, label, json, left_out, label_name } = std::mem::take(&mut self.group);
+        let Group { key, image, label, json, targets, classes, left_out, label_name } = std::mem::take(&mut self.group);
+        // A segmentation alone is a picture whose key has a dot.
+        let left_out = left_out.or_else(|| targets.segmentation.map(|_| DOT_IN_KEY.to_owned()));
         let (record, label) = match (image, left_out, label) {
             (Some(record), _, label) => (record, label),
             (None, Some(kind), _) => {
@@ -371,7 +450,7 @@ impl<F: FnMut(Found) -> Result<(), ShardError>> Samples<'_, F> {
         let label = self.agreed(&key, label, json)?;
         self.found.samples += 1;
         self.found.unlabelled += u64::from(label.is_none());
-        (self.take)(Found { record: Record { label, ..record }, key })
+        (self.take)(Found { record: Record { label, ..record }, targets, classes, key })
     }
 
     fn agreed(&mut self, key: &str, label: Option<u32>, json: Option<Said>) -> Result<Option<u32>, ShardError> {

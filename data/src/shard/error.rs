@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::decode::DecodeError;
+use crate::encode::EncodeError;
 use crate::error::FileError;
 use crate::target::TargetKind;
 
@@ -66,6 +68,43 @@ pub enum ShardError {
         sample: String,
         /// What is needed.
         kind: TargetKind,
+    },
+    /// The bytes of a sample are what was packed, but they are no picture that can be decoded.
+    #[error("{sample}: cannot be decoded: {source}; remove or re-encode it and pack again")]
+    Undecodable {
+        /// The sample: shard, number and key.
+        sample: String,
+        /// Why.
+        source: DecodeError,
+    },
+    /// A segmentation has another size than its picture.
+    #[error(
+        "{sample}: its segmentation is {}x{}, and its picture {}x{}; make them equal and pack again",
+        found.0, found.1, wanted.0, wanted.1
+    )]
+    SegmentationSize {
+        /// The sample: shard, number and key.
+        sample: String,
+        /// Height and width of the segmentation.
+        found: (usize, usize),
+        /// Height and width of the picture.
+        wanted: (usize, usize),
+    },
+    /// A class of a joined or relabelled set that no pixel can have.
+    #[error("{sample}: class {class} does not fit into a segmentation, whose classes are 0 to 254")]
+    SegmentationClass {
+        /// The sample: shard, number and key.
+        sample: String,
+        /// The class.
+        class: u32,
+    },
+    /// A segmentation cannot be written.
+    #[error("{key}: its segmentation {source}")]
+    Encode {
+        /// The sample's key.
+        key: String,
+        /// Why.
+        source: EncodeError,
     },
     /// A sample id outside the set.
     #[error("sample {id} was asked for, there are {len}; was the run started on other shards?")]
@@ -278,7 +317,7 @@ pub enum IndexFault {
     },
     /// Written by another version.
     #[error(
-        "has format version {version} with records of {record} bytes, this program reads versions 1 and 2; run `convnext index`"
+        "has format version {version} with records of {record} bytes, this program reads versions 1 to 3; run `convnext index`"
     )]
     Version {
         /// Its version.
@@ -354,6 +393,14 @@ pub enum IndexFault {
     /// A record has an unknown encoding.
     #[error("sample {sample} has the unknown encoding {code}; run `convnext index`")]
     Encoding {
+        /// Number of the sample in the shard.
+        sample: u64,
+        /// What the record says.
+        code: u8,
+    },
+    /// A record has an unknown kind of target.
+    #[error("sample {sample} has the unknown kind of target {code}; run `convnext index`")]
+    Target {
         /// Number of the sample in the shard.
         sample: u64,
         /// What the record says.

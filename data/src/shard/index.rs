@@ -17,6 +17,17 @@
 //! Opening checks the header and the lengths, whatever the number of samples. The records stay on disk, mapped; one is
 //! checked when it is used (its checksum, range, encoding, label).
 //!
+//! An index of samples that have more than a class is of version 3, whose "bytes a record" are 96: behind all records, laid
+//! out as above, follow as many of 64 bytes, which say where the members of the targets lie. An offset of 0 is none.
+//!
+//! | target record | bytes | | | bytes |
+//! |---|---|---|---|---|
+//! | offset of the segmentation in the tar | 0..8 | | offset of the annotation | 24..32 |
+//! | its length | 8..16 | | its length | 32..40 |
+//! | CRC-32 of its bytes | 16..20 | | CRC-32 of its bytes | 40..44 |
+//! | zero | 20..24 | | 1 = classes, 2 = boxes | 44 |
+//! | CRC-32 of the record's number and bytes 0..60 | 60..64 | | zero | 45..60 |
+//!
 //! Version 1 had one checksum of all records at 52..56, and nothing at 56..60 and in the records at 28..32. Such an index
 //! is read whole when it is opened, which takes 10 ms for a million samples.
 
@@ -25,11 +36,16 @@ use std::time::UNIX_EPOCH;
 
 use super::IndexFault;
 use super::map::Bytes;
+use crate::target::TargetKind;
 
 pub(super) const HEADER: usize = 64;
 pub(super) const RECORD: usize = 32;
+/// Bytes of a target record.
+const TARGETS: usize = 64;
 const MAGIC: [u8; 8] = *b"CNXTINDX";
 const VERSION: u32 = 2;
+/// Of an index with target records.
+const VERSION_WITH_TARGETS: u32 = 3;
 /// Samples around which bytes of the tar are compared.
 const TOUCHED: u64 = 64;
 /// Bytes before and behind a picture that are: headers, and members as small as a label.
@@ -115,33 +131,116 @@ impl Record {
         bytes[16..20].copy_from_slice(&self.crc.to_le_bytes());
         bytes[20..24].copy_from_slice(&self.label.unwrap_or(NO_LABEL).to_le_bytes());
         bytes[24] = self.encoding.code();
-        let crc = record_crc(&bytes, number);
+        let crc = record_crc(&bytes[..28], number);
         bytes[28..32].copy_from_slice(&crc.to_le_bytes());
         bytes
     }
 
     /// Reads a record and checks all that can be checked without its neighbours.
     pub(super) fn parse(bytes: &[u8; RECORD], sample: u64, header: &Header) -> Result<Self, IndexFault> {
-        if header.version == VERSION && record_crc(bytes, sample) != u32_at(bytes, 28) {
+        if !header.is_old() && record_crc(&bytes[..28], sample) != u32_at(bytes, 28) {
             return Err(IndexFault::RecordChecksum { sample });
         }
-        let (offset, len) = (u64_at(bytes, 0), u64_at(bytes, 8));
-        if offset.checked_add(len).is_none_or(|end| end > header.tar_len) {
-            return Err(IndexFault::Range { sample, offset, len, tar: header.tar_len });
-        }
+        let Extent { offset, len, crc } = Extent::parse(&bytes[..20], sample, header)?;
         let encoding = Encoding::of_code(bytes[24]).ok_or(IndexFault::Encoding { sample, code: bytes[24] })?;
         let label = Some(u32_at(bytes, 20)).filter(|&label| label != NO_LABEL);
         if let Some(label) = label.filter(|&label| label >= header.classes) {
             return Err(IndexFault::Label { sample, label, classes: header.classes });
         }
-        Ok(Self { offset, len, crc: u32_at(bytes, 16), label, encoding })
+        Ok(Self { offset, len, crc, label, encoding })
+    }
+
+    /// Where the picture lies.
+    pub(super) fn extent(&self) -> Extent {
+        Extent { offset: self.offset, len: self.len, crc: self.crc }
     }
 }
 
-fn record_crc(bytes: &[u8; RECORD], number: u64) -> u32 {
+/// Where the bytes of a member lie, and their checksum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Extent {
+    pub(super) offset: u64,
+    pub(super) len: u64,
+    pub(super) crc: u32,
+}
+
+impl Extent {
+    fn write(self, bytes: &mut [u8]) {
+        bytes[0..8].copy_from_slice(&self.offset.to_le_bytes());
+        bytes[8..16].copy_from_slice(&self.len.to_le_bytes());
+        bytes[16..20].copy_from_slice(&self.crc.to_le_bytes());
+    }
+
+    fn parse(bytes: &[u8], sample: u64, header: &Header) -> Result<Self, IndexFault> {
+        let (offset, len) = (u64_at(bytes, 0), u64_at(bytes, 8));
+        if offset.checked_add(len).is_none_or(|end| end > header.tar_len) {
+            return Err(IndexFault::Range { sample, offset, len, tar: header.tar_len });
+        }
+        Ok(Self { offset, len, crc: u32_at(bytes, 16) })
+    }
+}
+
+/// Where the targets of a sample lie that are more than a class.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Targets {
+    pub(super) segmentation: Option<Extent>,
+    /// Classes or boxes.
+    pub(super) annotation: Option<(TargetKind, Extent)>,
+}
+
+impl Targets {
+    /// As the target record of sample `number`.
+    pub(super) fn to_bytes(self, number: u64) -> [u8; TARGETS] {
+        let mut bytes = [0; TARGETS];
+        if let Some(segmentation) = self.segmentation {
+            segmentation.write(&mut bytes[..20]);
+        }
+        if let Some((kind, annotation)) = self.annotation {
+            annotation.write(&mut bytes[24..44]);
+            bytes[44] = if kind == TargetKind::Boxes { 2 } else { 1 };
+        }
+        let crc = record_crc(&bytes[..60], number);
+        bytes[60..64].copy_from_slice(&crc.to_le_bytes());
+        bytes
+    }
+
+    /// Reads a target record and checks all that can be checked without its neighbours.
+    pub(super) fn parse(bytes: &[u8; TARGETS], sample: u64, header: &Header) -> Result<Self, IndexFault> {
+        if record_crc(&bytes[..60], sample) != u32_at(bytes, 60) {
+            return Err(IndexFault::RecordChecksum { sample });
+        }
+        let kind = match bytes[44] {
+            0 => None,
+            1 => Some(TargetKind::Classes),
+            2 => Some(TargetKind::Boxes),
+            code => return Err(IndexFault::Target { sample, code }),
+        };
+        let extent = |at: usize| Extent::parse(&bytes[at..at + 20], sample, header);
+        // Before the first member's bytes there is its header.
+        let segmentation = Some(extent(0)?).filter(|segmentation| segmentation.offset > 0);
+        let annotation = kind.map(|kind| Ok((kind, extent(24)?))).transpose()?;
+        Ok(Self { segmentation, annotation })
+    }
+
+    /// Those that there are.
+    pub(super) fn members(self) -> impl Iterator<Item = Extent> {
+        self.segmentation.into_iter().chain(self.annotation.map(|(_, annotation)| annotation))
+    }
+
+    /// The same, with nothing said of the bytes.
+    pub(super) fn without_checksums(self) -> Self {
+        let plain = |extent: Extent| Extent { crc: 0, ..extent };
+        Self {
+            segmentation: self.segmentation.map(plain),
+            annotation: self.annotation.map(|(kind, annotation)| (kind, plain(annotation))),
+        }
+    }
+}
+
+fn record_crc(bytes: &[u8], number: u64) -> u32 {
     let mut crc = crc32fast::Hasher::new();
     crc.update(&number.to_le_bytes());
-    crc.update(&bytes[..28]);
+    crc.update(bytes);
     crc.finalize()
 }
 
@@ -186,16 +285,34 @@ impl Header {
         Self { version, tar_len, tar_modified, count, unlabelled, classes, keys_crc, touchstone }
     }
 
-    /// Counts a record.
-    pub(super) fn note(&mut self, record: &Record) {
+    /// Counts a record, with the classes that targets name: their largest + 1.
+    pub(super) fn note(&mut self, record: &Record, classes: u32) {
         self.count += 1;
         self.unlabelled += u64::from(record.label.is_none());
-        self.classes = self.classes.max(record.label.map_or(0, |label| label + 1));
+        self.classes = self.classes.max(classes).max(record.label.map_or(0, |label| label + 1));
     }
 
     /// Where the record of a sample lies.
     pub(super) fn record_at(number: u64) -> u64 {
         HEADER as u64 + number * RECORD as u64
+    }
+
+    /// Says that target records follow.
+    pub(super) fn add_targets(&mut self) {
+        self.version = VERSION_WITH_TARGETS;
+    }
+
+    /// Where the target record of a sample lies, if there are any.
+    pub(super) fn targets_at(&self, number: u64) -> Option<u64> {
+        (self.version == VERSION_WITH_TARGETS).then(|| Self::record_at(self.count) + number * TARGETS as u64)
+    }
+
+    /// Bytes that a sample has in the index.
+    fn bytes_a_record(version: u32) -> u32 {
+        match version {
+            VERSION_WITH_TARGETS => (RECORD + TARGETS) as u32,
+            _ => RECORD as u32,
+        }
     }
 
     /// Whether records have no checksums of their own.
@@ -207,7 +324,7 @@ impl Header {
         let mut bytes = [0; HEADER];
         bytes[0..8].copy_from_slice(&MAGIC);
         bytes[8..12].copy_from_slice(&self.version.to_le_bytes());
-        bytes[12..16].copy_from_slice(&(RECORD as u32).to_le_bytes());
+        bytes[12..16].copy_from_slice(&Self::bytes_a_record(self.version).to_le_bytes());
         bytes[16..24].copy_from_slice(&self.tar_len.to_le_bytes());
         bytes[24..32].copy_from_slice(&self.tar_modified.to_le_bytes());
         bytes[32..40].copy_from_slice(&self.count.to_le_bytes());
@@ -226,7 +343,7 @@ impl Header {
             return Err(IndexFault::Magic);
         }
         let (version, record) = (u32_at(bytes, 8), u32_at(bytes, 12));
-        if !(1..=VERSION).contains(&version) || record != RECORD as u32 {
+        if !(1..=VERSION_WITH_TARGETS).contains(&version) || record != Self::bytes_a_record(version) {
             return Err(IndexFault::Version { version, record });
         }
         if crc32fast::hash(&bytes[..60]) != u32_at(bytes, 60) {
@@ -247,7 +364,8 @@ impl Header {
     }
 
     fn check(&self, index_len: u64, tar_len: u64) -> Result<(), IndexFault> {
-        let expected = (self.count.checked_mul(RECORD as u64)).and_then(|records| records.checked_add(HEADER as u64));
+        let record = u64::from(Self::bytes_a_record(self.version));
+        let expected = (self.count.checked_mul(record)).and_then(|records| records.checked_add(HEADER as u64));
         if expected != Some(index_len) {
             return Err(IndexFault::Length { count: self.count, len: index_len });
         }
@@ -349,7 +467,7 @@ mod tests {
         assert_eq!(parse(lie), Err(IndexFault::Label { sample: 1, label: 5, classes: 5 }));
         let mut bytes = sound.to_bytes(1);
         bytes[24] = 200;
-        let crc = record_crc(&bytes, 1);
+        let crc = record_crc(&bytes[..28], 1);
         bytes[28..].copy_from_slice(&crc.to_le_bytes());
         assert_eq!(Record::parse(&bytes, 1, &SOUND), Err(IndexFault::Encoding { sample: 1, code: 200 }));
     }
@@ -363,5 +481,35 @@ mod tests {
             assert_eq!(Record::parse(&bytes, 1, &SOUND), Err(IndexFault::RecordChecksum { sample: 1 }), "bit {bit}");
         }
         assert_eq!(Record::parse(&sound, 0, &SOUND), Err(IndexFault::RecordChecksum { sample: 0 }));
+    }
+
+    #[test]
+    fn targets_survive_their_bytes_and_each_lie_has_its_error() {
+        let header = Header { version: VERSION_WITH_TARGETS, ..SOUND };
+        let len = LEN + 2 * TARGETS as u64;
+        assert_eq!(Header::parse(&header.to_bytes(), len, 4096), Ok(header));
+        assert_eq!(Header::parse(&header.to_bytes(), LEN, 4096), Err(IndexFault::Length { count: 2, len: LEN }));
+        assert_eq!((header.targets_at(1), SOUND.targets_at(1)), (Some(LEN + 64), None));
+        let extent = Extent { offset: 512, len: 100, crc: 7 };
+        let both = Targets { segmentation: Some(extent), annotation: Some((TargetKind::Boxes, extent)) };
+        let classes = Targets { segmentation: None, annotation: Some((TargetKind::Classes, extent)) };
+        for targets in [both, classes, Targets::default()] {
+            let sound = targets.to_bytes(1);
+            assert_eq!(Targets::parse(&sound, 1, &header), Ok(targets));
+            for bit in 0..8 * TARGETS {
+                let mut bytes = sound;
+                bytes[bit / 8] ^= 1 << (bit % 8);
+                assert_eq!(Targets::parse(&bytes, 1, &header), Err(IndexFault::RecordChecksum { sample: 1 }));
+            }
+            assert_eq!(Targets::parse(&sound, 0, &header), Err(IndexFault::RecordChecksum { sample: 0 }));
+        }
+        let far = Targets { segmentation: Some(Extent { len: 3585, ..extent }), annotation: None };
+        let range = IndexFault::Range { sample: 1, offset: 512, len: 3585, tar: 4096 };
+        assert_eq!(Targets::parse(&far.to_bytes(1), 1, &header), Err(range));
+        let mut bytes = both.to_bytes(1);
+        bytes[44] = 9;
+        let crc = record_crc(&bytes[..60], 1);
+        bytes[60..].copy_from_slice(&crc.to_le_bytes());
+        assert_eq!(Targets::parse(&bytes, 1, &header), Err(IndexFault::Target { sample: 1, code: 9 }));
     }
 }

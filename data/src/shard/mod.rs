@@ -1,15 +1,23 @@
 //! Shards: WebDataset tars, mapped into memory, with an index beside each.
 //!
-//! A sample is an image member (`key.jpg`, `.jpeg`, `.png`, `.pgm`, `.ppm`) and, next to it, an optional label
-//! (`key.cls`: a decimal number; or `key.json` with one, or with the name of a class, as "label", "cls", "class" or
-//! "target"). What the classes are called lies beside a set of shards (`shard/names.rs`). Other members are ignored. The index (`x.tar.idx`, laid out in `shard/index.rs`)
-//! is mapped too and never read whole, so that opening costs the same for ten samples and ten million.
+//! A sample is an image member (`key.jpg`, `.jpeg`, `.png`, `.pgm`, `.ppm`) and what it teaches, next to it:
+//!
+//! * a label: `key.cls`, a decimal number; or `key.json` with one, or with the name of a class, as "label", "cls", "class"
+//!   or "target";
+//! * several classes, or boxes: `key.json`, see `shard/annotation.rs`;
+//! * a segmentation: `key.seg.png` or `key.mask.png`, of one channel, whose values are classes and 255 is none.
+//!
+//! What the classes are called lies beside a set of shards (`shard/names.rs`). Other members are ignored. The index
+//! (`x.tar.idx`, laid out in `shard/index.rs`) is mapped too and never read whole, so that opening costs the same for ten
+//! samples and ten million.
 //!
 //! What is cached where: nothing in this process. Pages of tar and index live in the operating system's page cache.
 
+mod annotation;
 mod build;
 mod durable;
 mod error;
+mod example;
 mod index;
 mod labels;
 #[allow(unsafe_code, reason = "the map, and the handler of SIGBUS")]
@@ -33,13 +41,13 @@ pub use set::ShardSet;
 pub use writer::{Limits, ShardWriter, Written};
 
 use build::Scan;
-use index::{HEADER, Header, RECORD, Record, modified, touchstone};
+use index::{Extent, HEADER, Header, RECORD, Record, modified, touchstone};
 use map::Bytes;
 
 use crate::decode::Decoder;
-use crate::error::{Error, FileError};
+use crate::error::FileError;
 use crate::image::Image;
-use crate::target::{Target, TargetKind};
+use crate::target::TargetKind;
 
 /// One tar and its index, open.
 #[derive(Debug)]
@@ -107,7 +115,12 @@ pub struct Summary {
     pub bytes: u64,
     /// Images by the encoding that their names say, in the order of [`Encoding::ALL`].
     pub encodings: [u64; Encoding::ALL.len()],
+    /// Samples with several classes, with a segmentation, and with boxes.
+    pub targets: [u64; 3],
 }
+
+/// The targets that an index has records of.
+const BEYOND_A_CLASS: [TargetKind; 3] = [TargetKind::Classes, TargetKind::Segmentation, TargetKind::Boxes];
 
 impl Shard {
     /// Maps the tar at `path`. Costs the same whatever the number of samples, but for an index of version 1.
@@ -230,7 +243,7 @@ impl Shard {
     }
 
     /// Checks everything but whether pictures can be decoded: every record, every header and label of the tar, every byte
-    /// of every picture.
+    /// of every picture and target.
     ///
     /// # Errors
     /// The first fault. [`Shard::faults`] lists all.
@@ -244,9 +257,8 @@ impl Shard {
     /// Every fault there is, found by reading every byte. Of faults of the tar's own form, the first.
     pub fn faults(&self) -> impl Iterator<Item = ShardError> {
         let mut scratch = Vec::new();
-        let samples = self
-            .samples()
-            .filter_map(move |sample| sample.and_then(|sample| sample.verified(&mut scratch).map(drop)).err());
+        let samples =
+            self.samples().filter_map(move |sample| sample.and_then(|sample| sample.check_bytes(&mut scratch)).err());
         let records = self.header.is_old().then(|| self.check_records().err()).flatten();
         let members = std::iter::once_with(|| self.check_members().err()).flatten();
         records.into_iter().chain(samples).chain(members)
@@ -264,6 +276,9 @@ impl Shard {
             let sample = sample?;
             summary.bytes += sample.record.len;
             summary.encodings[sample.encoding() as usize - 1] += 1;
+            for (count, kind) in summary.targets.iter_mut().zip(BEYOND_A_CLASS) {
+                *count += u64::from(sample.has(kind)?);
+            }
         }
         Ok(summary)
     }
@@ -315,8 +330,8 @@ impl Shard {
         let mut keys = crc32fast::Hasher::new();
         let mut number = 0;
         scan.run(|found| {
-            let indexed = (number < self.len()).then(|| self.sample(number)).transpose()?.map(|sample| sample.record);
-            if indexed.map(|record| Record { crc: 0, ..record }) != Some(found.record) {
+            let indexed = (number < self.len()).then(|| self.sample(number)).transpose()?;
+            if !indexed.map_or(Ok(false), |sample| sample.is(&found))? {
                 return Err(self.index_fault(IndexFault::Differs { sample: number }));
             }
             build::note_key(&mut keys, &found.key);
@@ -330,6 +345,14 @@ impl Shard {
             return Err(self.index_fault(IndexFault::Keys));
         }
         Ok(())
+    }
+
+    /// Fails where nobody knows what labels mean.
+    fn check_labels(&self) -> Result<(), ShardError> {
+        match &self.labels {
+            Labels::Unusable(fault) => Err(ClassNamesFault::clone(fault).into()),
+            Labels::AsIndexed | Labels::Mapped(_) => Ok(()),
+        }
     }
 
     fn index_fault(&self, fault: IndexFault) -> ShardError {
@@ -398,23 +421,8 @@ impl<'a> Sample<'a> {
 
     /// Its class; an error that names it where it has none, and one that says why where nobody knows what it means.
     pub fn require_label(&self) -> Result<u32, ShardError> {
-        if let Labels::Unusable(fault) = &self.shard.labels {
-            return Err(ClassNamesFault::clone(fault).into());
-        }
+        self.shard.check_labels()?;
         self.label().ok_or_else(|| ShardError::NoLabel { sample: self.to_string() })
-    }
-
-    /// Reads the target of this kind into `target`.
-    ///
-    /// # Errors
-    /// It has none of this kind, or its bytes changed since the shard was indexed.
-    pub fn target_into(&self, kind: TargetKind, _scratch: &mut Vec<u8>, target: &mut Target) -> Result<(), ShardError> {
-        *target = match kind {
-            TargetKind::None => Target::None,
-            TargetKind::Class => Target::Class(self.require_label()?),
-            _ => return Err(ShardError::NoTarget { sample: self.to_string(), kind }),
-        };
-        Ok(())
     }
 
     /// Its encoding, by its name.
@@ -472,12 +480,12 @@ impl<'a> Sample<'a> {
         'a: 'b,
     {
         let bytes = self.bytes(scratch)?;
-        self.check(bytes)?;
+        self.check(bytes, self.record.crc)?;
         Ok(bytes)
     }
 
-    fn check(&self, bytes: &[u8]) -> Result<(), ShardError> {
-        let (tar, expected) = (&self.shard.tar, self.record.crc);
+    fn check(&self, bytes: &[u8], expected: u32) -> Result<(), ShardError> {
+        let tar = &self.shard.tar;
         match crc32fast::hash(bytes) {
             found if found == expected => Ok(()),
             // The end of a page that was cut reads as zeros.
@@ -488,20 +496,43 @@ impl<'a> Sample<'a> {
         }
     }
 
-    /// Verifies and decodes into `image`; errors name the sample. The bytes are copied before: decoding takes long, and a
-    /// mapped file may be cut meanwhile.
-    pub fn decode_into(&self, decoder: &mut Decoder, scratch: &mut Vec<u8>, image: &mut Image) -> Result<(), Error> {
-        self.copy_into(scratch)?;
-        self.check(scratch)?;
-        (decoder.decode_into(scratch, image)).map_err(|source| Error::Sample { sample: self.to_string(), source })
+    /// Holds the bytes of picture and targets to their checksums.
+    fn check_bytes(&self, scratch: &mut Vec<u8>) -> Result<(), ShardError> {
+        self.verified(scratch)?;
+        self.check_targets(scratch)
     }
 
-    fn copy_into(&self, copy: &mut Vec<u8>) -> Result<(), ShardError> {
-        let mut unused = Vec::new();
-        if let Access::Read = self.shard.tar.access() {
-            return self.bytes(copy).map(drop);
+    /// Whether a sample of the tar is this one, as far as can be told without reading contents. An index without target
+    /// records says nothing of targets.
+    fn is(&self, found: &build::Found) -> Result<bool, ShardError> {
+        let (record, targets) = (Record { crc: 0, ..self.record }, self.targets()?.without_checksums());
+        let recorded = self.shard.header.targets_at(0).is_some();
+        Ok(record == found.record && (!recorded || targets == found.targets))
+    }
+
+    /// Verifies and decodes its picture into `image`; errors name the sample. The bytes are copied before: decoding takes
+    /// long, and a mapped file may be cut meanwhile.
+    pub fn decode_into(
+        &self,
+        decoder: &mut Decoder,
+        scratch: &mut Vec<u8>,
+        image: &mut Image,
+    ) -> Result<(), ShardError> {
+        self.copy_member(self.record.extent(), scratch)?;
+        self.check(scratch, self.record.crc)?;
+        let undecodable = |source| ShardError::Undecodable { sample: self.to_string(), source };
+        decoder.decode_into(scratch, image).map_err(undecodable)
+    }
+
+    fn copy_member(&self, member: Extent, copy: &mut Vec<u8>) -> Result<(), ShardError> {
+        let tar = &self.shard.tar;
+        let read = |scratch| tar.get(member.offset, member.len as usize, scratch);
+        let failed = |source| read_error(source, tar, &self.shard.path);
+        if let Access::Read = tar.access() {
+            return read(copy).map(drop).map_err(failed);
         }
-        let bytes = self.bytes(&mut unused)?;
+        let mut unused = Vec::new();
+        let bytes = read(&mut unused).map_err(failed)?;
         copy.clear();
         copy.extend_from_slice(bytes);
         Ok(())

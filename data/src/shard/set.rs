@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{ClassDifference, ClassNamesFault, Labels, Opening, Sample, Shard, ShardError, Summary, names, writer};
+use crate::target::TargetKind;
 
 /// Shards joined end to end. A sample's id is its place in the whole, so that it depends on the order of the paths.
 ///
@@ -186,6 +187,17 @@ impl ShardSet {
         self.shards.iter().try_for_each(Shard::require_labels)
     }
 
+    /// Fails where a sample has no target of this kind, naming the first, or nobody knows what its classes mean.
+    ///
+    /// # Errors
+    /// That, or an index is damaged.
+    pub fn require_targets(&self, kind: TargetKind) -> Result<(), ShardError> {
+        if kind != TargetKind::None {
+            self.check_class_names()?;
+        }
+        self.shards.iter().try_for_each(|shard| shard.require_targets(kind))
+    }
+
     /// Counts what is there, from the records alone.
     pub fn summary(&self) -> Result<Summary, ShardError> {
         let mut total = Summary::default();
@@ -196,6 +208,7 @@ impl ShardSet {
             total.classes = total.classes.max(summary.classes);
             total.bytes += summary.bytes;
             (total.encodings.iter_mut().zip(summary.encodings)).for_each(|(all, n)| *all += n);
+            (total.targets.iter_mut().zip(summary.targets)).for_each(|(all, n)| *all += n);
         }
         Ok(total)
     }

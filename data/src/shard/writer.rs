@@ -5,8 +5,10 @@ use std::io::{self, BufWriter, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use super::map::identity;
-use super::{Encoding, Indexing, ShardError, build, durable, names};
+use super::{Encoding, Indexing, ShardError, annotation, build, durable, names};
+use crate::encode::{self, EncodeError};
 use crate::error::FileError;
+use crate::target::Target;
 
 /// When a shard is full. A shard holds at least one sample, whatever its size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,15 +90,19 @@ impl ShardWriter {
         names::names_path(&self.folder.join(&self.name))
     }
 
-    /// Adds a sample. Keys must be unique in the set; neighbours with one key make the index fail.
+    /// Adds a sample with its target. Keys must be unique in the set; neighbours with one key make the index fail.
+    ///
+    /// # Errors
+    /// The key is none, a segmentation is no image of one channel, or something cannot be written.
     pub fn append(
         &mut self,
         key: &str,
         encoding: Encoding,
         bytes: &[u8],
-        label: Option<u32>,
+        target: impl Into<Target>,
     ) -> Result<(), ShardError> {
         check_key(key)?;
+        let target = member_of(key, &target.into())?;
         self.make_room(bytes.len() as u64)?;
         let open = match &mut self.open {
             Some(open) => open,
@@ -107,10 +113,9 @@ impl ShardWriter {
             )))?),
         };
         let image = open.member(&format!("{key}.{}", extension(encoding, bytes)), bytes);
-        let label = label.map(|label| label.to_string());
         image
-            .and_then(|()| match label {
-                Some(label) => open.member(&format!("{key}.cls"), label.as_bytes()),
+            .and_then(|()| match target {
+                Some((extension, bytes)) => open.member(&format!("{key}.{extension}"), &bytes),
                 None => Ok(()),
             })
             .map_err(FileError::on("write", &partial(&open.path)))?;
@@ -294,6 +299,24 @@ impl Open {
         header.set_cksum();
         self.tar.append(&header, bytes)
     }
+}
+
+/// Extension and bytes of the member that holds a target.
+fn member_of(key: &str, target: &Target) -> Result<Option<(&'static str, Vec<u8>)>, ShardError> {
+    Ok(match target {
+        Target::None => None,
+        Target::Class(class) => Some(("cls", class.to_string().into_bytes())),
+        Target::Classes(_) | Target::Boxes(_) => annotation::written(target).map(|text| ("json", text)),
+        Target::Segmentation(map) => {
+            let mut png = Vec::new();
+            let encoded = match map.channels {
+                1 => encode::png(map.view(), &mut png),
+                channels => Err(EncodeError::new(format!("has 1 channel, not {channels}"))),
+            };
+            encoded.map_err(|source| ShardError::Encode { key: key.to_owned(), source })?;
+            Some(("seg.png", png))
+        }
+    })
 }
 
 fn extension(encoding: Encoding, bytes: &[u8]) -> &'static str {

@@ -149,10 +149,11 @@ fn save_mistakes(
     for (number, mistake) in evaluation.mistakes.iter_mut().enumerate() {
         let Some(id) = mistake.picture.take().and_then(|id| id.parse().ok()) else { continue };
         let sample = shards.sample(id)?;
-        let prepared = sample.decode_into(&mut decoder, &mut bytes, &mut example.image).and_then(|()| {
+        let mut prepare = || -> Result<(), convnext_data::Error> {
+            sample.decode_into(&mut decoder, &mut bytes, &mut example.image)?;
             Ok(chain.apply(&mut example, &convnext_data::Draw { seed: 0, epoch: 0, sample: id }, &mut scratch)?)
-        });
-        prepared.map_err(crate::stream::StreamError::from)?;
+        };
+        prepare().map_err(crate::stream::StreamError::from)?;
         let name = format!("pictures/mistake-{number:02}.png");
         let Image { height, width, channels, pixels } = &example.image;
         let picture = pictures::picture(pixels, *height, *width, *channels)?;

@@ -63,8 +63,7 @@ impl Stage for Decode {
 impl Work for DecodeWork {
     fn process(&mut self, shards: &ShardSet, item: &mut Item) -> Result<(), Error> {
         let sample = shards.sample(item.draw.sample)?;
-        sample.target_into(self.target, &mut item.bytes, &mut item.example.target)?;
-        sample.decode_into(&mut self.decoder, &mut item.bytes, &mut item.example.image)
+        Ok(sample.example_into(self.target, &mut self.decoder, &mut item.bytes, &mut item.example)?)
     }
 }
 

@@ -1,0 +1,85 @@
+//! Pixels to the bytes of an image file.
+
+use image::codecs::jpeg::JpegEncoder;
+use image::{ColorType, ImageEncoder};
+
+use crate::image::ImageView;
+
+/// Pixels that an encoder refuses.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("cannot be encoded: {0}")]
+pub struct EncodeError(String);
+
+impl EncodeError {
+    pub(crate) fn new(why: String) -> Self {
+        Self(why)
+    }
+}
+
+/// Appends `image`, grey or RGB, as a JPEG of `quality` 1 to 100 to `out`.
+///
+/// # Errors
+/// Four channels, no pixels, or a side longer than 65535.
+pub fn jpeg(image: ImageView<'_>, quality: u8, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+    let colour = match image.channels {
+        1 => ColorType::L8,
+        3 => ColorType::Rgb8,
+        other => return Err(EncodeError(format!("JPEG has 1 or 3 channels, not {other}"))),
+    };
+    let (height, width) = size(image)?;
+    JpegEncoder::new_with_quality(out, quality.clamp(1, 100))
+        .write_image(image.pixels, width, height, colour.into())
+        .map_err(|error| EncodeError(error.to_string()))
+}
+
+/// Appends `image` as a PNG to `out`.
+///
+/// # Errors
+/// No pixels, or channels that are not 1, 3 or 4.
+pub fn png(image: ImageView<'_>, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+    let (height, width) = size(image)?;
+    let mut encoder = png::Encoder::new(out, width, height);
+    encoder.set_color(match image.channels {
+        1 => png::ColorType::Grayscale,
+        3 => png::ColorType::Rgb,
+        4 => png::ColorType::Rgba,
+        other => return Err(EncodeError(format!("PNG has 1, 3 or 4 channels, not {other}"))),
+    });
+    let write = || -> Result<(), png::EncodingError> {
+        let mut writer = encoder.write_header()?;
+        writer.write_image_data(image.pixels)?;
+        writer.finish()
+    };
+    write().map_err(|error| EncodeError(error.to_string()))
+}
+
+/// Appends `image`, grey or RGB, as a binary PGM or PPM to `out`.
+///
+/// # Errors
+/// Four channels, or no pixels.
+pub fn pnm(image: ImageView<'_>, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+    let magic = match image.channels {
+        1 => "P5",
+        3 => "P6",
+        other => return Err(EncodeError(format!("PGM and PPM have 1 or 3 channels, not {other}"))),
+    };
+    let (height, width) = size(image)?;
+    out.extend_from_slice(format!("{magic}\n{width} {height}\n255\n").as_bytes());
+    out.extend_from_slice(image.pixels);
+    Ok(())
+}
+
+/// Height and width, of an image that has as many pixels as it says.
+fn size(image: ImageView<'_>) -> Result<(u32, u32), EncodeError> {
+    let bytes = (image.height.checked_mul(image.width)).and_then(|size| size.checked_mul(image.channels));
+    match (u32::try_from(image.height), u32::try_from(image.width)) {
+        (Ok(height), Ok(width)) if bytes == Some(image.pixels.len()) && bytes != Some(0) => Ok((height, width)),
+        _ => Err(EncodeError(format!(
+            "{}x{}x{} pixels in {} bytes",
+            image.height,
+            image.width,
+            image.channels,
+            image.pixels.len()
+        ))),
+    }
+}
