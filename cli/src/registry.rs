@@ -1,6 +1,7 @@
 //! The variants that are compiled in, by name.
 
 use convnext_core::{Entry, plan::Plan};
+use convnext_pipeline::recipe::nearest;
 
 use crate::{
     failure::{Failure, Outcome},
@@ -12,9 +13,6 @@ use crate::{
 pub struct Registry<'a> {
     entries: &'a [Entry],
 }
-
-/// Names at least so alike are suggested.
-const ALIKE: f64 = 0.7;
 
 impl<'a> Registry<'a> {
     /// The variants `entries`, in the order in which lists show them.
@@ -53,9 +51,7 @@ impl<'a> Registry<'a> {
 
     fn unknown(&self, name: &str, wanted: &str) -> String {
         let names = || self.entries.iter().map(|entry| entry.plan.name);
-        let alike = names().map(|known| (strsim::jaro_winkler(known, wanted), known));
-        let best = alike.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|&(alike, _)| alike >= ALIKE);
-        let suggestion = best.map_or_else(String::new, |(_, known)| format!("; did you mean `{known}`?"));
+        let suggestion = nearest(wanted, names()).map(|known| format!("; did you mean `{known}`?")).unwrap_or_default();
         let known = names().collect::<Vec<_>>().join(", ");
         format!("no model `{name}`{suggestion}\n  models: {known}")
     }

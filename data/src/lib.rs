@@ -29,7 +29,7 @@ pub use decode::{Channels, DECODER, DecodeError, Decoder};
 pub use error::{Error, FileError};
 pub use image::{Image, ImageView};
 pub use mask::random_mask;
-pub use order::{EpochOrder, Order};
+pub use order::Order;
 pub use pack::PackError;
 pub use random::{Draw, Purpose, Random};
 pub use shard::{Access, ClassDifference, Encoding, Sample, Shard, ShardError, ShardSet, ShardWriter};

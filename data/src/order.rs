@@ -69,15 +69,6 @@ impl Order {
         self.epoch(epoch).at(position)
     }
 
-    /// The epoch and the sample at `position` counted from the start of the run, over epochs.
-    ///
-    /// # Panics
-    /// When the order is empty.
-    pub fn at_global(&self, position: u64) -> (u64, u64) {
-        let epoch = position / self.len;
-        (epoch, self.at(epoch, position % self.len))
-    }
-
     /// The order of one epoch, prepared: for many positions of the same epoch.
     pub fn epoch(&self, epoch: u64) -> EpochOrder {
         EpochOrder {
@@ -309,7 +300,6 @@ mod tests {
     fn a_billion_samples_cost_nothing() {
         let order = Order::new(1 << 40, 1, 64, 64);
         assert!(order.at(5, (1 << 40) - 1) < 1 << 40);
-        assert_eq!(order.at_global((1 << 41) + 7).0, 2);
     }
 
     #[test]

@@ -4,6 +4,11 @@
 //! the same numbers. The generator is Philox4x32-10 (Salmon et al., *Parallel random numbers: as easy as 1, 2, 3*,
 //! SC 2011): the key is mixed from seed, epoch and purpose, the counter is `(block, sample)`.
 
+use rand_xoshiro::{
+    SplitMix64,
+    rand_core::{Rng, SeedableRng},
+};
+
 /// What random numbers are for. Two purposes never share a stream.
 ///
 /// The numbers are part of what makes a run repeatable: add at the end, never renumber.
@@ -129,12 +134,9 @@ impl Random {
     }
 }
 
-/// The finaliser of SplitMix64: a bijection of 64 bits in which every output bit depends on every input bit.
+/// The first number of SplitMix64 from this seed: a bijection of 64 bits in which every output bit depends on every input bit.
 pub(crate) fn mix(value: u64) -> u64 {
-    let mut z = value.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
+    SplitMix64::seed_from_u64(value).next_u64()
 }
 
 fn split(value: u64) -> [u32; 2] {

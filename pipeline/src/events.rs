@@ -10,8 +10,56 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use prost::{Message, Oneof};
+
 /// How event files are named.
 pub(crate) const PREFIX: &str = "events.out.tfevents.";
+
+/// `SessionLog.SessionStatus.START`: what earlier files say about this step and later ones is void.
+const START: i32 = 1;
+
+/// `tensorflow.Event`. Readers want time and step written even where they are zero.
+#[derive(Clone, PartialEq, Message)]
+struct Event {
+    /// Seconds since 1970.
+    #[prost(double, optional, tag = "1")]
+    wall_time: Option<f64>,
+    #[prost(int64, optional, tag = "2")]
+    step: Option<i64>,
+    #[prost(oneof = "What", tags = "3, 5, 7")]
+    what: Option<What>,
+}
+
+#[derive(Clone, PartialEq, Oneof)]
+enum What {
+    #[prost(string, tag = "3")]
+    FileVersion(String),
+    #[prost(message, tag = "5")]
+    Summary(Summary),
+    #[prost(message, tag = "7")]
+    SessionLog(SessionLog),
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Summary {
+    #[prost(message, repeated, tag = "1")]
+    values: Vec<Scalar>,
+}
+
+/// `Summary.Value`.
+#[derive(Clone, PartialEq, Message)]
+struct Scalar {
+    #[prost(string, tag = "1")]
+    tag: String,
+    #[prost(float, optional, tag = "2")]
+    simple_value: Option<f32>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct SessionLog {
+    #[prost(int32, tag = "1")]
+    status: i32,
+}
 
 /// An event file that is being written.
 #[derive(Debug)]
@@ -25,7 +73,7 @@ impl Events {
         // TensorBoard reads the files of a directory in the order of their names.
         let name = format!("{PREFIX}{:010}.{:09}", now.as_secs(), now.subsec_nanos());
         let mut file = OpenOptions::new().create_new(true).append(true).open(directory.join(name))?;
-        file.write_all(&record(&event(0, &bytes(3, b"brain.Event:2"))))?;
+        file.write_all(&record(&Event::now(0, What::FileVersion("brain.Event:2".to_owned()))))?;
         let mut events = Self(file);
         if step > 0 {
             events.go_back(step)?;
@@ -35,69 +83,33 @@ impl Events {
 
     /// Tells TensorBoard to forget what was said about steps after `step`.
     pub(crate) fn go_back(&mut self, step: u64) -> io::Result<()> {
-        const START: u64 = 1;
-        self.0.write_all(&record(&event(step + 1, &bytes(7, &integer(1, START)))))
+        self.0.write_all(&record(&Event::now(step + 1, What::SessionLog(SessionLog { status: START }))))
     }
 
     /// Writes values of one step, all at once.
     pub(crate) fn scalars(&mut self, step: u64, values: &[(&str, f64)]) -> io::Result<()> {
-        let summary: Vec<u8> = values.iter().flat_map(|&(tag, value)| bytes(1, &scalar(tag, value))).collect();
-        self.0.write_all(&record(&event(step, &bytes(5, &summary))))
+        let scalar = |&(tag, value): &(&str, f64)| Scalar { tag: tag.to_owned(), simple_value: Some(value as f32) };
+        let summary = Summary { values: values.iter().map(scalar).collect() };
+        self.0.write_all(&record(&Event::now(step, What::Summary(summary))))
     }
 }
 
-/// `Event { wall_time = 1, step = 2, what }`.
-fn event(step: u64, what: &[u8]) -> Vec<u8> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-    let mut event = vec![1 << 3 | 1];
-    event.extend(now.to_le_bytes());
-    event.extend(integer(2, step));
-    event.extend(what);
-    event
-}
-
-/// `Summary.Value { tag = 1, simple_value = 2 }`.
-fn scalar(tag: &str, value: f64) -> Vec<u8> {
-    let mut scalar = bytes(1, tag.as_bytes());
-    scalar.push(2 << 3 | 5);
-    scalar.extend((value as f32).to_le_bytes());
-    scalar
-}
-
-fn integer(field: u8, value: u64) -> Vec<u8> {
-    [vec![field << 3], varint(value)].concat()
-}
-
-fn bytes(field: u8, content: &[u8]) -> Vec<u8> {
-    [&[field << 3 | 2], &varint(content.len() as u64)[..], content].concat()
-}
-
-fn varint(mut value: u64) -> Vec<u8> {
-    let mut out = Vec::new();
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
+impl Event {
+    fn now(step: u64, what: What) -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        Self { wall_time: Some(now), step: Some(step as i64), what: Some(what) }
     }
-    out.push(value as u8);
-    out
 }
 
-fn record(data: &[u8]) -> Vec<u8> {
+fn record(event: &Event) -> Vec<u8> {
+    let data = event.encode_to_vec();
     let length = (data.len() as u64).to_le_bytes();
-    [&length, &masked(&length).to_le_bytes()[..], data, &masked(data).to_le_bytes()].concat()
+    [&length, &masked(&length).to_le_bytes()[..], &data, &masked(&data).to_le_bytes()].concat()
 }
 
 /// The mask of TFRecord files, so that a checksum of data with checksums in them stays useful.
 fn masked(data: &[u8]) -> u32 {
-    crc32c(data).rotate_right(15).wrapping_add(0xa282_ead8)
-}
-
-/// CRC-32C, bit by bit: there are a few hundred bytes a step.
-fn crc32c(data: &[u8]) -> u32 {
-    const REVERSED_CASTAGNOLI: u32 = 0x82f6_3b78;
-    !data.iter().fold(!0, |crc, &byte| {
-        (0..8).fold(crc ^ u32::from(byte), |crc, _| (crc >> 1) ^ (REVERSED_CASTAGNOLI & (crc & 1).wrapping_neg()))
-    })
+    crc32c::crc32c(data).rotate_right(15).wrapping_add(0xa282_ead8)
 }
 
 #[cfg(test)]
@@ -105,32 +117,38 @@ mod tests {
     use super::*;
 
     #[test]
-    fn crc_of_the_standard_s_examples() {
+    fn checksums_are_crc_32c_masked() {
         // RFC 3720, appendix B.4.
-        assert_eq!(crc32c(&[0; 32]), 0x8a91_36aa);
-        assert_eq!(crc32c(&[0xff; 32]), 0x62a8_ab43);
-        assert_eq!(crc32c(b"123456789"), 0xe306_9283);
+        assert_eq!(crc32c::crc32c(&[0; 32]), 0x8a91_36aa);
+        assert_eq!(crc32c::crc32c(&[0xff; 32]), 0x62a8_ab43);
+        // CRC-32C e3069283, turned right by 15 bits, plus a282ead8.
+        assert_eq!(masked(b"123456789"), 0x2507_c60d_u32.wrapping_add(0xa282_ead8));
     }
 
     #[test]
-    fn varints_of_the_format_s_examples() {
-        assert_eq!(varint(1), [1]);
-        assert_eq!(varint(150), [0x96, 0x01]);
-        assert_eq!(varint(u64::MAX).len(), 10);
-    }
-
-    #[test]
-    fn a_scalar_is_the_message_worked_out_by_hand() {
-        assert_eq!(scalar("a", 1.0), [0x0a, 1, b'a', 0x15, 0, 0, 0x80, 0x3f]);
-        let event = event(300, &bytes(5, &bytes(1, &scalar("a", 1.0))));
-        assert_eq!(event[9..12], [0x10, 0xac, 0x02]);
-        assert_eq!(event[12..16], [0x2a, 10, 0x0a, 8]);
+    fn events_are_the_messages_worked_out_by_hand() {
+        let scalar = Scalar { tag: "a".to_owned(), simple_value: Some(1.0) };
+        assert_eq!(scalar.encode_to_vec(), [0x0a, 1, b'a', 0x15, 0, 0, 0x80, 0x3f]);
+        let event = |step, what| Event { wall_time: Some(1.0), step: Some(step), what: Some(what) };
+        let time = [0x09, 0, 0, 0, 0, 0, 0, 0xf0, 0x3f];
+        let expect = |event: Event, rest: &[u8]| assert_eq!(event.encode_to_vec(), [&time, rest].concat());
+        let zero = Scalar { tag: "b".to_owned(), simple_value: Some(0.0) };
+        let summary = Summary { values: vec![scalar, zero] };
+        let scalars = [0x0a, 8, 0x0a, 1, b'a', 0x15, 0, 0, 0x80, 0x3f, 0x0a, 8, 0x0a, 1, b'b', 0x15, 0, 0, 0, 0];
+        expect(event(300, What::Summary(summary)), &[&[0x10, 0xac, 0x02, 0x2a, 20][..], &scalars].concat());
+        // The first event of a file, and the one of a run that goes on.
+        let version = What::FileVersion("brain.Event:2".to_owned());
+        expect(event(0, version), &[&[0x10, 0, 0x1a, 13][..], b"brain.Event:2"].concat());
+        expect(event(1, What::SessionLog(SessionLog { status: START })), &[0x10, 1, 0x3a, 2, 0x08, 1]);
     }
 
     #[test]
     fn records_are_framed() {
-        let record = record(b"abc");
-        assert_eq!(record.len(), 8 + 4 + 3 + 4);
-        assert_eq!(record[..8], 3u64.to_le_bytes());
+        let event = Event { wall_time: None, step: Some(3), what: None };
+        let record = record(&event);
+        assert_eq!(record.len(), 8 + 4 + 2 + 4);
+        assert_eq!(record[..8], 2u64.to_le_bytes());
+        assert_eq!(record[12..14], [0x10, 3]);
+        assert_eq!(record[14..], masked(&[0x10, 3]).to_le_bytes());
     }
 }

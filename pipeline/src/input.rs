@@ -53,8 +53,8 @@ pub enum InputError {
     },
 }
 
-impl From<stream::Misfit> for InputError {
-    fn from(misfit: stream::Misfit) -> Self {
+impl From<stream::StageMismatch> for InputError {
+    fn from(misfit: stream::StageMismatch) -> Self {
         Self::Stream(misfit.into())
     }
 }

@@ -26,6 +26,8 @@ pub mod run_dir;
 pub mod runs;
 pub mod stream;
 pub mod tell;
+#[cfg(test)]
+mod testing;
 pub mod trainer;
 
 pub use mix::{Images, Mix, Mixing};

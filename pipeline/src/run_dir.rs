@@ -44,7 +44,6 @@ pub(crate) const QUARANTINE: &str = "quarantine.tsv";
 const SPENT: &str = "spent.json";
 const CHECKPOINTS: &str = "checkpoints";
 const PICTURES: &str = "pictures";
-const REPORT: &str = "report.html";
 /// What an unfinished file is called, and what older versions called an unfinished recipe.
 const UNFINISHED: &str = ".tmp-";
 const UNFINISHED_RECIPE: &str = "recipe.tmp";
@@ -292,19 +291,9 @@ impl RunDir {
         &self.changes
     }
 
-    /// `recipe.toml`.
-    pub fn recipe_path(&self) -> PathBuf {
-        self.path.join(records::RECIPE)
-    }
-
     /// `quarantine.tsv`: samples that could not be read.
     pub fn quarantine_path(&self) -> PathBuf {
         self.path.join(QUARANTINE)
-    }
-
-    /// `report.html`.
-    pub fn report_path(&self) -> PathBuf {
-        self.path.join(REPORT)
     }
 
     /// `pictures/`, made if it is not there.

@@ -2,6 +2,11 @@
 
 use std::sync::Arc;
 
+use rand_xoshiro::{
+    SplitMix64,
+    rand_core::{Rng, SeedableRng},
+};
+
 /// One block's drop path: how often it drops, and where its randomness comes from.
 #[derive(Debug, Clone, Default)]
 pub struct DropPath {
@@ -44,12 +49,13 @@ impl DropPath {
     }
 }
 
-/// Uniform in `[0, 1)`: the finaliser of SplitMix64 over key and block.
+/// What SplitMix64 adds to its state before each number.
+const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Uniform in `[0, 1)`: the number of SplitMix64 at the state that key and block make.
 fn uniform(key: u64, block: u64) -> f32 {
-    let mut mixed = key ^ (block + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^= mixed >> 31;
+    let state = key ^ (block + 1).wrapping_mul(STEP);
+    let mixed = SplitMix64::seed_from_u64(state.wrapping_sub(STEP)).next_u64();
     (mixed >> 40) as f32 / (1_u32 << 24) as f32
 }
 

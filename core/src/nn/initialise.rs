@@ -7,6 +7,10 @@
 //! [`scale_to_fan_in`] offers the other usual rule.
 
 use dfdx::prelude::*;
+use rand_xoshiro::{
+    SplitMix64,
+    rand_core::{Rng, SeedableRng},
+};
 
 use super::model::Flat;
 
@@ -17,9 +21,9 @@ const LAYER_SCALE: f64 = 1e-6;
 /// Options of a tensor drawn from the truncated normal distribution.
 pub(crate) fn normal<S: ConstShape, E: Dtype, D: Device<E>>() -> TensorOptions<S, E, D> {
     TensorOptions::reset_with(|tensor| {
-        let mut state = tensor.device().random_u64();
+        let mut random = SplitMix64::seed_from_u64(tensor.device().random_u64());
         let values: Vec<E> =
-            (0..tensor.shape().num_elements()).map(|_| convert(truncated_normal(&mut state))).collect();
+            (0..tensor.shape().num_elements()).map(|_| convert(truncated_normal(&mut random))).collect();
         tensor.copy_from(&values);
         Ok(())
     })
@@ -58,24 +62,19 @@ fn convert<E: Dtype>(value: f64) -> E {
 }
 
 /// One draw by Box and Muller's method, repeated until it lies within the bounds.
-fn truncated_normal(state: &mut u64) -> f64 {
+fn truncated_normal(random: &mut SplitMix64) -> f64 {
     loop {
-        let radius = (-2.0 * (1.0 - uniform(state)).ln()).sqrt();
-        let value = STANDARD_DEVIATION * radius * (std::f64::consts::TAU * uniform(state)).cos();
+        let radius = (-2.0 * (1.0 - uniform(random)).ln()).sqrt();
+        let value = STANDARD_DEVIATION * radius * (std::f64::consts::TAU * uniform(random)).cos();
         if value.abs() <= BOUND {
             return value;
         }
     }
 }
 
-/// Uniform in `[0, 1)`: Steele, Lea and Flood's SplitMix64.
-fn uniform(state: &mut u64) -> f64 {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut mixed = *state;
-    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^= mixed >> 31;
-    (mixed >> 11) as f64 / (1_u64 << 53) as f64
+/// Uniform in `[0, 1)`.
+fn uniform(random: &mut SplitMix64) -> f64 {
+    (random.next_u64() >> 11) as f64 / (1_u64 << 53) as f64
 }
 
 #[cfg(test)]
@@ -85,9 +84,9 @@ mod tests {
 
     #[test]
     fn draws_have_the_stated_moments() {
-        let mut state = 7;
+        let mut random = SplitMix64::seed_from_u64(7);
         let count = 200_000;
-        let values: Vec<f64> = (0..count).map(|_| truncated_normal(&mut state)).collect();
+        let values: Vec<f64> = (0..count).map(|_| truncated_normal(&mut random)).collect();
         let mean = values.iter().sum::<f64>() / count as f64;
         let variance = values.iter().map(|v| (v - mean) * (v - mean)).sum::<f64>() / count as f64;
         // Standard errors: 0.02 / sqrt(n) = 4.5e-5 and 0.02 / sqrt(2 n) = 3.2e-5; five of each.

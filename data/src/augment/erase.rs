@@ -1,5 +1,6 @@
 //! Random erasing: a rectangle of the image is lost. Its target stays.
 
+use super::normalise::IMAGENET;
 use super::{Augment, AugmentError, Geometry, Scratch, check_probability, setting};
 use crate::image::Image;
 use crate::random::{Draw, Purpose, Random};
@@ -8,6 +9,14 @@ use crate::target::Example;
 const NAME: &str = "random erasing";
 /// Tries to find a rectangle that fits; after them the image stays whole.
 const TRIES: usize = 10;
+/// Mean and standard deviation of noise on grey images.
+const GREY: [(f32, f32); 1] = [(118.0, 57.6)];
+/// The same of each channel: ImageNet's colours, opaque.
+const RGBA: [(f32, f32); 4] = [of_bytes(IMAGENET[0]), of_bytes(IMAGENET[1]), of_bytes(IMAGENET[2]), (255.0, 0.0)];
+
+const fn of_bytes((mean, deviation): (f64, f64)) -> (f32, f32) {
+    ((255.0 * mean) as f32, (255.0 * deviation) as f32)
+}
 
 /// What takes the place of erased pixels.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -88,9 +97,7 @@ fn fill(fill: Fill, pixel: &mut [u8], random: &mut Random) {
     match fill {
         Fill::Colour(colour) => pixel.copy_from_slice(&colour[..pixel.len()]),
         Fill::Noise => {
-            let grey = [(118.0, 57.6)];
-            let rgb = [(123.675, 58.395), (116.28, 57.12), (103.53, 57.375), (255.0, 0.0)];
-            let statistics: &[(f32, f32)] = if pixel.len() == 1 { &grey } else { &rgb };
+            let statistics = if pixel.len() == 1 { &GREY[..] } else { &RGBA };
             for (value, (mean, deviation)) in pixel.iter_mut().zip(statistics) {
                 *value = (mean + deviation * random.normal()).round() as u8; // `as` saturates
             }

@@ -4,6 +4,8 @@ use super::{AugmentError, setting};
 use crate::image::ImageView;
 
 const NAME: &str = "normalise";
+/// Mean and standard deviation of red, green and blue in ImageNet's training images, from 0 to 1.
+pub(super) const IMAGENET: [(f64, f64); 3] = [(0.485, 0.229), (0.456, 0.224), (0.406, 0.225)];
 
 /// `(x / 255 - mean) / deviation`, per channel.
 #[derive(Clone, Debug)]
@@ -14,9 +16,9 @@ pub struct Normalise {
 
 impl Normalise {
     /// Mean of ImageNet's training images, RGB, in 0..1.
-    pub const IMAGENET_MEAN: [f32; 3] = [0.485, 0.456, 0.406];
+    pub const IMAGENET_MEAN: [f32; 3] = [IMAGENET[0].0 as f32, IMAGENET[1].0 as f32, IMAGENET[2].0 as f32];
     /// Their standard deviation.
-    pub const IMAGENET_DEVIATION: [f32; 3] = [0.229, 0.224, 0.225];
+    pub const IMAGENET_DEVIATION: [f32; 3] = [IMAGENET[0].1 as f32, IMAGENET[1].1 as f32, IMAGENET[2].1 as f32];
 
     /// One mean and one deviation a channel, in units of the largest value.
     ///

@@ -1,5 +1,6 @@
 //! RandAugment: a few random operations of about the same strength.
 
+use super::normalise::IMAGENET;
 use super::{Augment, AugmentError, Geometry, Scratch, setting};
 use crate::decode::luma;
 use crate::image::Image;
@@ -10,7 +11,11 @@ const NAME: &str = "RandAugment";
 /// Magnitude at which an operation is strongest.
 const STRONGEST: f64 = 10.0;
 /// What geometry pulls in from outside: ImageNet's mean.
-const OUTSIDE: [u8; 3] = [124, 116, 104];
+const OUTSIDE: [u8; 3] = [of_bytes(IMAGENET[0].0), of_bytes(IMAGENET[1].0), of_bytes(IMAGENET[2].0)];
+
+const fn of_bytes(mean: f64) -> u8 {
+    (255.0 * mean + 0.5) as u8
+}
 
 /// RandAugment (Cubuk et al., 2019) with the operations and the "increasing" strengths of the official fine-tuning
 /// recipe, `rand-m9-mstd0.5-inc1`: each of `operations` picks one of fifteen and applies it with probability 0.5, at a

@@ -31,11 +31,6 @@ impl RandomResizedCrop {
         Self { height, width, scale: (0.2, 1.0), ratio: (3.0 / 4.0, 4.0 / 3.0), filter: Filter::Bicubic }
     }
 
-    /// With another range of areas; fine-tuning uses (0.08, 1).
-    pub fn with_scale(self, scale: (f64, f64)) -> Self {
-        Self { scale, ..self }
-    }
-
     /// The window for an image of `height` x `width`.
     pub fn window(&self, height: usize, width: usize, random: &mut Random) -> Window {
         let (ratio_low, ratio_high) = (self.ratio.0.ln(), self.ratio.1.ln());

@@ -21,7 +21,6 @@ mod pnm;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub(crate) use convert::luma;
-pub use pnm::raw_view;
 
 use crate::image::Image;
 

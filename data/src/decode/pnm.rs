@@ -8,7 +8,7 @@ use crate::image::{Image, ImageView};
 ///
 /// # Errors
 /// The bytes are no PGM or PPM of 8 bits, or fewer than the header says.
-pub fn raw_view(bytes: &[u8]) -> Result<ImageView<'_>, DecodeError> {
+pub(super) fn raw_view(bytes: &[u8]) -> Result<ImageView<'_>, DecodeError> {
     let (header, pixels) = parse(bytes)?;
     let (height, width, channels) = (header.height, header.width, header.channels.count());
     if height == 0 || width == 0 {

@@ -103,7 +103,7 @@ fn png_and_pnm_lose_nothing() {
         let mut bytes = Vec::new();
         encode::pnm(image.view(), &mut bytes).unwrap();
         assert_eq!(decode(&bytes, Channels::of_count(channels).unwrap()), image);
-        assert_eq!(raw_view(&bytes).unwrap(), image.view());
+        assert_eq!(pnm::raw_view(&bytes).unwrap(), image.view());
     }
 }
 

@@ -18,9 +18,6 @@ const MOST: u64 = 4 << 30;
 pub const FASHION_MNIST_CLASSES: [&str; 10] =
     ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"];
 
-/// The ten classes of MNIST.
-pub const MNIST_CLASSES: [&str; 10] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
-
 /// Grey images and their labels, from two IDX files, gzipped or not.
 #[derive(Clone, Debug)]
 pub struct IdxSource {

@@ -20,7 +20,7 @@ pub use classes::Classes;
 pub use encode::Recode;
 pub use error::{IdxFault, PackError};
 pub use folder::{FolderSource, PassedOver};
-pub use idx::{FASHION_MNIST_CLASSES, IdxSource, MNIST_CLASSES};
+pub use idx::{FASHION_MNIST_CLASSES, IdxSource};
 pub use list::ListSource;
 
 use encode::Encoder;

@@ -42,6 +42,7 @@ use std::{
 pub use error::{Problem, RecipeError};
 pub use resolved::{Augment, Difference, Finetune, Job, Optimizer, Resolved, Training};
 pub use run::Run;
+pub use suggest::nearest;
 pub use written::{
     BadPolicy, BadSamples, Checkpoint, Data, Ema, Evaluate, EvaluatedWeights, Init, Io, LayerDecay, LayerDecayMode,
     Machine, Model, NonFinitePolicy, Patterns, Precision, Pretrain, RandAugment, Recipe, Start, UnknownPrecision,

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use convnext_data::Normalise;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use toml::{Table, Value};
@@ -275,7 +276,7 @@ impl Data {
     /// A message when another number of values is given than there are channels.
     pub fn normalisation(&self, channels: usize) -> Result<(Vec<f32>, Vec<f32>), String> {
         let (mean, std): (&[f32], &[f32]) = match channels {
-            3 => (&[0.485, 0.456, 0.406], &[0.229, 0.224, 0.225]),
+            3 => (&Normalise::IMAGENET_MEAN, &Normalise::IMAGENET_DEVIATION),
             _ => (&[0.5], &[0.25]),
         };
         let mean = spread("data.mean", self.mean.as_deref().unwrap_or(mean), channels)?;

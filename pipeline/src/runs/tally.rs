@@ -164,12 +164,7 @@ impl<'a> Answer<'a> {
 
 #[cfg(test)]
 mod tests {
-    use std::ops::ControlFlow;
-
-    use convnext_data::{
-        Target,
-        pack::{self, Options, Source},
-    };
+    use convnext_data::{Target, pack::Options};
 
     use super::*;
 
@@ -187,34 +182,10 @@ mod tests {
         assert_eq!((answer(&[1.0, 1.0]), answer(&[1.0, 2.0]), answer(&[3.0, 2.0])), (1, 0, 1));
     }
 
-    /// Grey pixels, labelled 0, 1, 0, 1.
-    struct Four;
-
-    impl Source for Four {
-        fn len(&self) -> usize {
-            4
-        }
-        fn label(&self, index: usize) -> Option<u32> {
-            Some(index as u32 % 2)
-        }
-        fn load(&self, _: usize, _: u64, bytes: &mut Vec<u8>) -> Result<(), convnext_data::PackError> {
-            bytes.clear();
-            bytes.extend_from_slice(b"P5\n1 1\n255\n\x07");
-            Ok(())
-        }
-        fn origin(&self, index: usize) -> std::path::PathBuf {
-            index.to_string().into()
-        }
-        fn class_names(&self) -> Option<&[String]> {
-            None
-        }
-    }
-
     fn with_four(test: impl FnOnce(&ShardSet)) {
         let folder = tempfile::tempdir().unwrap();
-        let packed =
-            pack::pack(&Four, folder.path(), &Options::default(), &mut |_, _| ControlFlow::Continue(())).unwrap();
-        test(&ShardSet::open(&packed.written.shards).unwrap());
+        let shard = crate::testing::shard(folder.path(), &Options::default(), 4);
+        test(&ShardSet::open(&[shard]).unwrap());
     }
 
     fn batch(labels: &[u32]) -> Batch {

@@ -69,7 +69,7 @@ impl fmt::Display for Form {
 /// Two stages that do not fit: found before anything runs.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the pipeline does not fit together: `{stage}` takes {takes}, but gets {gets}")]
-pub struct Misfit {
+pub struct StageMismatch {
     /// The stage that refuses its input.
     pub stage: &'static str,
     /// What it takes.

@@ -31,7 +31,7 @@ use convnext_data::{Draw, Order, Purpose, Random, ShardSet};
 use crossbeam::channel::{Receiver, Sender, bounded};
 
 pub use batch::Batch;
-pub use form::{Form, Misfit};
+pub use form::{Form, StageMismatch};
 pub use item::Item;
 use quarantine::Quarantine;
 pub use quarantine::{Bounds, Policy, Replaced};
@@ -43,7 +43,7 @@ pub use stages::{Augmented, Decode, Mask, Normalise, Stage, Work};
 pub enum StreamError {
     /// Two stages do not fit.
     #[error(transparent)]
-    Misfit(#[from] Misfit),
+    StageMismatch(#[from] StageMismatch),
     /// A sample cannot be used, and the policy is to fail.
     #[error(transparent)]
     Sample(#[from] convnext_data::Error),
@@ -303,7 +303,7 @@ impl Drop for Stream {
 }
 
 /// The form that leaves the last stage, if every stage takes what the one before it gives.
-pub fn check(stages: &[Box<dyn Stage>]) -> Result<Form, Misfit> {
+pub fn check(stages: &[Box<dyn Stage>]) -> Result<Form, StageMismatch> {
     stages.iter().try_fold(Form::Encoded, |form, stage| stage.output(form))
 }
 

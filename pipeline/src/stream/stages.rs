@@ -9,7 +9,7 @@ use convnext_data::{
     random::Purpose,
 };
 
-use super::{Form, Item, Misfit};
+use super::{Form, Item, StageMismatch};
 
 /// A stage: its settings, shared by all workers.
 pub trait Stage: Debug + Send + Sync {
@@ -17,7 +17,7 @@ pub trait Stage: Debug + Send + Sync {
     fn name(&self) -> &'static str;
 
     /// The form it makes of `input`, or why it cannot.
-    fn output(&self, input: Form) -> Result<Form, Misfit>;
+    fn output(&self, input: Form) -> Result<Form, StageMismatch>;
 
     /// One worker's copy, with buffers of its own.
     fn worker(&self) -> Box<dyn Work>;
@@ -48,10 +48,10 @@ impl Stage for Decode {
         "decode"
     }
 
-    fn output(&self, input: Form) -> Result<Form, Misfit> {
+    fn output(&self, input: Form) -> Result<Form, StageMismatch> {
         match input {
             Form::Encoded => Ok(Form::Image { channels: self.decoder.channels().count() }),
-            gets => Err(Misfit { stage: self.name(), takes: Form::Encoded.to_string(), gets }),
+            gets => Err(StageMismatch { stage: self.name(), takes: Form::Encoded.to_string(), gets }),
         }
     }
 
@@ -89,10 +89,10 @@ impl Stage for Augmented {
         "augment"
     }
 
-    fn output(&self, input: Form) -> Result<Form, Misfit> {
+    fn output(&self, input: Form) -> Result<Form, StageMismatch> {
         let takes = Form::Image { channels: self.channels };
         if input != takes {
-            return Err(Misfit { stage: self.name(), takes: takes.to_string(), gets: input });
+            return Err(StageMismatch { stage: self.name(), takes: takes.to_string(), gets: input });
         }
         let (height, width, channels) = self.chain.output();
         Ok(Form::Sized { height, width, channels })
@@ -127,11 +127,11 @@ impl Stage for Normalise {
         "normalise"
     }
 
-    fn output(&self, input: Form) -> Result<Form, Misfit> {
+    fn output(&self, input: Form) -> Result<Form, StageMismatch> {
         let (height, width, channels) = self.size;
         let takes = Form::Sized { height, width, channels };
         if input != takes || channels != self.table.channels() {
-            return Err(Misfit { stage: self.name(), takes: takes.to_string(), gets: input });
+            return Err(StageMismatch { stage: self.name(), takes: takes.to_string(), gets: input });
         }
         Ok(Form::Pixels { height, width, channels })
     }
@@ -169,7 +169,7 @@ impl Stage for Mask {
         "mask"
     }
 
-    fn output(&self, input: Form) -> Result<Form, Misfit> {
+    fn output(&self, input: Form) -> Result<Form, StageMismatch> {
         match input {
             Form::Pixels { height, width, channels } | Form::Sized { height, width, channels }
                 if height.is_multiple_of(self.patch)
@@ -182,7 +182,7 @@ impl Stage for Mask {
             gets => {
                 let takes =
                     format!("images of one size that patches of {} divide into more than {}", self.patch, self.visible);
-                Err(Misfit { stage: self.name(), takes, gets })
+                Err(StageMismatch { stage: self.name(), takes, gets })
             }
         }
     }

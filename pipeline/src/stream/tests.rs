@@ -1,52 +1,16 @@
 //! How streams end: by a panic, too early, by bad samples.
 
-use std::{fs, path::PathBuf};
+use std::fs;
 
-use convnext_data::{
-    Error, PackError,
-    pack::{self, Options, Source},
-};
+use convnext_data::{Error, pack::Options};
 use tempfile::TempDir;
 
 use super::*;
 
-/// Grey pictures, so many.
-struct Pictures(usize);
-
-impl Source for Pictures {
-    fn len(&self) -> usize {
-        self.0
-    }
-
-    fn label(&self, _: usize) -> Option<u32> {
-        Some(0)
-    }
-
-    fn load(&self, index: usize, _: u64, bytes: &mut Vec<u8>) -> Result<(), PackError> {
-        bytes.clear();
-        bytes.extend_from_slice(b"P5\n4 4\n255\n");
-        bytes.extend([index as u8; 16]);
-        Ok(())
-    }
-
-    fn origin(&self, index: usize) -> PathBuf {
-        PathBuf::from(index.to_string())
-    }
-
-    fn class_names(&self) -> Option<&[String]> {
-        None
-    }
-}
-
 /// A shard whose samples in `bad` are changed after it was packed.
 fn shards(folder: &TempDir, count: usize, bad: &[usize]) -> Arc<ShardSet> {
     let options = Options { name: "x".into(), ..Options::default() };
-    let source = Pictures(count);
-    let path = pack::pack(&source, folder.path(), &options, &mut |_, _| std::ops::ControlFlow::Continue(()))
-        .unwrap()
-        .written
-        .shards
-        .remove(0);
+    let path = crate::testing::shard(folder.path(), &options, count);
     let time = fs::metadata(&path).unwrap().modified().unwrap();
     let mut bytes = fs::read(&path).unwrap();
     let starts: Vec<usize> = (0..bytes.len() - 11).filter(|&at| bytes[at..].starts_with(b"P5\n4 4\n")).collect();
@@ -67,7 +31,7 @@ impl Stage for Trap {
         "trap"
     }
 
-    fn output(&self, input: Form) -> Result<Form, Misfit> {
+    fn output(&self, input: Form) -> Result<Form, StageMismatch> {
         Ok(input)
     }
 

@@ -3,42 +3,11 @@
 use std::{cell::Cell, collections::VecDeque, fs, path::Path};
 
 use convnext_core::{ops::block::Flavour, optim::Layout};
-use convnext_data::{
-    PackError,
-    pack::{self, Options},
-};
+use convnext_data::pack::Options;
 use convnext_weights::checkpoint::{self, View};
 
 use super::*;
-use crate::{recipe::Recipe, records::Weights, trainer::Classifier};
-
-/// Pictures of one grey each.
-struct Pictures(usize);
-
-impl pack::Source for Pictures {
-    fn len(&self) -> usize {
-        self.0
-    }
-
-    fn label(&self, index: usize) -> Option<u32> {
-        Some((index % 2) as u32)
-    }
-
-    fn load(&self, index: usize, _: u64, bytes: &mut Vec<u8>) -> Result<(), PackError> {
-        bytes.clear();
-        bytes.extend_from_slice(b"P5\n4 4\n255\n");
-        bytes.extend([index as u8; 16]);
-        Ok(())
-    }
-
-    fn origin(&self, index: usize) -> PathBuf {
-        PathBuf::from(index.to_string())
-    }
-
-    fn class_names(&self) -> Option<&[String]> {
-        None
-    }
-}
+use crate::{recipe::Recipe, records::Weights, testing, trainer::Classifier};
 
 const PLAN: Plan = Plan {
     name: "none",
@@ -257,7 +226,7 @@ fn run_given(trainer: &mut Late, folder: &Path, given: Given<'_>) -> Left {
     let shards = folder.join("shards");
     if !shards.exists() {
         let options = Options { name: "train".to_owned(), ..Options::default() };
-        pack::pack(&Pictures(pictures), &shards, &options, &mut |_, _| std::ops::ControlFlow::Continue(())).unwrap();
+        testing::shard(&shards, &options, pictures);
     }
     let shards = Arc::new(ShardSet::open(&[shards.join("train-000000.tar")]).unwrap());
     let text = format!(
