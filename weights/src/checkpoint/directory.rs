@@ -141,18 +141,13 @@ impl Checkpoint {
         &self.state
     }
 
-    /// Whether a moving average is in it.
-    pub fn has_ema(&self) -> bool {
-        self.manifest.has(EMA)
-    }
-
     /// Reads everything. The tensors must be exactly those of `layout`.
     ///
     /// # Errors
     /// [`CheckpointError::Tensors`] with all missing, unknown and misshapen tensors; [`CheckpointError::NotFinite`].
     pub fn load(&self, layout: &Layout) -> Result<Loaded, CheckpointError> {
         let moments = self.manifest.has(OPTIMIZER).then(|| read_moments(&self.path.join(OPTIMIZER), layout));
-        let ema = self.has_ema().then(|| read_weights(&self.path.join(EMA), layout));
+        let ema = self.manifest.has(EMA).then(|| read_weights(&self.path.join(EMA), layout));
         Ok(Loaded {
             path: self.path.clone(),
             skipped: Vec::new(),
