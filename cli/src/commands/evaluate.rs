@@ -53,7 +53,7 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args, context: &Context<'_>) -> Outcome {
-    interrupt::listen().map_err(|error| Failure::because("signals cannot be listened for", error))?;
+    interrupt::listen().map_err(|error| Failure::because("cannot listen for signals", error))?;
     let applied = args.preprocessing.resolve(&args.weights, args.classes.as_deref(), context)?;
     let preprocessing::Applied { given, entry, preprocessing } = &applied;
     let out = args.out.clone().map_or_else(|| run_to_write_to(&args.weights), Ok)?;

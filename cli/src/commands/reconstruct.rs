@@ -50,7 +50,7 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args, context: &Context<'_>) -> Outcome {
-    interrupt::listen().map_err(|error| Failure::because("signals cannot be listened for", error))?;
+    interrupt::listen().map_err(|error| Failure::because("cannot listen for signals", error))?;
     let applied = args.preprocessing.resolve(&args.weights, None, context)?;
     let preprocessing::Applied { given, entry, preprocessing } = &applied;
     let out = match (&args.output, args.weights.join(records::RECIPE).is_file()) {

@@ -124,7 +124,7 @@ impl Train {
         let recipe = self.recipe()?;
         let entry = context.registry.find(&recipe.model.name)?;
         context.compute(recipe.machine.threads)?;
-        interrupt::listen().map_err(|error| Failure::because("signals cannot be listened for", error))?;
+        interrupt::listen().map_err(|error| Failure::because("cannot listen for signals", error))?;
         Ok((entry, recipe, self.args.device.resolve()?))
     }
 

@@ -104,7 +104,7 @@ pub fn run(args: &Args, context: &Context<'_>) -> Outcome {
             args.out.display()
         )));
     }
-    interrupt::listen().map_err(|error| Failure::because("signals cannot be listened for", error))?;
+    interrupt::listen().map_err(|error| Failure::because("cannot listen for signals", error))?;
     context.compute(0)?;
     let entry = variant(args.model.as_deref(), context)?;
     let device = args.device.resolve()?;
