@@ -26,7 +26,7 @@ mod error;
 
 pub use augment::{Augment, AugmentError, Chain, Geometry, Normalise, Scratch};
 pub use decode::{Channels, DECODER, DecodeError, Decoder};
-pub use error::{Error, FileError};
+pub use error::Error;
 pub use image::{Image, ImageView};
 pub use mask::random_mask;
 pub use order::Order;

@@ -74,7 +74,7 @@ pub fn read(run: &Path, name: impl AsRef<Path>, most: u64) -> io::Result<Vec<u8>
     Ok(bytes)
 }
 
-/// Writes the file `name` below `run` whole: under another name beside it, synced, then renamed into place.
+/// Writes the file `name` below `run` whole, or leaves what was there ([`convnext_files::replace`]).
 ///
 /// # Errors
 /// [`Refused`], or what the operating system says. What was there before is then still there.
@@ -82,23 +82,7 @@ pub fn replace(run: &Path, name: impl AsRef<Path>, bytes: &[u8]) -> io::Result<(
     let name = name.as_ref();
     let path = checked(run, name)?;
     plain(fs::symlink_metadata(&path))?;
-    let unfinished = path.with_file_name(unfinished_name(name));
-    discard(&unfinished)?;
-    let write = || {
-        let mut file = OpenOptions::new().write(true).create_new(true).open(&unfinished)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&unfinished, &path)
-    };
-    write().inspect_err(|_| {
-        // The error that counts is the first one.
-        let _ = fs::remove_file(&unfinished);
-    })
-}
-
-/// The name under which [`replace`] writes before it renames.
-pub(crate) fn unfinished_name(name: &Path) -> String {
-    format!(".tmp-{}", name.file_name().unwrap_or_default().to_string_lossy())
+    convnext_files::replace(&path, |file| file.write_all(bytes))
 }
 
 /// The folder `name` below `run`; makes it if it is not there.
@@ -173,14 +157,6 @@ fn own_folder(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Removes a file, or a link and not what it points to; does nothing where nothing is.
-pub(crate) fn discard(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        removed => removed,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
@@ -246,7 +222,7 @@ mod tests {
         let (place, outside) = (TempDir::new().unwrap(), TempDir::new().unwrap());
         let victim = outside.path().join("victim");
         fs::write(&victim, "precious").unwrap();
-        symlink(&victim, place.path().join(unfinished_name(Path::new("a")))).unwrap();
+        symlink(&victim, convnext_files::unfinished_path(&place.path().join("a"))).unwrap();
         replace(place.path(), "a", b"new").unwrap();
         assert_eq!(fs::read(&victim).unwrap(), b"precious");
         assert_eq!(read(place.path(), "a", 99).unwrap(), b"new");

@@ -26,6 +26,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use convnext_files::UNFINISHED;
 use convnext_weights::checkpoint::{Keep, Store};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -44,8 +45,7 @@ pub(crate) const QUARANTINE: &str = "quarantine.tsv";
 const SPENT: &str = "spent.json";
 const CHECKPOINTS: &str = "checkpoints";
 const PICTURES: &str = "pictures";
-/// What an unfinished file is called, and what older versions called an unfinished recipe.
-const UNFINISHED: &str = ".tmp-";
+/// What older versions called an unfinished recipe.
 const UNFINISHED_RECIPE: &str = "recipe.tmp";
 
 /// Largest `data.json` that is read: names of many classes.
@@ -276,7 +276,7 @@ impl RunDir {
         let (recipe, others): (Vec<_>, Vec<_>) = files.partition(|name| *name == records::RECIPE);
         for name in recipe.into_iter().chain(others) {
             let path = self.path.join(name);
-            inside::discard(&path).map_err(at("remove", &path))?;
+            convnext_files::discard(&path).map_err(at("remove", &path))?;
         }
         Ok(())
     }

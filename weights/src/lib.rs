@@ -10,6 +10,5 @@
 
 pub mod checkpoint;
 pub mod convert;
-mod durable;
 pub mod onnx;
 pub mod pytorch;

@@ -5,9 +5,10 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use convnext_files::FileError;
+
 use super::{Classes, PackError, Source, read_file};
 use crate::decode::Format;
-use crate::error::FileError;
 use crate::shard::{Encoding, composed};
 
 /// Folders deeper than this below a class are an error of the operating system's making, not a data set.

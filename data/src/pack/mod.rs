@@ -24,9 +24,9 @@ pub use idx::{FASHION_MNIST_CLASSES, IdxSource};
 pub use list::ListSource;
 
 use encode::Encoder;
+use convnext_files::FileError;
 
 use crate::decode::Decoder;
-use crate::error::FileError;
 use crate::shard::{Limits, ShardWriter, Written};
 
 /// Where samples come from.

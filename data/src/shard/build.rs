@@ -7,15 +7,15 @@ use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use tempfile::SpooledTempFile;
+use convnext_files::{FileError, directory_of, sync_directory};
 
 use super::annotation::{self, Read, each_class};
-use super::durable::{self, Temporary};
 use super::index::{Encoding, Extent, HEADER, Header, Record, Targets, modified, touchstone};
 use super::labels::{Labels, Said};
 use super::map::{Access, Bytes, read_at};
 use super::members::{Kind, Member, Members, Problem, truncated};
+use super::temporary::Temporary;
 use super::{ShardError, TarFault, names};
-use crate::error::FileError;
 
 /// Largest .cls member that is read: a number has ten digits, the name of a class some more.
 const LABEL_BYTES: u64 = 1 << 10;
@@ -76,7 +76,7 @@ pub(super) fn index_in(indices: &Path, tar: &Path) -> PathBuf {
 
 /// Reads all of `path` and writes its index, under a name of this process alone until it is whole.
 pub(super) fn build(path: &Path, index: &Path, indexing: &Indexing<'_>) -> Result<Indexed, ShardError> {
-    let folder = index.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = directory_of(index);
     if indexing.indices.is_some() {
         std::fs::create_dir_all(folder).map_err(FileError::on("make the folder", folder))?;
     }
@@ -84,7 +84,7 @@ pub(super) fn build(path: &Path, index: &Path, indexing: &Indexing<'_>) -> Resul
     let mut temporary = Temporary::beside(index).map_err(failed)?;
     let found = write(path, temporary.file(), index, indexing)?;
     temporary.persist(index).map_err(failed)?;
-    durable::sync_folder(folder).map_err(failed)?;
+    sync_directory(folder).map_err(failed)?;
     Ok(found)
 }
 

@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
+use convnext_files::FileError;
+
 use crate::decode::DecodeError;
 use crate::encode::EncodeError;
-use crate::error::FileError;
 use crate::target::TargetKind;
 
 /// A shard that cannot be used, or a sample of it.

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use memmap2::{Mmap, MmapOptions};
 
-use crate::error::FileError;
+use convnext_files::FileError;
 
 /// How the bytes of a shard are reached. Where mapping is impossible they are read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

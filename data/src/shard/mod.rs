@@ -15,7 +15,6 @@
 
 mod annotation;
 mod build;
-mod durable;
 mod error;
 mod example;
 mod index;
@@ -25,6 +24,7 @@ mod map;
 mod members;
 mod names;
 mod set;
+mod temporary;
 mod writer;
 
 use std::io;
@@ -43,9 +43,9 @@ pub use writer::{Limits, ShardWriter, Written};
 use build::Scan;
 use index::{Extent, HEADER, Header, RECORD, Record, modified, touchstone};
 use map::Bytes;
+use convnext_files::FileError;
 
 use crate::decode::Decoder;
-use crate::error::FileError;
 use crate::image::Image;
 use crate::target::TargetKind;
 

@@ -4,10 +4,11 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, BufWriter, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
+use convnext_files::{FileError, sync_directory};
+
 use super::map::identity;
-use super::{Encoding, Indexing, ShardError, annotation, build, durable, names};
+use super::{Encoding, Indexing, ShardError, annotation, build, names};
 use crate::encode::{self, EncodeError};
-use crate::error::FileError;
 use crate::target::Target;
 
 /// When a shard is full. A shard holds at least one sample, whatever its size.
@@ -138,13 +139,13 @@ impl ShardWriter {
             build::build(&partial(path), &index, &Indexing { left_out: 1.0, ..Indexing::default() })?;
         }
         let failed = FileError::on("write", &self.folder);
-        self.rename().and_then(|()| durable::sync_folder(&self.folder)).map_err(failed)?;
+        self.rename().and_then(|()| sync_directory(&self.folder)).map_err(failed)?;
         let written = std::mem::take(&mut self.written);
         if let Some(marker) = self.marker.take() {
             marker.remove();
         }
         // The set is there, whether or not the disk knows it by now.
-        let _ = durable::sync_folder(&self.folder);
+        let _ = sync_directory(&self.folder);
         Ok(written)
     }
 

@@ -7,7 +7,6 @@ use std::{
 };
 
 use super::error::CheckpointError;
-use crate::durable;
 
 /// No file of JSON here comes near it.
 const JSON_CAP: u64 = 1 << 20;
@@ -45,13 +44,5 @@ pub(super) fn read_json(path: &Path) -> Result<Vec<u8>, CheckpointError> {
 
 /// Makes names in a directory survive a power cut.
 pub(super) fn sync_directory(path: &Path) -> Result<(), CheckpointError> {
-    durable::sync_directory(path).map_err(at("sync", path))
-}
-
-/// Creates a file anew: never what a link at its place leads to.
-pub(super) fn create_own(path: &Path) -> io::Result<File> {
-    if path.symlink_metadata().is_ok_and(|metadata| metadata.is_file()) {
-        fs::remove_file(path)?;
-    }
-    File::create_new(path)
+    convnext_files::sync_directory(path).map_err(at("sync", path))
 }

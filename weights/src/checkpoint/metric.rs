@@ -4,13 +4,13 @@
 //! manifest lists never changes. The metric is added by one rename. A file that cannot be read is a measurement that is to
 //! be made again, and no reason to refuse the weights.
 
-use std::{fs, io::Write, path::Path};
+use std::{io::Write, path::Path};
 
 use serde::{Deserialize, Serialize};
 
 use super::{
     error::CheckpointError,
-    files::{at, create_own, read_json, sync_directory},
+    files::{at, read_json},
 };
 
 const METRIC: &str = "metric.json";
@@ -75,18 +75,7 @@ pub(super) fn write(directory: &Path, measured: Measured) -> Result<(), Checkpoi
     if !measured.metric.is_finite() {
         return Ok(());
     }
-    let (path, unfinished) = (directory.join(METRIC), directory.join(UNFINISHED));
+    let path = directory.join(METRIC);
     let json = serde_json::to_vec_pretty(&measured).expect("a number is JSON");
-    let write = || {
-        let mut file = create_own(&unfinished)?;
-        file.write_all(&json)?;
-        file.sync_all()?;
-        fs::rename(&unfinished, &path)
-    };
-    if let Err(error) = write() {
-        // The error that counts is the first one.
-        let _ = fs::remove_file(&unfinished);
-        return Err(at("write", &path)(error));
-    }
-    sync_directory(directory)
+    convnext_files::replace(&path, |file| file.write_all(&json)).map_err(at("write", &path))
 }

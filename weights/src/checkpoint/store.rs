@@ -6,6 +6,7 @@ use std::{
 };
 
 use convnext_core::optim::Layout;
+use convnext_files::UNFINISHED;
 
 use super::{
     directory::{Checkpoint, Loaded, Snapshot, validation, write_snapshot},
@@ -15,7 +16,6 @@ use super::{
     metric::{self, Better, Measured},
 };
 
-const UNFINISHED: &str = ".tmp-";
 const REMOVED: &str = "removed-";
 const NAME: &str = "step-";
 

@@ -1,7 +1,6 @@
 //! Weights alone, wherever they lie: one file written, or one found, opened and read.
 
 use std::{
-    fs,
     io::BufWriter,
     path::{Path, PathBuf},
 };
@@ -10,14 +9,14 @@ use convnext_core::optim::Layout;
 
 use super::{
     error::{CheckpointError, Skipped},
-    files::{at, create_own, sync_directory},
+    files::at,
     find::{Found, find},
     safetensors::{Part, write},
     tensors::{TensorFile, named},
     usage::Usage,
     which::{Taken, Which},
 };
-use crate::{durable::directory_of, pytorch::Section};
+use crate::pytorch::Section;
 
 /// Writes weights as one `.safetensors` file, with what is known of their use: under a temporary name, synced, then renamed
 /// over `path`.
@@ -34,20 +33,10 @@ pub fn save_weights(
     usage: Option<&Usage>,
 ) -> Result<(), CheckpointError> {
     let path = path.as_ref();
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let unfinished = path.with_file_name(format!(".tmp-{name}"));
-    let replace = || {
-        let mut out = BufWriter::new(create_own(&unfinished)?);
-        write(&mut out, layout, &[Part { prefix: "", values }], usage)?;
-        out.get_ref().sync_all()?;
-        fs::rename(&unfinished, path)
-    };
-    if let Err(error) = replace() {
-        // The error that counts is the first one.
-        let _ = fs::remove_file(&unfinished);
-        return Err(at("write", path)(error));
-    }
-    sync_directory(directory_of(path))
+    let written = convnext_files::replace(path, |file| {
+        write(&mut BufWriter::new(file), layout, &[Part { prefix: "", values }], usage)
+    });
+    written.map_err(at("write", path))
 }
 
 /// What a file of weights holds, and where it is.

@@ -7,8 +7,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use convnext_files::{UNFINISHED, directory_of, sync_directory};
+
 use super::error::{OnnxError, at};
-use crate::durable::{directory_of, sync_directory};
 
 /// A file that is written beside its place. Unless it is put there, it is removed.
 #[derive(Debug)]
@@ -26,7 +27,7 @@ impl Unfinished {
         place: &Path,
         write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
     ) -> Result<Self, OnnxError> {
-        let unfinished = Self { temporary: beside(place, ".tmp-"), place: place.into() };
+        let unfinished = Self { temporary: beside(place, UNFINISHED), place: place.into() };
         let written = File::create(&unfinished.temporary).and_then(|file| {
             let mut out = BufWriter::with_capacity(1 << 20, file);
             write(&mut out)?;

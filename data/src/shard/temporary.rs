@@ -1,9 +1,10 @@
-//! Files that are there whole or not at all, also after the power went.
+//! A file under a name that no other process has, since two may index one tar at the same time.
 
 use std::fs::{File, Permissions};
 use std::io;
 use std::path::Path;
 
+use convnext_files::directory_of;
 use tempfile::NamedTempFile;
 
 /// A file under a name of its own, removed unless it is given its final name.
@@ -12,7 +13,6 @@ pub(super) struct Temporary(NamedTempFile);
 impl Temporary {
     /// In the folder of `path`, whose name it bears with a random part and `.partial`.
     pub(super) fn beside(path: &Path) -> io::Result<Self> {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let mut name = path.file_name().unwrap_or_default().to_owned();
         name.push(".");
         let mut builder = tempfile::Builder::new();
@@ -20,7 +20,7 @@ impl Temporary {
         if let Some(readable) = readable() {
             builder.permissions(readable);
         }
-        Ok(Self(builder.tempfile_in(folder)?))
+        Ok(Self(builder.tempfile_in(directory_of(path))?))
     }
 
     pub(super) fn file(&mut self) -> &mut File {
@@ -42,16 +42,4 @@ fn readable() -> Option<Permissions> {
 #[cfg(not(unix))]
 fn readable() -> Option<Permissions> {
     None
-}
-
-/// Makes names in `folder` outlast the power. File systems that do not know this for folders are trusted.
-pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
-    if cfg!(not(unix)) {
-        return Ok(());
-    }
-    use io::ErrorKind::{InvalidInput, IsADirectory, PermissionDenied, Unsupported};
-    match File::open(folder).and_then(|folder| folder.sync_all()) {
-        Err(error) if matches!(error.kind(), InvalidInput | Unsupported | PermissionDenied | IsADirectory) => Ok(()),
-        synced => synced,
-    }
 }
