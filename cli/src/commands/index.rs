@@ -19,7 +19,10 @@ Example:
   convnext index /read-only/train-*.tar --output ~/indices; export CONVNEXT_INDEX_DIR=~/indices
 
 A label is KEY.cls (a class number), or in KEY.json as \"label\", \"cls\", \"class\" or \"target\": a class number, or the
-name of a class that train.classes.txt (or classes.txt) beside the shards has, one a line, class 0 first.")]
+name of a class that train.classes.txt (or classes.txt) beside the shards has, one a line, class 0 first.
+Other targets are indexed too, for tasks that learn from them: KEY.seg.png or KEY.mask.png, whose grey values or palette
+numbers are classes and 255 is none; KEY.json with \"labels\", several class numbers; and with \"boxes\" beside them, one
+[left, top, right, bottom] in pixels for each.")]
 pub struct Args {
     /// The tars; `x.tar.idx` is written beside each.
     #[arg(required = true, value_name = "SHARD")]

@@ -4,8 +4,8 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use flate2::bufread::MultiGzDecoder;
 use convnext_files::FileError;
+use flate2::bufread::MultiGzDecoder;
 
 use super::{IdxFault, PackError, Source};
 

@@ -23,8 +23,8 @@ pub use folder::{FolderSource, PassedOver};
 pub use idx::{FASHION_MNIST_CLASSES, IdxSource};
 pub use list::ListSource;
 
-use encode::Encoder;
 use convnext_files::FileError;
+use encode::Encoder;
 
 use crate::decode::Decoder;
 use crate::shard::{Limits, ShardWriter, Written};

@@ -6,8 +6,8 @@ use std::fs::File;
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use tempfile::SpooledTempFile;
 use convnext_files::{FileError, directory_of, sync_directory};
+use tempfile::SpooledTempFile;
 
 use super::annotation::{self, Read, each_class};
 use super::index::{Encoding, Extent, HEADER, Header, Record, Targets, modified, touchstone};

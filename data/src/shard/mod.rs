@@ -41,9 +41,9 @@ pub use set::ShardSet;
 pub use writer::{Limits, ShardWriter, Written};
 
 use build::Scan;
+use convnext_files::FileError;
 use index::{Extent, HEADER, Header, RECORD, Record, modified, touchstone};
 use map::Bytes;
-use convnext_files::FileError;
 
 use crate::decode::Decoder;
 use crate::image::Image;
