@@ -12,7 +12,7 @@ use convnext_weights::checkpoint::Usage;
 pub use convnext_weights::checkpoint::View;
 
 use crate::{
-    settings::{BadPolicy, Data, Io, ResolvedAugment},
+    settings::{Augment, BadPolicy, Data, Io},
     stream::{
         self, Augmented, Bounds, Decode, Delivery, Form, Normalise, Policy, Replaced, Stage, Stream, StreamError,
     },
@@ -108,7 +108,7 @@ impl Input<'_> {
     pub fn training(
         &self,
         shards: Arc<ShardSet>,
-        augment: &ResolvedAugment,
+        augment: &Augment,
         samples: Samples,
         span: Span,
     ) -> Result<Stream, InputError> {
@@ -133,7 +133,7 @@ impl Input<'_> {
     /// [`InputError`], as there.
     pub fn check_training(
         &self,
-        augment: &ResolvedAugment,
+        augment: &Augment,
         samples: Samples,
         bytes: bool,
         batch: usize,
@@ -200,7 +200,7 @@ impl Input<'_> {
 
     fn training_stages(
         &self,
-        augment: &ResolvedAugment,
+        augment: &Augment,
         samples: Samples,
         bytes: bool,
     ) -> Result<Vec<Box<dyn Stage>>, InputError> {
@@ -231,15 +231,15 @@ impl Input<'_> {
     }
 
     /// What training does to an image, in order.
-    fn training_steps(&self, augment: &ResolvedAugment) -> Vec<Box<dyn Step>> {
+    fn training_steps(&self, augment: &Augment) -> Vec<Box<dyn Step>> {
         let (height, width) = (self.plan.height, self.plan.width);
         let mut steps: Vec<Box<dyn Step>> = Vec::new();
         match augment.pad {
-            0 => steps.push(Box::new(RandomResizedCrop {
-                scale: augment.crop_scale.into(),
-                ratio: augment.crop_ratio.into(),
-                ..RandomResizedCrop::new(height, width)
-            })),
+            0 => {
+                let crop = RandomResizedCrop::new(height, width);
+                let scale = augment.crop_scale.map_or(crop.scale, Into::into);
+                steps.push(Box::new(RandomResizedCrop { scale, ratio: augment.crop_ratio.into(), ..crop }));
+            }
             shift => steps.push(Box::new(Pad { height, width, shift: shift as usize, fill: 0 })),
         }
         if augment.flip {
@@ -299,7 +299,7 @@ pub fn access(io: Io) -> Access {
 }
 
 /// The view that goes with a training augmentation, and `crop` where that resamples.
-pub fn view_of(augment: Option<&ResolvedAugment>, crop: f64) -> View {
+pub fn view_of(augment: Option<&Augment>, crop: f64) -> View {
     match augment {
         Some(augment) if augment.pad > 0 => View::Padded,
         _ => View::Cropped(crop),

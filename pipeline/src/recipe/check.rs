@@ -7,7 +7,7 @@ use super::{
 use crate::{
     settings::{
         Augment, Checkpoint, Data, Evaluate, MOST_EPOCHS, MOST_MEASURED, MOST_THREADS, Machine, NonFinitePolicy,
-        Optimizer, Problems, RecipeError, ResolvedAugment, ResolvedOptimizer,
+        Optimizer, Problems, RecipeError, ResolvedOptimizer,
     },
     tasks::{self, Defaults, Section},
 };
@@ -99,15 +99,8 @@ fn optimizer_of(defaults: &Defaults, written: Optimizer) -> ResolvedOptimizer {
     }
 }
 
-fn augment_of(defaults: &Defaults, written: Augment) -> ResolvedAugment {
-    ResolvedAugment {
-        crop_scale: written.crop_scale.unwrap_or([defaults.smallest_crop, 1.0]),
-        crop_ratio: written.crop_ratio.unwrap_or([3.0 / 4.0, 4.0 / 3.0]),
-        flip: written.flip.unwrap_or(true),
-        pad: written.pad.unwrap_or(0),
-        erasing: written.erasing.unwrap_or(0.0),
-        rand_augment: written.rand_augment,
-    }
+fn augment_of(defaults: &Defaults, written: Augment) -> Augment {
+    Augment { crop_scale: Some(written.crop_scale.unwrap_or([defaults.smallest_crop, 1.0])), ..written }
 }
 
 /// The sections that all tasks share.
@@ -152,8 +145,10 @@ impl Problems {
         }
     }
 
-    fn augment(&mut self, augment: &ResolvedAugment) {
-        self.ordered("augment.crop_scale", augment.crop_scale, [1e-4, 1.0]);
+    fn augment(&mut self, augment: &Augment) {
+        if let Some(scale) = augment.crop_scale {
+            self.ordered("augment.crop_scale", scale, [1e-4, 1.0]);
+        }
         self.ordered("augment.crop_ratio", augment.crop_ratio, [0.01, 100.0]);
         self.unless(augment.pad <= 4096, "augment.pad", augment.pad, "a number from 0 to 4096");
         self.within("augment.erasing", augment.erasing, [0.0, 1.0]);

@@ -42,8 +42,8 @@ pub use suggest::nearest;
 pub use written::Recipe;
 
 pub use crate::settings::{
-    BadPolicy, BadSamples, Checkpoint, Data, Ema, Evaluate, EvaluatedWeights, Init, Io, LayerDecay, LayerDecayMode,
-    Machine, Model, NonFinitePolicy, Patterns, Precision, Problem, RandAugment, RecipeError, ResolvedAugment,
+    Augment, BadPolicy, BadSamples, Checkpoint, Data, Ema, Evaluate, EvaluatedWeights, Init, Io, LayerDecay,
+    LayerDecayMode, Machine, Model, NonFinitePolicy, Patterns, Precision, Problem, RandAugment, RecipeError,
     ResolvedOptimizer, Run, UnknownPrecision,
 };
 

@@ -8,8 +8,7 @@ use toml::{Table, Value};
 
 use crate::{
     settings::{
-        Checkpoint, Data, Evaluate, Machine, Model, Problem, RecipeError, ResolvedAugment, ResolvedOptimizer, Run,
-        Terms,
+        Augment, Checkpoint, Data, Evaluate, Machine, Model, Problem, RecipeError, ResolvedOptimizer, Run, Terms,
     },
     tasks::{self, Section, Task},
 };
@@ -42,7 +41,7 @@ pub struct Training {
     /// AdamW.
     pub optimizer: ResolvedOptimizer,
     /// What happens to a training image.
-    pub augment: ResolvedAugment,
+    pub augment: Augment,
     /// When a checkpoint is written and which ones stay.
     pub checkpoint: Checkpoint,
 }

@@ -62,7 +62,7 @@ fn defaults_depend_on_the_job() {
     let (pretrain, finetune) = (resolve(PRETRAIN), resolve(FINETUNE));
     let (pretrain, finetune) = (pretrain.training.unwrap(), finetune.training.unwrap());
     assert_eq!((pretrain.optimizer.betas, finetune.optimizer.betas), ([0.9, 0.95], [0.9, 0.999]));
-    assert_eq!((pretrain.augment.crop_scale, finetune.augment.crop_scale), ([0.2, 1.0], [0.08, 1.0]));
+    assert_eq!((pretrain.augment.crop_scale, finetune.augment.crop_scale), (Some([0.2, 1.0]), Some([0.08, 1.0])));
 }
 
 #[test]

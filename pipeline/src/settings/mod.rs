@@ -18,6 +18,6 @@ pub use run::Run;
 pub(crate) use run::Terms;
 pub use values::{
     Augment, BadPolicy, BadSamples, Checkpoint, Data, Ema, Evaluate, EvaluatedWeights, Init, Io, LayerDecay,
-    LayerDecayMode, Machine, Model, NonFinitePolicy, Optimizer, Patterns, Precision, RandAugment, ResolvedAugment,
-    ResolvedOptimizer, UnknownPrecision,
+    LayerDecayMode, Machine, Model, NonFinitePolicy, Optimizer, Patterns, Precision, RandAugment, ResolvedOptimizer,
+    UnknownPrecision,
 };

@@ -260,23 +260,32 @@ pub enum NonFinitePolicy {
 }
 
 /// `[augment]`: what happens to a training image.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct Augment {
     /// Share of the image's area that the random crop takes; (0.2, 1) in pre-training and (0.08, 1) in fine-tuning if
-    /// absent.
+    /// absent. Never absent once resolved.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub crop_scale: Option<[f64; 2]>,
     /// Width over height of the random crop; (3/4, 4/3) if absent.
-    pub crop_ratio: Option<[f64; 2]>,
+    pub crop_ratio: [f64; 2],
     /// Whether half of the images are mirrored; they are if absent.
-    pub flip: Option<bool>,
+    pub flip: bool,
     /// Above 0, images are not cropped and resampled but put in the middle of the model's input, black around them, and
     /// shifted by up to so many pixels each way: for pictures smaller than the input. 0 if absent.
-    pub pad: Option<u32>,
+    pub pad: u32,
     /// Chance that a rectangle is replaced by noise; 0 if absent.
-    pub erasing: Option<f64>,
+    pub erasing: f64,
     /// RandAugment; none if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub rand_augment: Option<RandAugment>,
+}
+
+impl Default for Augment {
+    fn default() -> Self {
+        let crop_ratio = [3.0 / 4.0, 4.0 / 3.0];
+        Self { crop_scale: None, crop_ratio, flip: true, pad: 0, erasing: 0.0, rand_augment: None }
+    }
 }
 
 /// `augment.rand_augment`: the paper's `m9-mstd0.5-inc1` is `{ operations = 2, magnitude = 9, std = 0.5 }`.
@@ -376,24 +385,6 @@ pub struct ResolvedOptimizer {
     pub clip: Option<f64>,
     /// What a loss or gradient that is not finite leads to.
     pub non_finite: NonFinitePolicy,
-}
-
-/// `[augment]`, resolved.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct ResolvedAugment {
-    /// Share of the image's area that the random crop takes.
-    pub crop_scale: [f64; 2],
-    /// Width over height of the random crop.
-    pub crop_ratio: [f64; 2],
-    /// Whether half of the images are mirrored.
-    pub flip: bool,
-    /// Above 0, images are padded and shifted by up to so many pixels in place of the crop.
-    pub pad: u32,
-    /// Chance that a rectangle is replaced by noise.
-    pub erasing: f64,
-    /// RandAugment.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub rand_augment: Option<RandAugment>,
 }
 
 impl Data {
