@@ -39,6 +39,17 @@ impl Inputs {
     pub fn tables(&self) -> Result<Tables, ScheduleError> {
         self.tables.ok_or(ScheduleError::Missing("mask"))
     }
+
+    /// The masks where cells are those of visible patches; a dense geometry has none.
+    ///
+    /// # Errors
+    /// As [`Self::tables`].
+    pub fn tables_of(&self, geometry: Geometry) -> Result<Option<Tables>, ScheduleError> {
+        match geometry {
+            Geometry::Dense { .. } => Ok(None),
+            Geometry::Sparse { .. } => self.tables().map(Some),
+        }
+    }
 }
 
 /// Adds the gradients of an operation's parameters, from that of its output, which may be used up; gives that of its input,

@@ -628,17 +628,18 @@ impl OnDevice for super::Layer {
 
 impl Operation for Placed<Shape, Parameters> {
     fn forward(&self, schedule: &mut Schedule, inputs: &Inputs, x: View) -> Result<(View, Backward), ScheduleError> {
-        let (shape, parameters, inputs) = (self.shape, self.parameters, *inputs);
-        let (out, saved) = forward(schedule, &shape, &parameters, inputs.tables.as_ref(), inputs.drop, x)?;
+        let (shape, parameters, drop) = (self.shape, self.parameters, inputs.drop);
+        let tables = inputs.tables_of(shape.geometry)?;
+        let (out, saved) = forward(schedule, &shape, &parameters, tables.as_ref(), drop, x)?;
         let back = move |schedule: &mut Schedule, grad: View| {
-            backward(schedule, &shape, &parameters, inputs.tables.as_ref(), inputs.drop, &saved, grad)?;
+            backward(schedule, &shape, &parameters, tables.as_ref(), drop, &saved, grad)?;
             Ok(Some(grad))
         };
         Ok((out, Box::new(back)))
     }
 
     fn infer(&self, schedule: &mut Schedule, inputs: &Inputs, x: View) -> Result<View, ScheduleError> {
-        infer(schedule, &self.shape, &self.parameters, inputs.tables.as_ref(), x)
+        infer(schedule, &self.shape, &self.parameters, inputs.tables_of(self.shape.geometry)?.as_ref(), x)
     }
 }
 

@@ -151,10 +151,10 @@ impl OnDevice for super::Layer {
 
 impl Operation for Placed<Shape, Parameters> {
     fn forward(&self, schedule: &mut Schedule, inputs: &Inputs, x: View) -> Result<(View, Backward), ScheduleError> {
-        let (shape, parameters, inputs) = (self.shape, self.parameters, *inputs);
-        let (out, saved) = forward(schedule, &shape, &parameters, inputs.tables.as_ref(), x)?;
+        let (shape, parameters, tables) = (self.shape, self.parameters, inputs.tables_of(self.shape.geometry)?);
+        let (out, saved) = forward(schedule, &shape, &parameters, tables.as_ref(), x)?;
         let back = move |schedule: &mut Schedule, grad: View| {
-            backward(schedule, &shape, &parameters, inputs.tables.as_ref(), x, &saved, grad, None)?;
+            backward(schedule, &shape, &parameters, tables.as_ref(), x, &saved, grad, None)?;
             Ok(None)
         };
         Ok((out, Box::new(back)))
