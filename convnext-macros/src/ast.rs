@@ -73,47 +73,75 @@ impl<T> Setting<T> {
     }
 }
 
-/// The settings of a model or a family.
-#[derive(Debug, Default)]
-pub(crate) struct Settings {
-    pub(crate) input: Setting<Input>,
-    pub(crate) stem: Setting<Number>,
-    pub(crate) stages: Setting<Stages>,
-    pub(crate) head: Setting<Number>,
-    pub(crate) block: Setting<Flavour>,
-    pub(crate) kernel: Setting<Number>,
-    pub(crate) drop_path: Setting<Fraction>,
-    pub(crate) fcmae: Setting<Pretraining>,
+/// Declares settings once: their names, in the order messages list them, what each holds, and how it is written.
+macro_rules! settings {
+    ($(#[$doc:meta])* $group:ident { $($setting:ident: $value:ty, $example:literal;)+ } $(beside $beside:ident: $type:ty)?) => {
+        $(#[$doc])*
+        pub(crate) struct $group {
+            $(pub(crate) $setting: Setting<$value>,)+
+            $(
+                /// Where they are written.
+                pub(crate) $beside: $type,
+            )?
+        }
+
+        impl $group {
+            /// The names.
+            pub(crate) const NAMES: &[&str] = &[$(stringify!($setting)),+];
+
+            /// All of them alike: absent, or of a declaration that could not be read, which has been reported.
+            pub(crate) fn all(is_wrong: bool $(, $beside: $type)?) -> Self {
+                Self { $($setting: if is_wrong { Setting::Wrong } else { Setting::Absent },)+ $($beside)? }
+            }
+
+            /// Counts a setting that was misspelt as written, so that it is not reported missing as well.
+            pub(crate) fn misspelt(&mut self, name: &str) {
+                match name {
+                    $(stringify!($setting) => self.$setting.wrong_if_absent(),)+
+                    _ => {}
+                }
+            }
+
+            fn example(name: &str) -> Option<&'static str> {
+                match name {
+                    $(stringify!($setting) => Some($example),)+
+                    _ => None,
+                }
+            }
+        }
+    };
 }
 
-impl Settings {
-    /// Those of a declaration that could not be read, which has been reported.
-    pub(crate) fn unreadable() -> Self {
-        Self {
-            input: Setting::Wrong,
-            stem: Setting::Wrong,
-            stages: Setting::Wrong,
-            head: Setting::Wrong,
-            block: Setting::Wrong,
-            kernel: Setting::Wrong,
-            drop_path: Setting::Wrong,
-            fcmae: Setting::Wrong,
-        }
+settings! {
+    /// The settings of a model or a family.
+    #[derive(Debug)]
+    Settings {
+        input: Input, "224 x 224 x 3";
+        stem: Number, "4";
+        stages: Stages, "[40 x 2, 80 x 2, 160 x 6, 320 x 2]";
+        head: Number, "1000";
+        block: Flavour, "V2";
+        kernel: Number, "7";
+        drop_path: Fraction, "0.1";
+        fcmae: Pretraining, "{ patch: 32 }";
     }
+}
 
-    /// Counts a setting that was misspelt as written, so that it is not reported missing as well.
-    pub(crate) fn misspelt(&mut self, name: &str) {
-        match name {
-            "input" => self.input.wrong_if_absent(),
-            "stem" => self.stem.wrong_if_absent(),
-            "stages" => self.stages.wrong_if_absent(),
-            "head" => self.head.wrong_if_absent(),
-            "block" => self.block.wrong_if_absent(),
-            "kernel" => self.kernel.wrong_if_absent(),
-            "drop_path" => self.drop_path.wrong_if_absent(),
-            _ => self.fcmae.wrong_if_absent(),
-        }
-    }
+settings! {
+    /// The settings of the pre-training part.
+    #[derive(Debug)]
+    Fcmae {
+        patch: Number, "32";
+        mask: Fraction, "0.6";
+        decoder: Decoder, "512 x 1";
+        kernel: Number, "7";
+        normalised: bool, "true";
+    } beside span: Span
+}
+
+/// How a setting's value is written.
+pub(crate) fn example(setting: &str) -> &'static str {
+    Settings::example(setting).or_else(|| Fcmae::example(setting)).unwrap_or_default()
 }
 
 /// A whole number.
@@ -196,31 +224,6 @@ pub(crate) enum Flavour {
 pub(crate) enum Pretraining {
     Off,
     On(Fcmae),
-}
-
-impl Fcmae {
-    /// As [`Settings::misspelt`].
-    pub(crate) fn misspelt(&mut self, name: &str) {
-        match name {
-            "patch" => self.patch.wrong_if_absent(),
-            "mask" => self.mask.wrong_if_absent(),
-            "decoder" => self.decoder.wrong_if_absent(),
-            "kernel" => self.kernel.wrong_if_absent(),
-            _ => self.normalised.wrong_if_absent(),
-        }
-    }
-}
-
-/// The settings of the pre-training part.
-#[derive(Debug)]
-pub(crate) struct Fcmae {
-    /// Where `fcmae` is written.
-    pub(crate) span: Span,
-    pub(crate) patch: Setting<Number>,
-    pub(crate) mask: Setting<Fraction>,
-    pub(crate) decoder: Setting<Decoder>,
-    pub(crate) kernel: Setting<Number>,
-    pub(crate) normalised: Setting<bool>,
 }
 
 /// `dim x depth`.

@@ -123,6 +123,24 @@ impl Patches {
 }
 
 impl Plan {
+    /// What stands in for the plan of a declaration that does not compile.
+    #[doc(hidden)]
+    pub const fn mistaken(name: &'static str) -> Self {
+        Self {
+            name,
+            about: "",
+            height: 1,
+            width: 1,
+            channels: 1,
+            stem: 1,
+            flavour: Flavour::V2,
+            stages: &[],
+            classes: 1,
+            drop_path: 0.0,
+            fcmae: None,
+        }
+    }
+
     /// Total stride of the encoder: pixels to a side of one cell of the last grid.
     pub const fn stride(&self) -> usize {
         self.stride_of(self.stages.len() - 1)

@@ -5,9 +5,9 @@ mod masking;
 mod names;
 mod values;
 
+use crate::ast::example;
 use crate::ast::{Declaration, Flavour, Fraction, Number, Setting, Settings, Spec, Stage, Stages};
 use crate::error::{Errors, Wrong};
-use crate::parse::example;
 use crate::suggest;
 use proc_macro2::{Ident, Span};
 

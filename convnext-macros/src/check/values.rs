@@ -1,9 +1,9 @@
 //! Every value by itself.
 
+use crate::ast::example;
 use crate::ast::{Decoder, Fcmae, Fraction, Input, Number, Pretraining, Setting, Settings, Spec};
 use crate::ast::{Stage, Stages};
 use crate::error::{Errors, Wrong};
-use crate::parse::example;
 use std::ops::RangeInclusive;
 
 const SIDE: RangeInclusive<u64> = 1..=65536;

@@ -61,19 +61,7 @@ fn variant(names: &Names, model: &Declaration) -> TokenStream {
     quote! {
         #(#shared)*
         impl ::convnext_core::Variant for #model {
-            const PLAN: ::convnext_core::plan::Plan = ::convnext_core::plan::Plan {
-                name: #name,
-                about: "",
-                height: 1,
-                width: 1,
-                channels: 1,
-                stem: 1,
-                flavour: ::convnext_core::plan::Flavour::V2,
-                stages: &[],
-                classes: 1,
-                drop_path: 0.0,
-                fcmae: ::core::option::Option::None,
-            };
+            const PLAN: ::convnext_core::plan::Plan = ::convnext_core::plan::Plan::mistaken(#name);
 
             fn entry() -> ::convnext_core::Entry {
                 ::core::unreachable!()

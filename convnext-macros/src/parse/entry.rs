@@ -1,6 +1,6 @@
 //! One setting as it is written.
 
-use super::example;
+use crate::ast::example;
 use proc_macro2::{Span, TokenTree};
 
 /// `key: value`.

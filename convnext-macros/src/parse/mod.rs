@@ -19,24 +19,6 @@ use syn::{Attribute, Token, Visibility};
 
 const KEYWORDS: &[&str] = &["family", "model"];
 
-/// How a setting's value is written.
-pub(crate) fn example(setting: &str) -> &'static str {
-    match setting {
-        "input" => "224 x 224 x 3",
-        "stem" => "4",
-        "stages" => "[40 x 2, 80 x 2, 160 x 6, 320 x 2]",
-        "head" => "1000",
-        "block" => "V2",
-        "kernel" => "7",
-        "drop_path" => "0.1",
-        "fcmae" => "{ patch: 32 }",
-        "patch" => "32",
-        "mask" => "0.6",
-        "decoder" => "512 x 1",
-        _ => "true",
-    }
-}
-
 /// Parses a block; what could not be read is reported and left out.
 pub(crate) fn spec(tokens: TokenStream, errors: &mut Errors) -> Spec {
     let mut spec = Spec::default();
@@ -122,7 +104,7 @@ fn declaration(input: ParseStream<'_>, spec: &mut Spec, errors: &mut Errors) -> 
         Err(error) => {
             errors.add(error.span(), error.to_string());
             skip_declaration(input, false);
-            Settings::unreadable()
+            Settings::all(true)
         }
     };
     let declaration = Declaration { attributes, visibility, name, family, settings, has_names: true };

@@ -9,20 +9,14 @@ use crate::suggest;
 use proc_macro2::{Delimiter, Group, TokenTree};
 use syn::ext::IdentExt;
 
-/// Settings of a model or a family, in the order messages list them.
-pub(crate) const SETTINGS: &[&str] = &["input", "stem", "stages", "head", "block", "kernel", "drop_path", "fcmae"];
-
-/// Settings of the pre-training part.
-const FCMAE_SETTINGS: &[&str] = &["patch", "mask", "decoder", "kernel", "normalised"];
-
 /// Whether a word is the name of a setting.
 pub(super) fn is_setting(word: &str) -> bool {
-    SETTINGS.contains(&word) || FCMAE_SETTINGS.contains(&word)
+    Settings::NAMES.contains(&word) || Fcmae::NAMES.contains(&word)
 }
 
 /// The settings between the braces of a declaration.
 pub(super) fn settings(body: &Group, errors: &mut Errors) -> Settings {
-    let mut settings = Settings::default();
+    let mut settings = Settings::all(false);
     let mut meant = Vec::new();
     for entry in &entries(body, errors) {
         match entry.name.as_str() {
@@ -34,11 +28,11 @@ pub(super) fn settings(body: &Group, errors: &mut Errors) -> Settings {
             "kernel" => fill(&mut settings.kernel, entry, value::number, errors),
             "drop_path" => fill(&mut settings.drop_path, entry, value::fraction, errors),
             "fcmae" => fill(&mut settings.fcmae, entry, pretraining, errors),
-            inner if FCMAE_SETTINGS.contains(&inner) => {
+            inner if Fcmae::NAMES.contains(&inner) => {
                 let message = format!("`{inner}` is a setting of the pre-training part: `fcmae: {{ {inner}: ... }}`");
                 errors.add(entry.span, message);
             }
-            _ => meant.extend(unknown(entry, SETTINGS, errors)),
+            _ => meant.extend(unknown(entry, Settings::NAMES, errors)),
         }
     }
     meant.into_iter().for_each(|name| settings.misspelt(name));
@@ -53,14 +47,7 @@ fn pretraining(entry: &Entry, errors: &mut Errors) -> Result<Pretraining, Wrong>
 }
 
 fn fcmae(entry: &Entry, body: &Group, errors: &mut Errors) -> Fcmae {
-    let mut fcmae = Fcmae {
-        span: entry.span,
-        patch: Setting::Absent,
-        mask: Setting::Absent,
-        decoder: Setting::Absent,
-        kernel: Setting::Absent,
-        normalised: Setting::Absent,
-    };
+    let mut fcmae = Fcmae::all(false, entry.span);
     let mut meant = Vec::new();
     for entry in &entries(body, errors) {
         match entry.name.as_str() {
@@ -69,11 +56,11 @@ fn fcmae(entry: &Entry, body: &Group, errors: &mut Errors) -> Fcmae {
             "decoder" => fill(&mut fcmae.decoder, entry, value::decoder, errors),
             "kernel" => fill(&mut fcmae.kernel, entry, value::number, errors),
             "normalised" => fill(&mut fcmae.normalised, entry, value::boolean, errors),
-            outer if SETTINGS.contains(&outer) => {
+            outer if Settings::NAMES.contains(&outer) => {
                 let message = format!("`{outer}` is a setting of the model; move it out of `fcmae: {{ ... }}`");
                 errors.add(entry.span, message);
             }
-            _ => meant.extend(unknown(entry, FCMAE_SETTINGS, errors)),
+            _ => meant.extend(unknown(entry, Fcmae::NAMES, errors)),
         }
     }
     meant.into_iter().for_each(|name| fcmae.misspelt(name));

@@ -2,7 +2,8 @@
 
 use super::entry::Entry;
 use super::number::{Fault, Piece, decimal, flat, found, is_mark, numbers_in, pieces, product, quoted};
-use super::{example, stages};
+use super::stages;
+use crate::ast::example;
 use crate::ast::{Decoder, Flavour, Fraction, Input, Number, Stages};
 use crate::error::{Errors, Wrong};
 use crate::suggest;
