@@ -5,7 +5,8 @@
 //! which cells, with which parameters, at which cost. The typed modules stand beside it, because their sizes are
 //! types; a test holds their parameters to the walk's.
 //!
-//! To add an operation to a model: its variant of [`Kind`], its [`Location`] with a name, its place in [`Network::part`].
+//! To add an operation to a model: its variant of [`Kind`], its [`Location`] with a name in [`names`], its place in
+//! [`Network::part`].
 
 use crate::{
     geometry::Geometry,
@@ -63,6 +64,30 @@ pub enum Location {
     },
     /// Behind the decoder.
     Prediction,
+}
+
+/// What parts are called in checkpoints; `{}` stands for a number, counted from 0.
+pub mod names {
+    /// What the names of the encoder's parts begin with.
+    pub const ENCODER: &str = "encoder.";
+    /// The stem.
+    pub const STEM: &str = "encoder.stem";
+    /// A downsampling, by its stage.
+    pub const DOWNSAMPLE: &str = "encoder.stages.{}.downsample";
+    /// A block of the encoder, by its stage and its number there.
+    pub const BLOCK: &str = "encoder.stages.{}.blocks.{}";
+    /// The classifier's head.
+    pub const HEAD: &str = "head";
+    /// The densification.
+    pub const DENSIFY: &str = "densify";
+    /// A block of the decoder.
+    pub const DECODER: &str = "decoder.{}";
+    /// The prediction.
+    pub const PREDICTION: &str = "prediction";
+}
+
+fn numbered(name: &str, numbers: &[usize]) -> String {
+    numbers.iter().fold(name.to_owned(), |name, number| name.replacen("{}", &number.to_string(), 1))
 }
 
 /// The operations, with what their parameters follow from.
@@ -246,13 +271,13 @@ impl Part {
     /// Its name in checkpoints, e.g. `encoder.stages.0.blocks.1`.
     pub fn name(&self) -> String {
         match self.location {
-            Location::Stem => "encoder.stem".into(),
-            Location::Downsample { stage } => format!("encoder.stages.{stage}.downsample"),
-            Location::Block { stage, block, .. } => format!("encoder.stages.{stage}.blocks.{block}"),
-            Location::Head => "head".into(),
-            Location::Densify => "densify".into(),
-            Location::Decoder { block } => format!("decoder.{block}"),
-            Location::Prediction => "prediction".into(),
+            Location::Stem => numbered(names::STEM, &[]),
+            Location::Downsample { stage } => numbered(names::DOWNSAMPLE, &[stage]),
+            Location::Block { stage, block, .. } => numbered(names::BLOCK, &[stage, block]),
+            Location::Head => numbered(names::HEAD, &[]),
+            Location::Densify => numbered(names::DENSIFY, &[]),
+            Location::Decoder { block } => numbered(names::DECODER, &[block]),
+            Location::Prediction => numbered(names::PREDICTION, &[]),
         }
     }
 

@@ -4,6 +4,8 @@
 //! classifier the encoder's names stand at the top; in the pre-training model below `encoder.`. The values that the
 //! prediction makes of a cell are `(y, x, channel)` there as here.
 
+use convnext_core::network::names::{BLOCK, DECODER as DECODER_BLOCK, DENSIFY, DOWNSAMPLE, HEAD, PREDICTION, STEM};
+
 use super::table::{Naming, ONE, Part, Row, part, row};
 
 pub(super) const BIAS: Part = part("bias", &[0]);
@@ -18,35 +20,35 @@ const LAYER_SCALE: &[Part] = &[part("gamma", &[0])];
 const MASK_TOKEN: &[Part] = &[part("mask_token", &[ONE, 0, ONE, ONE])];
 
 const ENCODER: &[Row] = &[
-    row("encoder.stem.conv", "downsample_layers.0.0", CONVOLUTION),
-    row("encoder.stem.norm", "downsample_layers.0.1", NORM),
-    row("encoder.stages.{}.downsample.norm", "downsample_layers.{}.0", NORM),
-    row("encoder.stages.{}.downsample.conv", "downsample_layers.{}.1", CONVOLUTION),
-    row("encoder.stages.{}.blocks.{}.dwconv", "stages.{}.{}.dwconv", DEPTHWISE),
-    row("encoder.stages.{}.blocks.{}.norm", "stages.{}.{}.norm", NORM),
-    row("encoder.stages.{}.blocks.{}.pwconv1", "stages.{}.{}.pwconv1", LINEAR),
-    row("encoder.stages.{}.blocks.{}.grn", "stages.{}.{}.grn", GRN),
-    row("encoder.stages.{}.blocks.{}.pwconv2", "stages.{}.{}.pwconv2", LINEAR),
-    row("encoder.stages.{}.blocks.{}.layer_scale", "stages.{}.{}", LAYER_SCALE),
+    row(STEM, "conv", "downsample_layers.0.0", CONVOLUTION),
+    row(STEM, "norm", "downsample_layers.0.1", NORM),
+    row(DOWNSAMPLE, "norm", "downsample_layers.{}.0", NORM),
+    row(DOWNSAMPLE, "conv", "downsample_layers.{}.1", CONVOLUTION),
+    row(BLOCK, "dwconv", "stages.{}.{}.dwconv", DEPTHWISE),
+    row(BLOCK, "norm", "stages.{}.{}.norm", NORM),
+    row(BLOCK, "pwconv1", "stages.{}.{}.pwconv1", LINEAR),
+    row(BLOCK, "grn", "stages.{}.{}.grn", GRN),
+    row(BLOCK, "pwconv2", "stages.{}.{}.pwconv2", LINEAR),
+    row(BLOCK, "layer_scale", "stages.{}.{}", LAYER_SCALE),
 ];
 
-const HEAD: &[Row] = &[row("head.norm", "norm", NORM), row("head.linear", "head", LINEAR)];
+const CLASSES: &[Row] = &[row(HEAD, "norm", "norm", NORM), row(HEAD, "linear", "head", LINEAR)];
 
 /// What stands behind the encoder in pre-training, dense in the sparse layout too.
 pub(super) const DECODER: &[Row] = &[
-    row("densify.projection", "proj", POINTWISE),
-    row("densify", "", MASK_TOKEN),
-    row("decoder.{}.dwconv", "decoder.{}.dwconv", DEPTHWISE),
-    row("decoder.{}.norm", "decoder.{}.norm", NORM),
-    row("decoder.{}.pwconv1", "decoder.{}.pwconv1", LINEAR),
-    row("decoder.{}.grn", "decoder.{}.grn", GRN),
-    row("decoder.{}.pwconv2", "decoder.{}.pwconv2", LINEAR),
-    row("decoder.{}.layer_scale", "decoder.{}", LAYER_SCALE),
-    row("prediction", "pred", POINTWISE),
+    row(DENSIFY, "projection", "proj", POINTWISE),
+    row(DENSIFY, "", "", MASK_TOKEN),
+    row(DECODER_BLOCK, "dwconv", "decoder.{}.dwconv", DEPTHWISE),
+    row(DECODER_BLOCK, "norm", "decoder.{}.norm", NORM),
+    row(DECODER_BLOCK, "pwconv1", "decoder.{}.pwconv1", LINEAR),
+    row(DECODER_BLOCK, "grn", "decoder.{}.grn", GRN),
+    row(DECODER_BLOCK, "pwconv2", "decoder.{}.pwconv2", LINEAR),
+    row(DECODER_BLOCK, "layer_scale", "decoder.{}", LAYER_SCALE),
+    row(PREDICTION, "", "pred", POINTWISE),
 ];
 
 /// Names of the classifier, and of an encoder by itself, which is how pre-trained weights are published.
-pub(super) static CLASSIFIER: Naming = Naming { encoder: "", rows: &[ENCODER, HEAD] };
+pub(super) static CLASSIFIER: Naming = Naming { encoder: "", rows: &[ENCODER, CLASSES] };
 
 /// Names of the pre-training model.
 pub(super) static PRETRAINING: Naming = Naming { encoder: "encoder.", rows: &[ENCODER, DECODER] };

@@ -4,6 +4,8 @@
 //! slower of the two axes that `positions` runs over; its biases, and GRN's parameters, are `[1, C]`. Linear layers and
 //! norms lie one name deeper than in the dense layout. The stem is dense.
 
+use convnext_core::network::names::{BLOCK, DOWNSAMPLE, STEM};
+
 use super::{
     official::{CONVOLUTION, DECODER, NORM},
     table::{Naming, ONE, Part, Row, part, renamed, row},
@@ -17,15 +19,15 @@ const SPARSE_LINEAR: &[Part] = &[renamed("weight", "linear.weight", &[1, 0]), re
 const SPARSE_GRN: &[Part] = &[part("gamma", &[ONE, 0]), part("beta", &[ONE, 0])];
 
 const ENCODER: &[Row] = &[
-    row("encoder.stem.conv", "downsample_layers.0.0", CONVOLUTION),
-    row("encoder.stem.norm", "downsample_layers.0.1", NORM),
-    row("encoder.stages.{}.downsample.norm", "downsample_layers.{}.0", SPARSE_NORM),
-    row("encoder.stages.{}.downsample.conv", "downsample_layers.{}.1", SPARSE_CONVOLUTION),
-    row("encoder.stages.{}.blocks.{}.dwconv", "stages.{}.{}.dwconv", SPARSE_DEPTHWISE),
-    row("encoder.stages.{}.blocks.{}.norm", "stages.{}.{}.norm", SPARSE_NORM),
-    row("encoder.stages.{}.blocks.{}.pwconv1", "stages.{}.{}.pwconv1", SPARSE_LINEAR),
-    row("encoder.stages.{}.blocks.{}.grn", "stages.{}.{}.grn", SPARSE_GRN),
-    row("encoder.stages.{}.blocks.{}.pwconv2", "stages.{}.{}.pwconv2", SPARSE_LINEAR),
+    row(STEM, "conv", "downsample_layers.0.0", CONVOLUTION),
+    row(STEM, "norm", "downsample_layers.0.1", NORM),
+    row(DOWNSAMPLE, "norm", "downsample_layers.{}.0", SPARSE_NORM),
+    row(DOWNSAMPLE, "conv", "downsample_layers.{}.1", SPARSE_CONVOLUTION),
+    row(BLOCK, "dwconv", "stages.{}.{}.dwconv", SPARSE_DEPTHWISE),
+    row(BLOCK, "norm", "stages.{}.{}.norm", SPARSE_NORM),
+    row(BLOCK, "pwconv1", "stages.{}.{}.pwconv1", SPARSE_LINEAR),
+    row(BLOCK, "grn", "stages.{}.{}.grn", SPARSE_GRN),
+    row(BLOCK, "pwconv2", "stages.{}.{}.pwconv2", SPARSE_LINEAR),
 ];
 
 /// Names of the pre-training model.

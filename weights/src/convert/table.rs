@@ -2,6 +2,8 @@
 //!
 //! A part says which of our axes each axis of the other layout is, so that a table can be read in both directions.
 
+pub(super) use convnext_core::network::names::ENCODER;
+
 /// An axis of length 1 that only the other layout has.
 pub(super) const ONE: usize = usize::MAX;
 
@@ -40,21 +42,20 @@ impl Part {
     }
 }
 
-/// A module's name on both sides; `{}` at the end of a piece stands for a number, and the numbers come in the same order.
+/// A module of one of the network's parts, and its name on the other side; `{}` at the end of a piece stands for a number,
+/// and the numbers come in the same order.
 #[derive(Debug)]
 pub(super) struct Row {
-    ours: &'static str,
+    part: &'static str,
+    module: &'static str,
     theirs: &'static str,
     parts: &'static [Part],
 }
 
-/// A row. A module that is empty on the other side has its tensors at the top there.
-pub(super) const fn row(ours: &'static str, theirs: &'static str, parts: &'static [Part]) -> Row {
-    Row { ours, theirs, parts }
+/// A row. A module that is empty has its tensors in the part itself; one that is empty on the other side, at the top there.
+pub(super) const fn row(part: &'static str, module: &'static str, theirs: &'static str, parts: &'static [Part]) -> Row {
+    Row { part, module, theirs, parts }
 }
-
-/// What all modules of the encoder are called with us.
-pub(super) const ENCODER: &str = "encoder.";
 
 /// A table, and what goes before the names of the encoder's rows.
 #[derive(Debug)]
@@ -77,12 +78,22 @@ impl Naming {
         self.parts().any(|(ours, theirs, _)| ours.starts_with(ENCODER) && match_pattern(&theirs, name).is_some())
     }
 
+    /// Our names of everything that the table has.
+    #[cfg(test)]
+    pub(super) fn patterns(&self) -> impl Iterator<Item = String> + '_ {
+        self.parts().map(|(ours, ..)| ours)
+    }
+
     /// All patterns: ours, theirs, axes.
     fn parts(&self) -> impl Iterator<Item = (String, String, Axes)> + '_ {
         self.rows.iter().copied().flatten().flat_map(move |row| {
-            let prefix = if row.ours.starts_with(ENCODER) { self.encoder } else { "" };
+            let prefix = if row.part.starts_with(ENCODER) { self.encoder } else { "" };
             row.parts.iter().map(move |part| {
-                (join(row.ours, part.ours), format!("{prefix}{}", join(row.theirs, part.theirs)), part.axes)
+                (
+                    join(row.part, &join(row.module, part.ours)),
+                    format!("{prefix}{}", join(row.theirs, part.theirs)),
+                    part.axes,
+                )
             })
         })
     }
@@ -108,6 +119,12 @@ fn match_pattern<'n>(pattern: &str, name: &'n str) -> Option<Vec<&'n str>> {
             _ => return None,
         }
     }
+}
+
+/// Whether `name` follows `pattern`.
+#[cfg(test)]
+pub(super) fn matches(pattern: &str, name: &str) -> bool {
+    match_pattern(pattern, name).is_some()
 }
 
 fn fill(pattern: &str, numbers: &[&str]) -> String {

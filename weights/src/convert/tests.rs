@@ -1,8 +1,11 @@
 use std::path::Path;
 
+use convnext_core::{
+    network::Network,
+    optim::Layout,
+    plan::{Decimal, FcmaePlan, Flavour, Plan, StagePlan},
+};
 use tempfile::TempDir;
-
-use convnext_core::optim::Layout;
 
 use super::*;
 use crate::checkpoint::{self, CheckpointError, Which};
@@ -599,5 +602,51 @@ fn images_of_other_channels_are_refused_or_adapted() {
         let loaded =
             load(&path, &rgb, LoadOptions { adapt: Some(AdaptChannels::Repeat), ..LoadOptions::default() }).unwrap();
         assert_eq!((loaded.values, loaded.adapted), (numbered(&rgb), None));
+    }
+}
+
+/// A variant of two stages with a pre-training.
+fn plan(flavour: Flavour) -> Plan {
+    let fcmae = FcmaePlan {
+        patch: 8,
+        mask: Decimal { digits: 5, one: 10 },
+        decoder_dim: 2,
+        decoder_depth: 1,
+        decoder_kernel: 3,
+        normalised: true,
+    };
+    Plan {
+        name: "own",
+        about: "",
+        height: 16,
+        width: 16,
+        channels: 3,
+        stem: 4,
+        flavour,
+        stages: &[StagePlan { dim: 2, depth: 1, kernel: 7 }, StagePlan { dim: 3, depth: 2, kernel: 7 }],
+        classes: 5,
+        drop_path: 0.0,
+        fcmae: Some(fcmae),
+    }
+}
+
+/// The tables and the network are of one mind: each layout has a place for all that it may hold, and no row for what is
+/// in no network.
+#[test]
+fn tables_name_what_the_network_has() {
+    let plans = [Flavour::V1, Flavour::V2].map(plan);
+    let networks = || plans.iter().flat_map(|plan| [plan.classifier(), plan.autoencoder().unwrap()]);
+    for network in networks() {
+        let layout = Layout::new(network.declared().map(|parameter| (parameter.name, parameter.shape))).unwrap();
+        // The official pre-training files hold V2 only.
+        if layout.get("densify.mask_token").is_none() || network.plan().flavour == Flavour::V2 {
+            dialects(&layout);
+        }
+    }
+    let names: Vec<String> = networks().flat_map(Network::declared).map(|parameter| parameter.name).collect();
+    let layout = classifier('2');
+    for naming in Dialect::ALL.iter().flat_map(|dialect| dialect.namings(&layout)).flatten() {
+        let unknown = naming.patterns().find(|pattern| !names.iter().any(|name| table::matches(pattern, name)));
+        assert_eq!(unknown, None);
     }
 }

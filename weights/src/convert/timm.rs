@@ -5,7 +5,10 @@
 //! is read, either is taken. A model made with `features_only` has an underscore for the first dot. timm has no
 //! pre-training model: there is nothing to call a decoder.
 
-use convnext_core::optim::Layout;
+use convnext_core::{
+    network::names::{BLOCK, DOWNSAMPLE, HEAD, STEM},
+    optim::Layout,
+};
 
 use super::{
     official::{CONVOLUTION, DEPTHWISE, LINEAR, NORM, POINTWISE},
@@ -16,43 +19,43 @@ const GRN: &[Part] = &[renamed("gamma", "weight", &[0]), renamed("beta", "bias",
 const LAYER_SCALE: &[Part] = &[part("gamma", &[0])];
 
 const ROWS: &[Row] = &[
-    row("encoder.stem.conv", "stem.0", CONVOLUTION),
-    row("encoder.stem.norm", "stem.1", NORM),
-    row("encoder.stages.{}.downsample.norm", "stages.{}.downsample.0", NORM),
-    row("encoder.stages.{}.downsample.conv", "stages.{}.downsample.1", CONVOLUTION),
-    row("encoder.stages.{}.blocks.{}.dwconv", "stages.{}.blocks.{}.conv_dw", DEPTHWISE),
-    row("encoder.stages.{}.blocks.{}.norm", "stages.{}.blocks.{}.norm", NORM),
-    row("encoder.stages.{}.blocks.{}.grn", "stages.{}.blocks.{}.mlp.grn", GRN),
-    row("encoder.stages.{}.blocks.{}.layer_scale", "stages.{}.blocks.{}", LAYER_SCALE),
-    row("head.norm", "head.norm", NORM),
-    row("head.linear", "head.fc", LINEAR),
+    row(STEM, "conv", "stem.0", CONVOLUTION),
+    row(STEM, "norm", "stem.1", NORM),
+    row(DOWNSAMPLE, "norm", "stages.{}.downsample.0", NORM),
+    row(DOWNSAMPLE, "conv", "stages.{}.downsample.1", CONVOLUTION),
+    row(BLOCK, "dwconv", "stages.{}.blocks.{}.conv_dw", DEPTHWISE),
+    row(BLOCK, "norm", "stages.{}.blocks.{}.norm", NORM),
+    row(BLOCK, "grn", "stages.{}.blocks.{}.mlp.grn", GRN),
+    row(BLOCK, "layer_scale", "stages.{}.blocks.{}", LAYER_SCALE),
+    row(HEAD, "norm", "head.norm", NORM),
+    row(HEAD, "linear", "head.fc", LINEAR),
 ];
 
-const FC1: (&str, &str) = ("encoder.stages.{}.blocks.{}.pwconv1", "stages.{}.blocks.{}.mlp.fc1");
-const FC2: (&str, &str) = ("encoder.stages.{}.blocks.{}.pwconv2", "stages.{}.blocks.{}.mlp.fc2");
+const FC1: (&str, &str) = ("pwconv1", "stages.{}.blocks.{}.mlp.fc1");
+const FC2: (&str, &str) = ("pwconv2", "stages.{}.blocks.{}.mlp.fc2");
 
 /// Names of the classifier, and of its encoder by itself.
 pub(super) static CLASSIFIER: Naming =
-    Naming { encoder: "", rows: &[ROWS, &[row(FC1.0, FC1.1, LINEAR), row(FC2.0, FC2.1, LINEAR)]] };
+    Naming { encoder: "", rows: &[ROWS, &[row(BLOCK, FC1.0, FC1.1, LINEAR), row(BLOCK, FC2.0, FC2.1, LINEAR)]] };
 
 /// The same for the sizes below Tiny.
 pub(super) static SMALL_CLASSIFIER: Naming =
-    Naming { encoder: "", rows: &[ROWS, &[row(FC1.0, FC1.1, POINTWISE), row(FC2.0, FC2.1, POINTWISE)]] };
+    Naming { encoder: "", rows: &[ROWS, &[row(BLOCK, FC1.0, FC1.1, POINTWISE), row(BLOCK, FC2.0, FC2.1, POINTWISE)]] };
 
 /// Names of the encoder that `features_only` leaves.
 pub(super) static FEATURES: Naming = Naming {
     encoder: "",
     rows: &[&[
-        row("encoder.stem.conv", "stem_0", CONVOLUTION),
-        row("encoder.stem.norm", "stem_1", NORM),
-        row("encoder.stages.{}.downsample.norm", "stages_{}.downsample.0", NORM),
-        row("encoder.stages.{}.downsample.conv", "stages_{}.downsample.1", CONVOLUTION),
-        row("encoder.stages.{}.blocks.{}.dwconv", "stages_{}.blocks.{}.conv_dw", DEPTHWISE),
-        row("encoder.stages.{}.blocks.{}.norm", "stages_{}.blocks.{}.norm", NORM),
-        row("encoder.stages.{}.blocks.{}.pwconv1", "stages_{}.blocks.{}.mlp.fc1", LINEAR),
-        row("encoder.stages.{}.blocks.{}.grn", "stages_{}.blocks.{}.mlp.grn", GRN),
-        row("encoder.stages.{}.blocks.{}.pwconv2", "stages_{}.blocks.{}.mlp.fc2", LINEAR),
-        row("encoder.stages.{}.blocks.{}.layer_scale", "stages_{}.blocks.{}", LAYER_SCALE),
+        row(STEM, "conv", "stem_0", CONVOLUTION),
+        row(STEM, "norm", "stem_1", NORM),
+        row(DOWNSAMPLE, "norm", "stages_{}.downsample.0", NORM),
+        row(DOWNSAMPLE, "conv", "stages_{}.downsample.1", CONVOLUTION),
+        row(BLOCK, "dwconv", "stages_{}.blocks.{}.conv_dw", DEPTHWISE),
+        row(BLOCK, "norm", "stages_{}.blocks.{}.norm", NORM),
+        row(BLOCK, "pwconv1", "stages_{}.blocks.{}.mlp.fc1", LINEAR),
+        row(BLOCK, "grn", "stages_{}.blocks.{}.mlp.grn", GRN),
+        row(BLOCK, "pwconv2", "stages_{}.blocks.{}.mlp.fc2", LINEAR),
+        row(BLOCK, "layer_scale", "stages_{}.blocks.{}", LAYER_SCALE),
     ]],
 };
 

@@ -11,7 +11,7 @@ use std::f32::consts::SQRT_2;
 
 use convnext_core::{
     epsilon,
-    network::Kind,
+    network::{Kind, names::ENCODER},
     ops::{block, downsample, head, stem},
     plan::{Flavour, Plan},
 };
@@ -19,7 +19,7 @@ use convnext_core::{
 use super::{
     error::OnnxError,
     graph::{Graph, Value, float, int, ints},
-    weights::{ENCODER, ONE},
+    weights::ONE,
 };
 
 /// Name of the input, `[batch, C, H, W]`.
@@ -187,10 +187,10 @@ fn layer_scale(graph: &mut Graph, name: &str, x: &str, dim: usize) -> Value {
 
 /// What the layout calls the encoder's module `name`.
 fn encoder_module(name: &str) -> String {
-    format!("encoder.{name}")
+    format!("{ENCODER}{name}")
 }
 
 /// What the layout calls a tensor of the encoder's module `name`.
 fn encoder(name: &str, tensor: &str) -> String {
-    format!("encoder.{name}.{tensor}")
+    format!("{ENCODER}{name}.{tensor}")
 }

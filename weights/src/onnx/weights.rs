@@ -1,6 +1,7 @@
 //! From the layout's tensors to ONNX's: names, shapes and the order of the values.
 
 use convnext_core::{
+    network::names::ENCODER,
     optim::{Layout, Segment},
     plan::Plan,
 };
@@ -9,9 +10,6 @@ use super::error::{OnnxError, TensorProblem};
 
 /// An axis of length 1 that only ONNX's tensor has.
 pub(super) const ONE: usize = usize::MAX;
-
-/// What the layout's names of the encoder begin with; ONNX's names go without it.
-pub(super) const ENCODER: &str = "encoder.";
 
 /// A tensor of the model: what it is in the layout, and which of those axes each axis in ONNX is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +23,7 @@ pub(super) struct Weight {
 }
 
 impl Weight {
-    /// Name in ONNX.
+    /// Name in ONNX: the layout's without what the encoder's begin with.
     pub(super) fn name(&self) -> &str {
         self.source.strip_prefix(ENCODER).unwrap_or(&self.source)
     }
