@@ -7,6 +7,7 @@ use convnext_core::{
     launch::{geometry::TableValues, schedule::View},
     nn::DropPath,
     optim::{AdamW, Ema, Layout, Rule, cuda::coefficient_values},
+    plan,
     visibility::Visibility,
 };
 use half::bf16;
@@ -267,10 +268,10 @@ impl<B: Backend> Trainer<B> {
 
 /// The drop paths of the blocks that have a buffer for their scales.
 fn drop_paths(step: &TrainingStep, rate: f32) -> Vec<(View, DropPath)> {
-    let last = step.drop_paths.len().saturating_sub(1).max(1);
+    let blocks = step.drop_paths.len();
     let configured = |(block, view): (usize, &Option<View>)| {
         let mut drop_path = DropPath::default();
-        drop_path.configure(rate * block as f32 / last as f32, block);
+        drop_path.configure(plan::drop_path(rate, block, blocks), block);
         view.map(|view| (view, drop_path))
     };
     step.drop_paths.iter().enumerate().filter_map(configured).collect()

@@ -12,11 +12,16 @@ use super::{
     prediction::Pixels,
     tape::Error,
 };
-use crate::{optim::Layout, plan::Plan, simd::Precision, visibility::Visibility};
+use crate::{
+    optim::Layout,
+    plan::{self, Plan},
+    simd::Precision,
+    visibility::Visibility,
+};
 
 /// A declared variant.
 pub trait Variant {
-    /// Every size, count and rate of it.
+    /// What was declared about it.
     const PLAN: Plan;
 
     /// The variant as an item of the command line's list.
@@ -120,9 +125,9 @@ pub trait ClassifierModule: Flat + Parts {
     /// Sets the last block's drop-path rate, in `[0, 1)`; the rates before it rise linearly from 0.
     fn set_drop_path(&mut self, rate: f32) {
         let drop_paths = self.drop_paths();
-        let last = drop_paths.len().saturating_sub(1).max(1);
+        let blocks = drop_paths.len();
         for (block, drop_path) in drop_paths.into_iter().enumerate() {
-            drop_path.configure(rate * block as f32 / last as f32, block);
+            drop_path.configure(plan::drop_path(rate, block, blocks), block);
         }
     }
 
