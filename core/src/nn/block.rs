@@ -118,8 +118,8 @@ impl Operation for Operator {
 
     fn forward(&self, pass: &Pass, weights: &[f32], x: &[f32], out: &mut [f32]) -> Option<Backward> {
         let drop = pass.drops.then(|| self.drop_path.scales(pass.samples, || self.device.random_u64())).flatten();
-        let (sizes, mut saved, new) = (self.sizes, Saved::default(), Frozen::default());
-        let (shape, frozen) = (sizes.shape(pass), self.frozen.as_ref().unwrap_or(&new));
+        let (sizes, mut saved) = (self.sizes, Saved::default());
+        let (shape, frozen) = (sizes.shape(pass), self.frozen.as_ref());
         let (weights, saving) = (Weights::split(weights, &shape), pass.keeps.then_some(&mut saved));
         block::forward_frozen(frozen, sizes.precision, &shape, &weights, drop.as_deref(), x, out, saving);
         pass.keeps.then(|| backward(sizes, pass.clone(), drop, saved))

@@ -82,8 +82,8 @@ impl Operation for Operator {
     }
 
     fn forward(&self, pass: &Pass, weights: &[f32], x: &[f32], out: &mut [f32]) -> Option<Backward> {
-        let (sizes, new) = (self.sizes, Kept::default());
-        let (shape, conv) = (sizes.shape(pass), self.frozen.as_ref().unwrap_or(&new));
+        let (sizes, conv) = (self.sizes, self.frozen.as_ref());
+        let shape = sizes.shape(pass);
         downsample::forward_frozen(conv, sizes.precision, &shape, &Weights::split(weights, &shape), x, out);
         pass.keeps.then(|| backward(sizes, pass.clone()))
     }

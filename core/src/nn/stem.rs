@@ -95,8 +95,8 @@ impl Operation for Operator {
     }
 
     fn forward(&self, pass: &Pass, weights: &[f32], x: &[f32], out: &mut [f32]) -> Option<Backward> {
-        let (sizes, mut saved, new) = (self.sizes, Saved::default(), Kept::default());
-        let (shape, conv) = (sizes.shape(pass), self.frozen.as_ref().unwrap_or(&new));
+        let (sizes, mut saved) = (self.sizes, Saved::default());
+        let (shape, conv) = (sizes.shape(pass), self.frozen.as_ref());
         let (weights, saving) = (Weights::split(weights, &shape), pass.keeps.then_some(&mut saved));
         stem::forward_frozen(conv, sizes.precision, &shape, &weights, x, out, saving);
         pass.keeps.then(|| backward(sizes, pass.clone(), saved))

@@ -171,13 +171,13 @@ pub fn forward(
     out: &mut [f32],
     saved: Option<&mut Saved>,
 ) {
-    forward_frozen(&Frozen::default(), precision, shape, weights, drop, x, out, saved);
+    forward_frozen(None, precision, shape, weights, drop, x, out, saved);
 }
 
-/// The same; where `frozen` is that of an earlier call, weights and precision are, too.
+/// The same; where `frozen` is there and that of an earlier call, weights and precision are, too.
 #[expect(clippy::too_many_arguments, reason = "the operation's arguments, and what is made of its weights once")]
 pub(crate) fn forward_frozen(
-    frozen: &Frozen,
+    frozen: Option<&Frozen>,
     precision: Precision,
     shape: &Shape,
     weights: &Weights,

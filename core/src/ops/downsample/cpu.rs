@@ -50,10 +50,17 @@ impl Shape<'_> {
     }
 }
 
-pub(super) fn forward(conv: &Kept, compute: Compute, shape: &Shape, weights: &Weights, x: &[f32], out: &mut [f32]) {
+pub(super) fn forward(
+    conv: Option<&Kept>,
+    compute: Compute,
+    shape: &Shape,
+    weights: &Weights,
+    x: &[f32],
+    out: &mut [f32],
+) {
     let (rows, groups) = (shape.cells.rows() / 4, shape.plan().all_groups());
     let parts = split(out, &groups, rows * shape.dim);
-    let conv = conv.factor(compute, shape.conv(weights));
+    let conv = Kept::factor(conv, compute, shape.conv(weights));
     let jobs: Vec<_> = groups.into_iter().zip(parts).collect();
     jobs.into_par_iter().with_max_len(1).for_each(|(group, out)| {
         let mut squares = Buffer::new(TILE * 4 * shape.channels);

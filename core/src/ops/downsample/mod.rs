@@ -87,12 +87,12 @@ impl Shape<'_> {
 
 /// `x [N, R, C]` to `out [N, R/4, D]`.
 pub fn forward(precision: Precision, shape: &Shape, weights: &Weights, x: &[f32], out: &mut [f32]) {
-    forward_frozen(&Kept::default(), precision, shape, weights, x, out);
+    forward_frozen(None, precision, shape, weights, x, out);
 }
 
-/// The same; where `conv` is that of an earlier call, weights and precision are, too.
+/// The same; where `conv` is there and that of an earlier call, weights and precision are, too.
 pub(crate) fn forward_frozen(
-    conv: &Kept,
+    conv: Option<&Kept>,
     precision: Precision,
     shape: &Shape,
     weights: &Weights,

@@ -44,7 +44,7 @@ impl Shape<'_> {
 }
 
 pub(super) fn forward(
-    conv: &Kept,
+    conv: Option<&Kept>,
     compute: Compute,
     shape: &Shape,
     weights: &Weights,
@@ -59,7 +59,7 @@ pub(super) fn forward(
         saved
     });
     let parts = split(out, &groups, each).into_iter().zip(split(&mut saved.y, &groups, each));
-    let conv = conv.factor(compute, shape.conv(weights));
+    let conv = Kept::factor(conv, compute, shape.conv(weights));
     let jobs: Vec<_> = groups.into_iter().zip(parts).collect();
     jobs.into_par_iter().with_max_len(1).for_each(|(group, (out, y))| {
         let rows = group.len() * shape.cells.rows();

@@ -113,12 +113,12 @@ pub fn forward(
     out: &mut [f32],
     saved: Option<&mut Saved>,
 ) {
-    forward_frozen(&Kept::default(), precision, shape, weights, images, out, saved);
+    forward_frozen(None, precision, shape, weights, images, out, saved);
 }
 
-/// The same; where `conv` is that of an earlier call, weights and precision are, too.
+/// The same; where `conv` is there and that of an earlier call, weights and precision are, too.
 pub(crate) fn forward_frozen(
-    conv: &Kept,
+    conv: Option<&Kept>,
     precision: Precision,
     shape: &Shape,
     weights: &Weights,

@@ -90,11 +90,13 @@ pub(crate) enum Laid {
 pub(crate) struct Kept(OnceLock<Arc<Laid>>);
 
 impl Kept {
-    /// The factor, whose matrix and precision are those of the first call.
-    pub(crate) fn factor<'a>(&self, compute: Compute, matrix: Matrix<'a>) -> Factor<'a> {
-        match compute.precision {
-            Precision::F32 => Factor::Plain(matrix),
-            Precision::Bf16 => Factor::Laid(self.0.get_or_init(|| Arc::new(Laid::new(compute.level, matrix))).clone()),
+    /// The factor, whose matrix and precision are those of the first call; a new one where nothing is kept.
+    pub(crate) fn factor<'a>(kept: Option<&Self>, compute: Compute, matrix: Matrix<'a>) -> Factor<'a> {
+        match (kept, compute.precision) {
+            (Some(Self(kept)), Precision::Bf16) => {
+                Factor::Laid(kept.get_or_init(|| Arc::new(Laid::new(compute.level, matrix))).clone())
+            }
+            _ => Factor::new(compute, matrix),
         }
     }
 }

@@ -8,7 +8,7 @@ use super::{Call, Frozen, Saved, Shape, Weights, panels, scale_of_response};
 use crate::{
     ops::parallel::split,
     scratch::Buffer,
-    simd::{self, Compute, Factor, Matrix, multiply},
+    simd::{self, Compute, Factor, Kept, Matrix, multiply},
 };
 
 /// A group's part of the forward pass's arguments; `y`, `s` and `h` are empty if they are not to be saved.
@@ -22,7 +22,7 @@ struct Forward<'a> {
 
 #[expect(clippy::too_many_arguments, reason = "the operation's arguments, and what is made of its weights once")]
 pub(in crate::ops::block) fn forward(
-    frozen: &Frozen,
+    frozen: Option<&Frozen>,
     compute: Compute,
     shape: &Shape,
     weights: &Weights,
@@ -46,8 +46,9 @@ pub(in crate::ops::block) fn forward(
         let s = or_own(&mut saved.s, &mut own_s, shape.samples * hidden);
         return panels::forward(&call, frozen, x, out, y, s, &mut saved.hidden);
     }
-    let pwconv1 = frozen.pwconv1.factor(compute, call.pwconv1());
-    let pwconv2 = (!call.folds()).then(|| frozen.pwconv2.factor(compute, call.pwconv2(&call.pwconv2)));
+    let pwconv1 = Kept::factor(frozen.map(|frozen| &frozen.pwconv1), compute, call.pwconv1());
+    let kept = frozen.map(|frozen| &frozen.pwconv2);
+    let pwconv2 = (!call.folds()).then(|| Kept::factor(kept, compute, call.pwconv2(&call.pwconv2)));
     let pwconv2_bias = call.pwconv2_bias();
     let groups = call.plan.all_groups();
     let outs = split(out, &groups, rows * channels);

@@ -14,7 +14,7 @@ use crate::{
         parallel::{LARGE, Plan, add_all, split, zero},
     },
     scratch::Buffer,
-    simd::{self, Compute, Factor, Matrix, multiply, product},
+    simd::{self, Compute, Factor, Kept, Matrix, multiply, product},
 };
 
 /// Rows of a batch, at most, that are few.
@@ -76,7 +76,7 @@ impl<'a> Batch<'a> {
 /// no room for it.
 pub(super) fn forward(
     call: &Call,
-    frozen: &Frozen,
+    frozen: Option<&Frozen>,
     x: &[f32],
     out: &mut [f32],
     y: &mut [f32],
@@ -95,9 +95,10 @@ pub(super) fn forward(
     });
     let (mut a, mut norms) = (panels.buffers(panels.rows()), panels.buffers(call.shape.samples));
     let hs = split(h, panels.ranges(), panels.rows());
-    let parts = panels.ranges().par_iter().zip(&frozen.pwconv1_panels).zip(&mut a).zip(&mut norms).zip(hs);
-    parts.with_max_len(1).for_each(|((((panel, pwconv1), a), s), h)| {
-        let pwconv1 = pwconv1.factor(call.compute, call.pwconv1().columns(panel.clone()));
+    let parts = panels.ranges().par_iter().zip(&mut a).zip(&mut norms).zip(hs).enumerate().with_max_len(1);
+    parts.for_each(|(at, (((panel, a), s), h))| {
+        let kept = frozen.map(|frozen| &frozen.pwconv1_panels[at]);
+        let pwconv1 = Kept::factor(kept, call.compute, call.pwconv1().columns(panel.clone()));
         multiply(panels.matrix(&z), &pwconv1, false, a);
         if !h.is_empty() {
             h.copy_from_slice(a);
@@ -115,7 +116,7 @@ pub(super) fn forward(
     let pwconv2 = call.pwconv2(&call.pwconv2);
     let part = |(at, panel): (usize, &Range<usize>), (narrow_at, narrow): (usize, &Range<usize>)| {
         let matrix = pwconv2.rows(panel.clone()).columns(narrow.clone());
-        frozen.pwconv2_panels[at][narrow_at].factor(call.compute, matrix)
+        Kept::factor(frozen.map(|frozen| &frozen.pwconv2_panels[at][narrow_at]), call.compute, matrix)
     };
     panels.reduce(&a, part, out);
     let samples = out.par_chunks_exact_mut(values).zip(x.par_chunks_exact(values));
