@@ -31,6 +31,7 @@
 pub mod commands;
 pub mod models;
 
+mod context;
 mod device;
 mod failure;
 mod host;
@@ -55,7 +56,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, error::ErrorKind};
 use convnext_core::{Entry, simd::Level};
 use convnext_pipeline::tell;
 
-pub use commands::Context;
+pub use context::Context;
 pub use failure::{Failure, Outcome};
 pub use registry::Registry;
 

@@ -8,7 +8,8 @@ use super::{
     operation::{Backward, ModuleOperation, Operation, Pass},
     part::Part,
     sparse::{Patches, Sparse},
-    tape::{Error, Parameter, record},
+    tape::record,
+    tensor::{Error, Parameter},
 };
 use crate::{
     ops::block::{self, Flavour, Frozen, Gradients, Layer, Saved, Weights},

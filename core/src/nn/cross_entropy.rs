@@ -6,7 +6,8 @@ use dfdx::prelude::*;
 
 use super::{
     operation::{Backward, Operation, Pass},
-    tape::{Error, record_operations},
+    tape::record_operations,
+    tensor::Error,
 };
 use crate::ops::cross_entropy;
 

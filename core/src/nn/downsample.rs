@@ -7,7 +7,8 @@ use super::{
     operation::{Backward, ModuleOperation, Operation, Pass},
     part::Part,
     sparse::{Patches, Sparse},
-    tape::{Error, Parameter, record},
+    tape::record,
+    tensor::{Error, Parameter},
 };
 use crate::{
     ops::downsample::{self, Gradients, Layer, Weights},

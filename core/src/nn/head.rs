@@ -6,7 +6,8 @@ use super::{
     initialise::normal,
     operation::{Backward, ModuleOperation, Operation, Pass},
     part::Part,
-    tape::{Error, Parameter, record},
+    tape::record,
+    tensor::{Error, Parameter},
 };
 use crate::{
     ops::head::{self, Gradients, Layer, Saved, Weights},

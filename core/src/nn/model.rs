@@ -10,7 +10,7 @@ use super::{
     part::Parts,
     plain::{PlainAutoencoder, PlainClassifier},
     prediction::Pixels,
-    tape::Error,
+    tensor::Error,
 };
 use crate::{
     optim::Layout,

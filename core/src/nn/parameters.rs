@@ -7,7 +7,7 @@ use std::convert::Infallible;
 
 use dfdx::prelude::*;
 
-use super::tape::Parameter;
+use super::tensor::Parameter;
 use crate::{optim::Layout, profile::timed};
 
 /// A model whose tensors are all `f32` on the CPU.

@@ -2,7 +2,7 @@
 
 use dfdx::nn::modules::Repeated;
 
-use super::{drop_path::DropPath, operation::ModuleOperation, tape::Parameter};
+use super::{drop_path::DropPath, operation::ModuleOperation, tensor::Parameter};
 use crate::simd::Precision;
 
 /// A typed module that is one operation.

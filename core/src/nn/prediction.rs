@@ -7,7 +7,8 @@ use dfdx::prelude::*;
 use super::{
     initialise::normal,
     operation::{Backward, Operation, Pass},
-    tape::{Error, Parameter, record_operations},
+    tape::record_operations,
+    tensor::{Error, Parameter},
 };
 use crate::{
     ops::masked_mse::{self, Gradients, Layer, Saved, Weights},

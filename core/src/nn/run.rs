@@ -4,10 +4,7 @@ use std::sync::Arc;
 
 use dfdx::prelude::*;
 
-use super::{
-    part::Parts,
-    tape::{Error, record},
-};
+use super::{part::Parts, tape::record, tensor::Error};
 use crate::visibility::Visibility;
 
 /// The output of a model's last part, which has shape `shape`; one node of the tape, if `x` carries one.

@@ -9,7 +9,8 @@ use super::{
     operation::{Backward, ModuleOperation, Operation, Pass},
     part::Part,
     sparse::{Patches, Sparse},
-    tape::{Error, Parameter, record},
+    tape::record,
+    tensor::{Error, Parameter},
 };
 use crate::{
     ops::stem::{self, Gradients, Layer, Saved, Weights},

@@ -12,9 +12,10 @@ use std::{
 
 use super::{
     entries::{self, Entry, MAGIC},
-    pickle::{self, Form, Object},
+    pickle::{self, Object},
     problem::{Part, Problem, RESAVE, cut, io, shown},
     tensor::Storage,
+    value::Form,
 };
 
 const PICKLE: &str = "data.pkl";

@@ -13,9 +13,9 @@ use std::{
 use super::{
     archive::big_endian,
     heap::Heap,
-    pickle::{self, Form, Object},
+    pickle::{self, Object},
     problem::{Part, Problem, cut, io},
-    value::Value,
+    value::{Form, Value},
 };
 
 /// torch's magic number, 0x1950a86a20f9469cfc6c, in little-endian bytes, and as the first two protocols write it. Such a

@@ -21,17 +21,10 @@ use super::{
     problem::{Part, Problem, shown},
     rebuild,
     source::Source,
-    value::{Global, Value},
+    value::{Form, Global, Value},
 };
 
 const LATEST_PROTOCOL: u8 = 5;
-
-/// How the container writes a reference to a storage.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Form {
-    Archive,
-    Legacy,
-}
 
 /// What a pickle has built.
 #[derive(Debug)]

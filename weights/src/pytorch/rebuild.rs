@@ -5,10 +5,9 @@ use std::rc::Rc;
 use super::{
     Dtype,
     heap::Heap,
-    pickle::Form,
     problem::{Part, Problem},
     tensor::{RANK_CAP, Storage, Tensor},
-    value::{Global, Value},
+    value::{Form, Global, Value},
 };
 
 /// Longest key of a storage. Keys are numbers: a counter, or an address in the memory of the program that saved.

@@ -5,6 +5,13 @@ use std::rc::Rc;
 
 use super::Dtype;
 
+/// How the container writes a reference to a storage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    Archive,
+    Legacy,
+}
+
 /// A value on the stack, in the memo or in a container. What no tensor needs has lost its content.
 #[derive(Debug, Clone)]
 pub(super) enum Value {
