@@ -65,7 +65,7 @@ fn what_does_not_fit_is_named() {
     forward("micro --weights @w-ours --input @w-ours").failed(1, &["not a .npy file"]);
     forward("micro --weights @nothing --input @x.npy").failed(1, &["nothing", "No such file"]);
     forward("micro --weights @f-official --input @x.npy")
-        .failed(1, &["holds an encoder in the official layout", "fine-tun"]);
+        .failed(1, &["holds only the encoder of this model, in the official layout", "fine-tun"]);
 
     let fcmae =
         |mask: &str| folder.run(&format!("debug fcmae --model micro --weights @f-ours --input @x.npy --mask @{mask}"));

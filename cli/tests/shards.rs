@@ -102,7 +102,7 @@ fn patterns_are_files_and_not_folders() {
     let load =
         |data: &str| folder.run(&format!("bench --job load --model micro --batch 2 --steps 1 --warmup 0 {data}"));
     load("--data @data").failed(1, &["is a folder", "/*.tar"]);
-    load("--data @data/train-*").failed(1, &["which is no shard"]);
+    load("--data @data/train-*").failed(1, &["which is not a shard"]);
     load("--data @data/{train,nothing}-*.tar").failed(1, &["nothing-*.tar"]);
     for data in ["--data @data/{train,}-{000000..000000}.tar", "--data @data/train-*.tar --data @data/{train}*.tar"] {
         load(data).failed(1, &["no file matches"]);

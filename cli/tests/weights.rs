@@ -45,8 +45,8 @@ fn what_a_layout_cannot_express_is_named() {
     let export = |weights, layout| {
         folder.run(&format!("export --model micro --weights @{weights} --layout {layout} --output @out"))
     };
-    export("f", "timm").failed(1, &["timm layout has no place", "densify.projection.weight", "encoder alone"]);
-    export("w", "sparse").failed(1, &["sparse layout has no place", "head.norm.weight"]);
+    export("f", "timm").failed(1, &["timm layout has no name", "densify.projection.weight", "encoder alone"]);
+    export("w", "sparse").failed(1, &["sparse layout has no name", "head.norm.weight"]);
     export("w", "keras").failed(2, &["keras", "official", "timm"]);
     assert!(!folder.path("out").exists());
 }

@@ -1,7 +1,7 @@
 //! ConvNeXt V2 and its masked-autoencoder pre-training as typed dfdx modules.
 //!
 //! A model is declared with [`convnext!`]; the macro emits modules from [`nn`] with every size as a constant.
-//! The arithmetic is in [`ops`]; [`optim`] and [`checkpoint`] work on flat buffers and know no model.
+//! [`network`] tells what a variant is made of. The arithmetic is in [`ops`]; [`optim`] works on flat buffers and knows no model.
 //!
 //! Declared models are dfdx modules: they go into its tuples, beside its layers, under its optimisers.
 //!

@@ -54,7 +54,12 @@ impl Normalise {
             [grey] => look_up([grey], image.pixels, out),
             [r, g, b] => look_up([r, g, b], image.pixels, out),
             [r, g, b, a] => look_up([r, g, b, a], image.pixels, out),
-            _ => unreachable!("`new` allows 1, 3 and 4 channels"),
+            tables => {
+                let count = tables.len();
+                for (pixel, out) in image.pixels.chunks_exact(count).zip(out.chunks_exact_mut(count)) {
+                    out.iter_mut().zip(pixel).zip(tables).for_each(|((out, &byte), table)| *out = table[byte as usize]);
+                }
+            }
         }
         Ok(())
     }

@@ -16,7 +16,7 @@
 //! ```
 //!
 //! # Which tensors
-//! The file has to hold a dict, or a module of torch, which is read as its state dict. [`Section`] says which of its dicts
+//! The file has to hold a dict, or a module of torch, which is read as its state dict. A section says which of its dicts
 //! is meant: the moving average (`model_ema`, `state_dict_ema`, ..), else the trained weights (`model`, `state_dict`, ..),
 //! by the names that training programs use, at any depth; or a dict that the caller names. A file without such names
 //! is read whole, or, where only one of its dicts has tensors, that one. Dicts inside are flattened: `{"encoder":

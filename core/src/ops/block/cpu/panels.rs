@@ -54,6 +54,25 @@ impl<'a> Batch<'a> {
         }
     }
 
+    /// A panel for each range of columns, with its part of three gradients.
+    fn parts<'g>(
+        &self,
+        pwconv1_bias: &'g mut [f32],
+        grn_beta: &'g mut [f32],
+        pwconv2: &'g mut [f32],
+    ) -> Vec<Panel<'g>> {
+        let Shape { samples, channels, .. } = *self.call.shape;
+        let (width, rows) = (self.panels.width(), self.panels.rows());
+        let features = pwconv1_bias.chunks_mut(width).zip(grn_beta.chunks_mut(width));
+        let parts = features.zip(pwconv2.chunks_mut(width * channels)).zip(self.panels.ranges());
+        let part = |(((pwconv1_bias, beta), pwconv2), columns): (_, &Range<usize>)| {
+            let [a, slope] = [(); 2].map(|()| Buffer::new(rows * columns.len()));
+            let (t, pwconv1) = (Buffer::zeros(samples * columns.len()), Buffer::new(channels * columns.len()));
+            Panel { columns: columns.clone(), a, slope, t, pwconv1, pwconv1_bias, beta, pwconv2 }
+        };
+        parts.map(part).collect()
+    }
+
     /// `1 + gamma n` of all samples.
     fn scale(&self, s: &[f32]) -> Buffer {
         let (mut scale, hidden) = (Buffer::new(s.len()), self.call.shape.hidden);
@@ -218,16 +237,8 @@ pub(super) fn backward(
     simd::add_columns(level, grad, &mut sum);
     simd::add(gradients.pwconv2_bias, &sum);
 
-    let width = panels.width();
-    let columns = gradients.pwconv1_bias.chunks_mut(width).zip(gradients.grn_beta.chunks_mut(width));
-    let columns = columns.zip(gradients.pwconv2.chunks_mut(width * channels)).zip(panels.ranges());
-    let mut parts: Vec<_> = columns
-        .map(|(((pwconv1_bias, beta), pwconv2), columns)| {
-            let [a, slope] = [(); 2].map(|()| Buffer::new(panels.rows() * columns.len()));
-            let (t, pwconv1) = (Buffer::zeros(samples * columns.len()), Buffer::new(channels * columns.len()));
-            Panel { columns: columns.clone(), a, slope, t, pwconv1, pwconv1_bias, beta, pwconv2 }
-        })
-        .collect();
+    let Gradients { pwconv1_bias, grn_beta, pwconv2, .. } = gradients;
+    let mut parts = batch.parts(pwconv1_bias, grn_beta, pwconv2);
     // The gradient of `u`, then that of `h`.
     let mut grads = panels.buffers(panels.rows());
     parts.par_iter_mut().zip(&mut grads).with_max_len(1).for_each(|(panel, grad_u)| {
