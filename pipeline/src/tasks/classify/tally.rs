@@ -233,7 +233,7 @@ mod tests {
             let [loss, top1, top5] = ["loss", "top1", "top5"].map(|name| found.metrics.value(name).unwrap());
             assert_eq!((found.samples, top1, top5), (4, 0.75, 1.0));
             assert_eq!(found.confusion.counts(), [(0, 0, 1), (0, 1, 1), (1, 1, 2)]);
-            assert_eq!((found.mistakes.len(), found.mistakes[0].predicted, mistaken), (1, 1, vec![2]));
+            assert_eq!((found.mistakes.len(), found.mistakes[0].predicted, mistaken), (1, 1, vec![0]));
             // Three images at ln(1 + 1/e), one at ln(1 + e).
             assert!((loss - (3.0 * (-1f64).exp().ln_1p() + 1f64.exp().ln_1p()) / 4.0).abs() < 1e-12);
         });

@@ -73,10 +73,10 @@ fn weights_are_not_written_through_a_link() {
     let (path, victim) = (folder.path().join("w.safetensors"), folder.path().join("victim"));
     fs::write(&victim, "precious").unwrap();
     symlink(&victim, folder.path().join(".tmp-w.safetensors")).unwrap();
-    assert!(matches!(save_weights(&path, &layout(), &values(1.0), None), Err(CheckpointError::Io { .. })));
+    save_weights(&path, &layout(), &values(1.0), None).unwrap();
     assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
+    fs::remove_file(&path).unwrap();
     symlink(&victim, &path).unwrap();
-    fs::remove_file(folder.path().join(".tmp-w.safetensors")).unwrap_or_default();
     save_weights(&path, &layout(), &values(1.0), None).unwrap();
     assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
 }
