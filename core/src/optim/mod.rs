@@ -7,7 +7,7 @@
 //! ```
 //! use convnext_core::{
 //!     Variant, convnext,
-//!     optim::{AdamW, LayerDecay, Layout, Optimizer, Schedule, clip_scale, global_norm, rules},
+//!     optim::{AdamW, LayerDecay, Layout, LearningRate, Optimizer, clip_scale, global_norm, rules},
 //! };
 //!
 //! convnext! { pub model Own { input: 8 x 8 x 3, stem: 2, head: 12, stages: [4 x 1, 8 x 1] } }
@@ -18,7 +18,7 @@
 //!
 //! let rules = rules(&layout, &Own::PLAN, Some(LayerDecay::single(0.9)))?;
 //! let mut optimizer = Optimizer::new(AdamW::default(), rules, None, &parameters);
-//! let schedule = Schedule { start: 0.0, peak: 1e-3, end: 0.0, warmup: 10, total: 100 };
+//! let schedule = LearningRate { start: 0.0, peak: 1e-3, end: 0.0, warmup: 10, total: 100 };
 //!
 //! let norm = global_norm(&[&gradients]);
 //! assert!(norm.is_finite()); // what to do otherwise is the caller's choice
@@ -32,15 +32,15 @@ pub mod cuda;
 mod ema;
 mod groups;
 mod layout;
+mod learning_rate;
 mod magnitude;
-mod schedule;
 
 pub use adamw::{AdamW, Coefficients, Optimizer};
 pub use clip::{NonFinite, clear, clip_scale, first_non_finite, global_norm};
 pub use ema::Ema;
 pub use groups::{GroupError, LayerDecay, LayerDecayMode, Rule, layer_ids, rules};
 pub use layout::{Layout, LayoutError, Segment};
-pub use schedule::Schedule;
+pub use learning_rate::LearningRate;
 
 /// Elements that one task of a parallel pass works on. Fixed, so that results do not depend on the thread count.
 const CHUNK: usize = 1 << 15;

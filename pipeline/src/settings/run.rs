@@ -1,6 +1,6 @@
 //! What settings come to with the size of the data known: absolute learning rates and numbers of steps.
 
-use convnext_core::optim::{self, AdamW, Schedule};
+use convnext_core::optim::{self, AdamW, LearningRate};
 use convnext_weights::checkpoint::{Better, Keep};
 
 use super::{
@@ -28,7 +28,7 @@ pub struct Run {
     /// epoch to epoch, so that other images are left over each time.
     pub steps_per_epoch: u64,
     /// Learning rate by step; its `total` is the length of the run.
-    pub schedule: Schedule,
+    pub schedule: LearningRate,
     /// The optimiser.
     pub adamw: AdamW,
     /// Layer-wise decay of the learning rate.
@@ -122,8 +122,8 @@ impl Run {
     }
 }
 
-fn schedule(course: &Course, images_per_step: u64, steps_per_epoch: u64) -> Schedule {
-    Schedule {
+fn schedule(course: &Course, images_per_step: u64, steps_per_epoch: u64) -> LearningRate {
+    LearningRate {
         start: course.warmup_lr,
         peak: course.base_lr * images_per_step as f64 / LR_BATCH,
         end: course.min_lr,

@@ -13,7 +13,7 @@ use std::f64::consts::PI;
 ///
 /// Steps are optimiser steps: gradients accumulated over several batches make one.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Schedule {
+pub struct LearningRate {
     /// Rate at step 0 of the warm-up; 0 in the paper.
     pub start: f64,
     /// Rate at the end of the warm-up.
@@ -26,7 +26,7 @@ pub struct Schedule {
     pub total: u64,
 }
 
-impl Schedule {
+impl LearningRate {
     /// The learning rate of step `step`, counted from 0; from `total` on it stays at `end`.
     pub fn lr(&self, step: u64) -> f64 {
         if step < self.warmup {
@@ -44,7 +44,7 @@ impl Schedule {
 mod tests {
     use super::*;
 
-    const PAPER: Schedule = Schedule { start: 0.0, peak: 2.4e-3, end: 1e-6, warmup: 40, total: 800 };
+    const PAPER: LearningRate = LearningRate { start: 0.0, peak: 2.4e-3, end: 1e-6, warmup: 40, total: 800 };
 
     #[test]
     fn warms_up_linearly() {
@@ -64,15 +64,15 @@ mod tests {
 
     #[test]
     fn warm_up_may_be_absent_or_start_above_zero() {
-        let none = Schedule { warmup: 0, ..PAPER };
+        let none = LearningRate { warmup: 0, ..PAPER };
         assert_eq!(none.lr(0), 2.4e-3);
-        let raised = Schedule { start: 1e-4, ..PAPER };
+        let raised = LearningRate { start: 1e-4, ..PAPER };
         assert_eq!(raised.lr(0), 1e-4);
     }
 
     #[test]
     fn warm_up_may_fill_the_run() {
-        let all = Schedule { warmup: 10, total: 10, ..PAPER };
+        let all = LearningRate { warmup: 10, total: 10, ..PAPER };
         assert!((0..=11).all(|t| all.lr(t).is_finite()));
     }
 }
