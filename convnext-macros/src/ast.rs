@@ -1,7 +1,7 @@
 //! The declaration as it was written, every value with its place.
 
-use crate::error::Wrong;
-use proc_macro2::{Ident, Span};
+use crate::error::{Errors, Wrong};
+use proc_macro2::{Ident, Span, TokenTree};
 use std::fmt;
 use syn::{Attribute, Visibility};
 
@@ -73,6 +73,41 @@ impl<T> Setting<T> {
     }
 }
 
+impl<T: Value> Setting<T> {
+    /// Reads the value; the first of two wins, so that one mistake is one error.
+    fn fill(&mut self, entry: &Entry, errors: &mut Errors) {
+        if !self.is_absent() {
+            return errors.add(entry.span, format!("`{}` is set twice; remove one of them", entry.name));
+        }
+        *self = match T::read(entry, errors) {
+            Ok(value) => Self::Given(value),
+            Err(Wrong) => Self::Wrong,
+        };
+    }
+}
+
+/// One setting as it is written, `key: value`.
+pub(crate) struct Entry {
+    /// The key.
+    pub(crate) name: String,
+    /// Where the key stands.
+    pub(crate) span: Span,
+    pub(crate) value: Vec<TokenTree>,
+}
+
+impl Entry {
+    /// How the setting is written.
+    pub(crate) fn example(&self) -> String {
+        format!("{}: {}", self.name, example(&self.name))
+    }
+}
+
+/// What a setting holds.
+pub(crate) trait Value: Sized {
+    /// Reads it; what is wrong with it is reported where it stands.
+    fn read(entry: &Entry, errors: &mut Errors) -> Result<Self, Wrong>;
+}
+
 /// Declares settings once: their names, in the order messages list them, what each holds, and how it is written.
 macro_rules! settings {
     ($(#[$doc:meta])* $group:ident { $($setting:ident: $value:ty, $example:literal;)+ } $(beside $beside:ident: $type:ty)?) => {
@@ -92,6 +127,15 @@ macro_rules! settings {
             /// All of them alike: absent, or of a declaration that could not be read, which has been reported.
             pub(crate) fn all(is_wrong: bool $(, $beside: $type)?) -> Self {
                 Self { $($setting: if is_wrong { Setting::Wrong } else { Setting::Absent },)+ $($beside)? }
+            }
+
+            /// Reads a setting's value; false if there is no setting of that name.
+            pub(crate) fn fill(&mut self, entry: &Entry, errors: &mut Errors) -> bool {
+                match entry.name.as_str() {
+                    $(stringify!($setting) => self.$setting.fill(entry, errors),)+
+                    _ => return false,
+                }
+                true
             }
 
             /// Counts a setting that was misspelt as written, so that it is not reported missing as well.

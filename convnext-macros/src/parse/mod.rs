@@ -1,6 +1,5 @@
 //! Tokens to declarations. A mistake ends at the next setting or the next declaration, so that all are found.
 
-mod entry;
 mod number;
 mod settings;
 mod stages;

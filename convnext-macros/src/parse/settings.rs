@@ -1,9 +1,8 @@
 //! The settings of a declaration: `key: value`, separated by commas.
 
-use super::entry::Entry;
 use super::number::{flat, found, is_mark};
-use super::value;
-use crate::ast::{Fcmae, Pretraining, Setting, Settings};
+use super::value::group_or_none;
+use crate::ast::{Entry, Fcmae, Pretraining, Settings, Value};
 use crate::error::{Errors, Wrong};
 use crate::suggest;
 use proc_macro2::{Delimiter, Group, TokenTree};
@@ -19,30 +18,27 @@ pub(super) fn settings(body: &Group, errors: &mut Errors) -> Settings {
     let mut settings = Settings::all(false);
     let mut meant = Vec::new();
     for entry in &entries(body, errors) {
-        match entry.name.as_str() {
-            "input" => fill(&mut settings.input, entry, value::input, errors),
-            "stem" => fill(&mut settings.stem, entry, value::number, errors),
-            "stages" => fill(&mut settings.stages, entry, value::stages, errors),
-            "head" => fill(&mut settings.head, entry, value::number, errors),
-            "block" => fill(&mut settings.block, entry, value::flavour, errors),
-            "kernel" => fill(&mut settings.kernel, entry, value::number, errors),
-            "drop_path" => fill(&mut settings.drop_path, entry, value::fraction, errors),
-            "fcmae" => fill(&mut settings.fcmae, entry, pretraining, errors),
-            inner if Fcmae::NAMES.contains(&inner) => {
-                let message = format!("`{inner}` is a setting of the pre-training part: `fcmae: {{ {inner}: ... }}`");
-                errors.add(entry.span, message);
-            }
-            _ => meant.extend(unknown(entry, Settings::NAMES, errors)),
+        if settings.fill(entry, errors) {
+            continue;
+        }
+        if Fcmae::NAMES.contains(&&*entry.name) {
+            let inner = &entry.name;
+            let message = format!("`{inner}` is a setting of the pre-training part: `fcmae: {{ {inner}: ... }}`");
+            errors.add(entry.span, message);
+        } else {
+            meant.extend(unknown(entry, Settings::NAMES, errors));
         }
     }
     meant.into_iter().for_each(|name| settings.misspelt(name));
     settings
 }
 
-fn pretraining(entry: &Entry, errors: &mut Errors) -> Result<Pretraining, Wrong> {
-    match value::group_or_none(entry, errors)? {
-        Some(body) => Ok(Pretraining::On(fcmae(entry, &body, errors))),
-        None => Ok(Pretraining::Off),
+impl Value for Pretraining {
+    fn read(entry: &Entry, errors: &mut Errors) -> Result<Self, Wrong> {
+        match group_or_none(entry, errors)? {
+            Some(body) => Ok(Self::On(fcmae(entry, &body, errors))),
+            None => Ok(Self::Off),
+        }
     }
 }
 
@@ -50,38 +46,18 @@ fn fcmae(entry: &Entry, body: &Group, errors: &mut Errors) -> Fcmae {
     let mut fcmae = Fcmae::all(false, entry.span);
     let mut meant = Vec::new();
     for entry in &entries(body, errors) {
-        match entry.name.as_str() {
-            "patch" => fill(&mut fcmae.patch, entry, value::number, errors),
-            "mask" => fill(&mut fcmae.mask, entry, value::fraction, errors),
-            "decoder" => fill(&mut fcmae.decoder, entry, value::decoder, errors),
-            "kernel" => fill(&mut fcmae.kernel, entry, value::number, errors),
-            "normalised" => fill(&mut fcmae.normalised, entry, value::boolean, errors),
-            outer if Settings::NAMES.contains(&outer) => {
-                let message = format!("`{outer}` is a setting of the model; move it out of `fcmae: {{ ... }}`");
-                errors.add(entry.span, message);
-            }
-            _ => meant.extend(unknown(entry, Fcmae::NAMES, errors)),
+        if fcmae.fill(entry, errors) {
+            continue;
+        }
+        if Settings::NAMES.contains(&&*entry.name) {
+            let message = format!("`{}` is a setting of the model; move it out of `fcmae: {{ ... }}`", entry.name);
+            errors.add(entry.span, message);
+        } else {
+            meant.extend(unknown(entry, Fcmae::NAMES, errors));
         }
     }
     meant.into_iter().for_each(|name| fcmae.misspelt(name));
     fcmae
-}
-
-/// Reads a value into its setting; the first of two wins, so that one mistake is one error.
-fn fill<T>(
-    setting: &mut Setting<T>,
-    entry: &Entry,
-    read: impl FnOnce(&Entry, &mut Errors) -> Result<T, Wrong>,
-    errors: &mut Errors,
-) {
-    if !setting.is_absent() {
-        let message = format!("`{}` is set twice; remove one of them", entry.name);
-        return errors.add(entry.span, message);
-    }
-    *setting = match read(entry, errors) {
-        Ok(value) => Setting::Given(value),
-        Err(Wrong) => Setting::Wrong,
-    };
 }
 
 /// Reports an unknown setting; returns the one that was probably meant.

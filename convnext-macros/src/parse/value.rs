@@ -1,84 +1,95 @@
 //! Values of settings: sizes (`40 x 2`), fractions, words and lists.
 
-use super::entry::Entry;
 use super::number::{Fault, Piece, decimal, flat, found, is_mark, numbers_in, pieces, product, quoted};
 use super::stages;
 use crate::ast::example;
-use crate::ast::{Decoder, Flavour, Fraction, Input, Number, Stages};
+use crate::ast::{Decoder, Entry, Flavour, Fraction, Input, Number, Stages, Value};
 use crate::error::{Errors, Wrong};
 use crate::suggest;
 use proc_macro2::{Delimiter, Group, TokenTree};
 
 /// `height x width x channels`.
-pub(super) fn input(entry: &Entry, errors: &mut Errors) -> Result<Input, Wrong> {
-    let numbers = sizes(entry, errors)?;
-    match numbers[..] {
-        [height, width, channels] => Ok(Input { height: Ok(height), width: Ok(width), channels: Ok(channels) }),
-        [height, width] => {
-            let (height, width) = (height.value, width.value);
-            let message = format!(
-                "`input` lacks its channels: `{height} x {width} x 3` for colour, `{height} x {width} x 1` for grey"
-            );
-            refuse(errors, (numbers[1].span, message))
-        }
-        _ => {
-            let count = numbers.len();
-            let message = format!(
-                "`input` wants three numbers, height x width x channels, not {count}: `input: {}`",
-                example("input")
-            );
-            refuse(errors, (numbers[0].span, message))
+impl Value for Input {
+    fn read(entry: &Entry, errors: &mut Errors) -> Result<Self, Wrong> {
+        let numbers = sizes(entry, errors)?;
+        match numbers[..] {
+            [height, width, channels] => Ok(Input { height: Ok(height), width: Ok(width), channels: Ok(channels) }),
+            [height, width] => {
+                let (height, width) = (height.value, width.value);
+                let message = format!(
+                    "`input` lacks its channels: `{height} x {width} x 3` for colour, `{height} x {width} x 1` for grey"
+                );
+                refuse(errors, (numbers[1].span, message))
+            }
+            _ => {
+                let count = numbers.len();
+                let message = format!(
+                    "`input` wants three numbers, height x width x channels, not {count}: `input: {}`",
+                    example("input")
+                );
+                refuse(errors, (numbers[0].span, message))
+            }
         }
     }
 }
 
 /// One whole number.
-pub(super) fn number(entry: &Entry, errors: &mut Errors) -> Result<Number, Wrong> {
-    let numbers = sizes(entry, errors)?;
-    let [number] = numbers[..] else {
-        let key = &entry.name;
-        let message = format!("`{key}` wants one number, not {}: `{key}: {}`", numbers.len(), numbers[0].value);
-        return refuse(errors, (numbers[1].span, message));
-    };
-    Ok(number)
+impl Value for Number {
+    fn read(entry: &Entry, errors: &mut Errors) -> Result<Self, Wrong> {
+        let numbers = sizes(entry, errors)?;
+        let [number] = numbers[..] else {
+            let key = &entry.name;
+            let message = format!("`{key}` wants one number, not {}: `{key}: {}`", numbers.len(), numbers[0].value);
+            return refuse(errors, (numbers[1].span, message));
+        };
+        Ok(number)
+    }
 }
 
 /// `dim x depth`.
-pub(super) fn decoder(entry: &Entry, errors: &mut Errors) -> Result<Decoder, Wrong> {
-    let numbers = sizes(entry, errors)?;
-    let [dim, depth] = numbers[..] else {
-        let message = format!(
-            "`decoder` wants two numbers, dim x depth, not {}: `decoder: {} x 1`",
-            numbers.len(),
-            numbers[0].value
-        );
-        return refuse(errors, (numbers[0].span, message));
-    };
-    Ok(Decoder { dim, depth })
+impl Value for Decoder {
+    fn read(entry: &Entry, errors: &mut Errors) -> Result<Self, Wrong> {
+        let numbers = sizes(entry, errors)?;
+        let [dim, depth] = numbers[..] else {
+            let message = format!(
+                "`decoder` wants two numbers, dim x depth, not {}: `decoder: {} x 1`",
+                numbers.len(),
+                numbers[0].value
+            );
+            return refuse(errors, (numbers[0].span, message));
+        };
+        Ok(Decoder { dim, depth })
+    }
 }
 
 /// A number with decimals, read exactly.
-pub(super) fn fraction(entry: &Entry, errors: &mut Errors) -> Result<Fraction, Wrong> {
-    let read = || match first(entry)? {
-        (TokenTree::Literal(literal), rest) if quoted(&literal.to_string()).is_none() => {
-            let fraction = decimal(&literal.to_string(), literal.span(), &entry.example())?;
-            nothing_after(&pieces(rest), entry).map(|()| fraction)
-        }
-        (token, _) => Err((token.span(), expected(entry, token))),
-    };
-    read().or_else(|fault| refuse(errors, fault))
+impl Value for Fraction {
+    fn read(entry: &Entry, errors: &mut Errors) -> Result<Self, Wrong> {
+        let read = || match first(entry)? {
+            (TokenTree::Literal(literal), rest) if quoted(&literal.to_string()).is_none() => {
+                let fraction = decimal(&literal.to_string(), literal.span(), &entry.example())?;
+                nothing_after(&pieces(rest), entry).map(|()| fraction)
+            }
+            (token, _) => Err((token.span(), expected(entry, token))),
+        };
+        read().or_else(|fault| refuse(errors, fault))
+    }
 }
 
 /// `true` or `false`.
-pub(super) fn boolean(entry: &Entry, errors: &mut Errors) -> Result<bool, Wrong> {
-    Ok(word(entry, &["true", "false"], errors)? == "true")
+impl Value for bool {
+    fn read(entry: &Entry, errors: &mut Errors) -> Result<Self, Wrong> {
+        Ok(word(entry, &["true", "false"], errors)? == "true")
+    }
 }
 
 /// `V1` or `V2`.
-pub(super) fn flavour(entry: &Entry, errors: &mut Errors) -> Result<Flavour, Wrong> {
-    match word(entry, &["V1", "V2"], errors)? {
-        "V1" => Ok(Flavour::V1),
-        _ => Ok(Flavour::V2),
+impl Value for Flavour {
+    fn read(entry: &Entry, errors: &mut Errors) -> Result<Self, Wrong> {
+        match word(entry, &["V1", "V2"], errors)? {
+            "V1" => Ok(Flavour::V1),
+            _ => Ok(Flavour::V2),
+        }
     }
 }
 
@@ -102,20 +113,22 @@ pub(super) fn group_or_none(entry: &Entry, errors: &mut Errors) -> Result<Option
 }
 
 /// `[dim x depth kernel k, ...]`.
-pub(super) fn stages(entry: &Entry, errors: &mut Errors) -> Result<Stages, Wrong> {
-    let (token, rest) = first(entry).or_else(|fault| refuse(errors, fault))?;
-    let TokenTree::Group(group) = token else {
-        let message = format!(
-            "expected a list of stages, dim x depth each, in brackets: `stages: {}`, found {}",
-            example("stages"),
-            found(token)
-        );
-        return refuse(errors, (token.span(), message));
-    };
-    let group = enclosed(group, Delimiter::Bracket, "the list of stages stands", errors);
-    let list = stages::list(&flat(group.stream()), errors);
-    nothing_after(&pieces(rest), entry).or_else(|fault| refuse(errors, fault))?;
-    Ok(Stages { list, span: group.span() })
+impl Value for Stages {
+    fn read(entry: &Entry, errors: &mut Errors) -> Result<Self, Wrong> {
+        let (token, rest) = first(entry).or_else(|fault| refuse(errors, fault))?;
+        let TokenTree::Group(group) = token else {
+            let message = format!(
+                "expected a list of stages, dim x depth each, in brackets: `stages: {}`, found {}",
+                example("stages"),
+                found(token)
+            );
+            return refuse(errors, (token.span(), message));
+        };
+        let group = enclosed(group, Delimiter::Bracket, "the list of stages stands", errors);
+        let list = stages::list(&flat(group.stream()), errors);
+        nothing_after(&pieces(rest), entry).or_else(|fault| refuse(errors, fault))?;
+        Ok(Stages { list, span: group.span() })
+    }
 }
 
 /// A group, whose brackets are reported if they are of another kind.
