@@ -156,8 +156,8 @@ fn modules(models: &[&str]) -> Vec<Module> {
 const DECISIVE: [&str; 12] =
     ["REAL", "VECTOR", "RUN", "KERNEL", "TAP_ROWS", "TEAM", "SPARSE", "GRN", "SCALE", "DROP", "NORMALISED", "MIRROR"];
 
-/// Of modules whose decisive constants are the same, the narrowest and the widest.
-fn representatives(modules: Vec<Module>) -> Vec<Module> {
+/// Of modules whose decisive constants are the same, the widest; with `both_ends` the narrowest too.
+fn representatives(modules: Vec<Module>, both_ends: bool) -> Vec<Module> {
     let mut kinds = BTreeMap::<_, Vec<Module>>::new();
     for module in modules {
         let decisive = module.constants.iter().filter(|(name, _)| DECISIVE.contains(name)).cloned();
@@ -169,9 +169,9 @@ fn representatives(modules: Vec<Module>) -> Vec<Module> {
     };
     let ends = |mut alike: Vec<Module>| {
         alike.sort_by_key(width);
-        let last = if alike.len() > 1 { alike.pop() } else { None };
-        alike.truncate(1);
-        alike.into_iter().chain(last)
+        let widest = alike.pop();
+        alike.truncate(both_ends.into());
+        alike.into_iter().chain(widest)
     };
     kinds.into_values().flat_map(ends).collect()
 }
@@ -213,12 +213,13 @@ fn spilled(usage: &Usage) -> usize {
 fn every_kernel_compiles_and_none_spills() {
     let compiler = Compiler::load().unwrap();
     let names: Vec<_> = builtin().into_iter().map(|entry| entry.plan.name).collect();
-    let modules = match env::var("CUDA_MODELS") {
-        Ok(list) => modules(&chosen(&list, &names)),
-        Err(_) => representatives(modules(&names)),
-    };
     let architectures = env::var("CUDA_ARCHITECTURES").unwrap_or_else(|_| "all".into());
     let architectures = chosen(&architectures, &ARCHITECTURES);
+    let modules = match env::var("CUDA_MODELS") {
+        Ok(list) => modules(&chosen(&list, &names)),
+        // A minute of NVRTC's, which compiles one module at a time.
+        Err(_) => representatives(modules(&names), architectures.len() > 1),
+    };
     let jobs: Vec<_> =
         architectures.iter().flat_map(|arch| modules.iter().map(move |module| (*arch, module))).collect();
     let ranges = Mutex::new(BTreeMap::<_, Option<Range>>::new());

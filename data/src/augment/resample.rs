@@ -1,8 +1,9 @@
 //! Resampling a part of an image to a size.
 
 use fast_image_resize as fir;
-use fir::images::{CroppedImage, Image as FirImage, ImageRef};
-use fir::{FilterType, PixelType, ResizeAlg, ResizeOptions};
+use fir::images::{TypedCroppedImage, TypedImage, TypedImageRef};
+use fir::pixels::{U8, U8x3, U8x4};
+use fir::{FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resizer};
 
 use super::AugmentError;
 use crate::image::{Image, ImageView};
@@ -62,18 +63,15 @@ impl Resample {
             Filter::Bilinear => FilterType::Bilinear,
         }));
         to.reset(height, width, from.channels);
-        // The window is passed as an image of its own and not as the resizer's crop box: with some of those, version
-        // 6.1 reads outside its buffers (its intermediate image is as wide as the last pixel needs, and an earlier one
-        // may need more). For whole images first and last pixel always need the first and last column.
-        let mut run = || {
-            let pixel = pixel_type(from.channels)?;
-            let view = ImageRef::new(side(from.width)?, side(from.height)?, from.pixels, pixel).ok()?;
-            let (left, top) = (u32::try_from(window.left).ok()?, u32::try_from(window.top).ok()?);
-            let part = CroppedImage::new(&view, left, top, side(window.width)?, side(window.height)?).ok()?;
-            let mut to = FirImage::from_slice_u8(side(width)?, side(height)?, &mut to.pixels, pixel).ok()?;
-            self.resizer.resize(&part, &mut to, &options).ok()
+        // By the type of the pixels: the resizer's own choice compiles thirteen of them.
+        let resizer = &mut self.resizer;
+        let done = match from.channels {
+            1 => resize::<U8>(resizer, from, window, to, &options),
+            3 => resize::<U8x3>(resizer, from, window, to, &options),
+            4 => resize::<U8x4>(resizer, from, window, to, &options),
+            _ => None,
         };
-        run().ok_or(AugmentError::Image {
+        done.ok_or(AugmentError::Image {
             height: from.height,
             width: from.width,
             channels: from.channels,
@@ -83,18 +81,26 @@ impl Resample {
     }
 }
 
+/// The window is passed as an image of its own and not as the resizer's crop box: with some of those, version 6.1 reads
+/// outside its buffers (its intermediate image is as wide as the last pixel needs, and an earlier one may need more). For
+/// whole images first and last pixel always need the first and last column.
+fn resize<P: PixelTrait>(
+    resizer: &mut Resizer,
+    from: ImageView<'_>,
+    window: Window,
+    to: &mut Image,
+    options: &ResizeOptions,
+) -> Option<()> {
+    let view = TypedImageRef::<P>::from_buffer(side(from.width)?, side(from.height)?, from.pixels).ok()?;
+    let (left, top) = (u32::try_from(window.left).ok()?, u32::try_from(window.top).ok()?);
+    let part = TypedCroppedImage::from_ref(&view, left, top, side(window.width)?, side(window.height)?).ok()?;
+    let mut to = TypedImage::<P>::from_buffer(side(to.width)?, side(to.height)?, &mut to.pixels).ok()?;
+    resizer.resize_typed(&part, &mut to, options).ok()
+}
+
 /// A side that is not empty.
 fn side(pixels: usize) -> Option<u32> {
     u32::try_from(pixels).ok().filter(|&pixels| pixels > 0)
-}
-
-fn pixel_type(channels: usize) -> Option<PixelType> {
-    match channels {
-        1 => Some(PixelType::U8),
-        3 => Some(PixelType::U8x3),
-        4 => Some(PixelType::U8x4),
-        _ => None,
-    }
 }
 
 #[cfg(test)]
