@@ -1,6 +1,6 @@
-//! `--device cuda` from the command line to the kernels, on a device made of the processor: `driver/driver.cpp` stands in for
+//! `--device cuda` from the command line to the kernels, on a device made of the CPU: `driver/driver.cpp` stands in for
 //! the driver, the compiler and the library of products, and is strict about how it is called. What runs leave behind is
-//! held to what they leave on the processor.
+//! held to what they leave on the CPU.
 //!
 //! This shows that the calls are in order, that nothing is used before it is there or freed too early, that captured graphs
 //! do what their steps did, and that either device goes on from the other's checkpoints. How a real device behaves it cannot
@@ -36,7 +36,7 @@ use convnext_cuda::{
     memory,
     predictor::Predictor,
     session::SLOTS,
-    trainer::{Settings, State, Trainer},
+    trainer::{Trainer, TrainerSettings, TrainerState},
     training::{self, Options},
 };
 use serde_json::Value;
@@ -225,7 +225,7 @@ const FINETUNING: &str = "finetune --data train-*.tar --validation train-*.tar -
 
 /// Six steps of pre-training; then the end of each run again, on the other device, from the first one's checkpoint.
 #[test]
-fn a_pretraining_run_is_the_processor_s_and_goes_on_on_either() {
+fn a_pretraining_run_is_the_cpu_s_and_goes_on_on_either() {
     let place = Place::new();
     place.run(&format!("{PRETRAINING} --out cpu --device cpu"));
     place.run(&format!("{PRETRAINING} --out cuda --device cuda"));
@@ -244,7 +244,7 @@ fn a_pretraining_run_is_the_processor_s_and_goes_on_on_either() {
 
 /// Accumulation, drop path, mixup and CutMix, clipping, the moving average, measurement on the way; evaluation and prediction.
 #[test]
-fn a_finetuning_run_is_the_processor_s() {
+fn a_finetuning_run_is_the_cpu_s() {
     let place = Place::new();
     for device in ["cpu", "cuda"] {
         place.run(&format!("{FINETUNING} --out {device} --device {device}"));
@@ -310,7 +310,7 @@ fn on_the_stand_in(test: &str) -> bool {
 }
 
 /// Two threads of a program each make, use and drop a model, over and over: a capture on one is not spoilt by what the
-/// other does meanwhile, and the logits of the step as it is run, captured and replayed are the processor's.
+/// other does meanwhile, and the logits of the step as it is run, captured and replayed are the CPU's.
 #[test]
 fn two_models_on_two_threads_leave_each_other_alone() {
     if !on_the_stand_in("two_models_on_two_threads_leave_each_other_alone") {
@@ -338,7 +338,7 @@ fn two_models_on_two_threads_leave_each_other_alone() {
             for turn in 0..3 {
                 let found = predictor.logits(&images).unwrap();
                 let close = found.iter().zip(&expected).all(|(found, expected)| (found - expected).abs() < 1e-4);
-                assert!(close, "thread {number}, turn {turn}: {found:?}, and on the processor {expected:?}");
+                assert!(close, "thread {number}, turn {turn}: {found:?}, and on the CPU {expected:?}");
             }
         }
     };
@@ -391,7 +391,7 @@ fn memory_that_is_missing_is_missed_at_once() {
     let step = training::classifier(&entry.plan, &options).unwrap();
     let placement = memory::place(&step.schedule);
     let layout = entry.classifier(&Cpu::default()).unwrap().layout();
-    let settings = Settings {
+    let settings = TrainerSettings {
         adamw: AdamW::default(),
         rules: Vec::new(),
         ema: None,
@@ -399,7 +399,7 @@ fn memory_that_is_missing_is_missed_at_once() {
         drop_path: 0.0,
         table: Vec::new(),
     };
-    let state = State { parameters: Vec::new(), m: Vec::new(), v: Vec::new(), average: None, updates: 0 };
+    let state = TrainerState { parameters: Vec::new(), m: Vec::new(), v: Vec::new(), average: None, updates: 0 };
     let refused = Trainer::on_device(&detect::usable().unwrap(), step, layout, settings, &state, false).err().unwrap();
     let needed = placement.bytes() + WORKSPACE + SLOTS * placement.inputs;
     assert!(matches!(refused, ExecuteError::OutOfMemory { needed: found, .. } if found == needed), "{refused}");

@@ -1,7 +1,7 @@
 //! Threads that stay awake between operations.
 //!
 //! A step is hundreds of parallel passes with short serial parts between them. rayon's threads sleep after some microseconds
-//! without work, and to wake one takes up to a millisecond where its processor went idle, as on a virtual machine. So during
+//! without work, and to wake one takes up to a millisecond where its CPU went idle, as on a virtual machine. So during
 //! steps they look for work somewhat longer, as the threads of OpenMP do.
 
 use std::{

@@ -10,7 +10,7 @@
 
 use crate::{
     geometry::Geometry,
-    launch::operation::{BatchShape, Get, OnDevice, Operation},
+    launch::operation::{BatchShape, DeviceOperation, Get, OnDevice},
     ops::{Declared, Role, block, densify, downsample, head, masked_mse, stem},
     plan::{EXPANSION, FcmaePlan, Patches, Plan, StagePlan},
 };
@@ -310,7 +310,7 @@ impl Part {
     }
 
     /// The part on a device, for batches of one size; `get` gives a parameter its place, by its name in checkpoints.
-    pub fn on_device(&self, batch: BatchShape, get: &mut Get) -> Box<dyn Operation> {
+    pub fn on_device(&self, batch: BatchShape, get: &mut Get) -> Box<dyn DeviceOperation> {
         let name = self.name();
         let get = &mut |parameter: &str, length: usize| get(&format!("{name}.{parameter}"), length);
         each!(self.kind, layer => layer.on_device(self.geometry, batch, get))

@@ -1,7 +1,7 @@
 //! Where the time goes: how long every operation and every kernel took, for those who ask.
 //!
 //! An operation is timed on the thread that calls it; a kernel inside it on every thread that runs it, so that kernels
-//! add up to processor time and operations to wall time. Off until [`start`]; then a call costs two readings of the clock.
+//! add up to CPU time and operations to wall time. Off until [`start`]; then a call costs two readings of the clock.
 
 use std::{
     cmp::Reverse,

@@ -2,7 +2,7 @@
 
 use convnext_core::{
     launch::{
-        operation::{Backward, BatchShape, Get, Inputs, Operation},
+        operation::{BatchShape, DeviceBackward, DeviceOperation, Get, Inputs},
         schedule::{Schedule, ScheduleError, View},
     },
     network::{self, Location},
@@ -15,12 +15,12 @@ pub struct Network {
 
 /// A part on the device, and the scales of its drop path if it has one.
 struct Placed {
-    operation: Box<dyn Operation>,
+    operation: Box<dyn DeviceOperation>,
     drop: Option<View>,
 }
 
 /// What makes the gradients, in the order of the forward pass.
-pub struct Tape(Vec<Backward>);
+pub struct Tape(Vec<DeviceBackward>);
 
 impl Network {
     /// `network` for batches of one size. `drop_paths` gives each block of the encoder, counted over all stages, the scales

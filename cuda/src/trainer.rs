@@ -25,7 +25,7 @@ use crate::{
 
 /// How a run trains.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Settings {
+pub struct TrainerSettings {
     /// The optimiser.
     pub adamw: AdamW,
     /// What it does to each tensor, in the model's layout.
@@ -44,14 +44,14 @@ pub struct Settings {
 #[derive(Debug)]
 pub struct Batch<'a> {
     /// `[N, H, W, C]`.
-    pub images: Images<'a>,
+    pub images: BatchImages<'a>,
     /// What is learnt from them.
-    pub aim: Aim<'a>,
+    pub targets: BatchTargets<'a>,
 }
 
 /// The images of a batch.
 #[derive(Debug, Clone, Copy)]
-pub enum Images<'a> {
+pub enum BatchImages<'a> {
     /// As the model reads them.
     Values(&'a [f32]),
     /// As they arrive; the step normalises, mirrors and mixes them.
@@ -67,7 +67,7 @@ pub enum Images<'a> {
 
 /// What is learnt from the images of a batch.
 #[derive(Debug)]
-pub enum Aim<'a> {
+pub enum BatchTargets<'a> {
     /// To fill in the patches that a mask removes.
     Masked(&'a Visibility),
     /// To tell classes apart.
@@ -81,7 +81,7 @@ pub enum Aim<'a> {
 
 /// Parameters and the optimiser's state, in the model's layout.
 #[derive(Debug, Clone, PartialEq)]
-pub struct State {
+pub struct TrainerState {
     /// The parameters.
     pub parameters: Vec<f32>,
     /// First moments.
@@ -100,7 +100,7 @@ pub struct Trainer<B = Streams> {
     step: TrainingStep,
     placement: Placement,
     layout: Layout,
-    settings: Settings,
+    settings: TrainerSettings,
     /// The rules in the device's layout.
     rules: Vec<Rule>,
     drop_paths: Vec<(View, DropPath)>,
@@ -119,8 +119,8 @@ impl Trainer<Streams> {
         device: &Device,
         step: TrainingStep,
         layout: Layout,
-        settings: Settings,
-        state: &State,
+        settings: TrainerSettings,
+        state: &TrainerState,
         tf32: bool,
     ) -> Result<Self, ExecuteError> {
         let cache = Cache::of_user();
@@ -142,8 +142,8 @@ impl<B: Backend> Trainer<B> {
         mut backend: B,
         step: TrainingStep,
         layout: Layout,
-        settings: Settings,
-        state: &State,
+        settings: TrainerSettings,
+        state: &TrainerState,
     ) -> Result<Self, B::Error> {
         assert_eq!(settings.ema.is_some(), step.state.average.is_some(), "a moving average on one side only");
         backend.write(&step.state.ends, cast_slice(&step.layout.ends()))?;
@@ -173,7 +173,7 @@ impl<B: Backend> Trainer<B> {
         session.submit(|staging| {
             let mut inbox = Inbox { staging, placement };
             inbox.images(step, &batch.images);
-            inbox.aim(step, drop_paths, &batch.aim);
+            inbox.targets(step, drop_paths, &batch.targets);
             let coefficients: Vec<_> = rules.iter().map(|rule| settings.adamw.coefficients(rule, lr, update)).collect();
             inbox.put(&step.state.coefficients, cast_slice(&coefficient_values(&coefficients)));
             inbox.put(&step.state.ema_rate, cast_slice(&[settings.ema.map_or(0.0, |ema| ema.rate(update))]));
@@ -203,9 +203,9 @@ impl<B: Backend> Trainer<B> {
     ///
     /// # Errors
     /// What the device says.
-    pub fn state(&mut self) -> Result<State, B::Error> {
+    pub fn state(&mut self) -> Result<TrainerState, B::Error> {
         let state = self.step.state;
-        Ok(State {
+        Ok(TrainerState {
             parameters: self.parameters()?,
             m: self.read(&state.m)?,
             v: self.read(&state.v)?,
@@ -238,7 +238,7 @@ impl<B: Backend> Trainer<B> {
     ///
     /// # Panics
     /// If the state is that of another model.
-    pub fn restore(&mut self, state: &State) -> Result<(), B::Error> {
+    pub fn restore(&mut self, state: &TrainerState) -> Result<(), B::Error> {
         while self.session.collect(0)?.is_some() {}
         let optim = self.step.state;
         let parameters = self.step.layout.spread(&self.layout, &state.parameters);
@@ -288,10 +288,10 @@ impl Inbox<'_> {
         self.staging[self.placement.range(view)].copy_from_slice(bytes);
     }
 
-    fn images(&mut self, step: &TrainingStep, images: &Images<'_>) {
+    fn images(&mut self, step: &TrainingStep, images: &BatchImages<'_>) {
         match (*images, &step.bytes) {
-            (Images::Values(values), None) => self.put(&step.images, cast_slice(values)),
-            (Images::Bytes { pixels, flips, mix }, Some(to)) => {
+            (BatchImages::Values(values), None) => self.put(&step.images, cast_slice(values)),
+            (BatchImages::Bytes { pixels, flips, mix }, Some(to)) => {
                 self.put(&to.bytes, pixels);
                 self.put(&to.flips, flips);
                 self.put(&to.mix, cast_slice(&mix));
@@ -300,15 +300,15 @@ impl Inbox<'_> {
         }
     }
 
-    fn aim(&mut self, step: &TrainingStep, drop_paths: &mut [(View, DropPath)], aim: &Aim<'_>) {
-        match (aim, step.tables, step.targets) {
-            (Aim::Masked(visible), Some(tables), None) => {
+    fn targets(&mut self, step: &TrainingStep, drop_paths: &mut [(View, DropPath)], targets: &BatchTargets<'_>) {
+        match (targets, step.tables, step.targets) {
+            (BatchTargets::Masked(visible), Some(tables), None) => {
                 let TableValues { visible, slots, removed } = TableValues::from(*visible);
                 self.put(&tables.visible, cast_slice(&visible));
                 self.put(&tables.slots, cast_slice(&slots));
                 self.put(&tables.removed, cast_slice(&removed));
             }
-            (Aim::Labelled { targets, drop_path_keys }, None, Some(to)) => {
+            (BatchTargets::Labelled { targets, drop_path_keys }, None, Some(to)) => {
                 self.put(&to, cast_slice(targets));
                 for (view, drop_path) in drop_paths {
                     drop_path.set_keys(Some((*drop_path_keys).clone()));

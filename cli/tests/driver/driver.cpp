@@ -1,4 +1,4 @@
-// A stand-in for libcuda, libnvrtc and libcublasLt: a device made of the processor, strict about how it is called.
+// A stand-in for libcuda, libnvrtc and libcublasLt: a device made of the CPU, strict about how it is called.
 //
 // Kernels are compiled as C++ with KERNEL_OPTIONS behind the header that the kernels' own tests have (HOST_HEADER, with
 // fibres for threads), products are plain loops. Streams are as late as they may be: work on one is done when somebody waits for it, and an event

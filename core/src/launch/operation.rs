@@ -54,15 +54,20 @@ impl Inputs {
 
 /// Adds the gradients of an operation's parameters, from that of its output, which may be used up; gives that of its input,
 /// or `None` where nothing before wants it. The gradient of a loss is 1 and is not read.
-pub type Backward = Box<dyn FnOnce(&mut Schedule, View) -> Result<Option<View>, ScheduleError>>;
+pub type DeviceBackward = Box<dyn FnOnce(&mut Schedule, View) -> Result<Option<View>, ScheduleError>>;
 
 /// An operation with its parameters on a device.
-pub trait Operation {
+pub trait DeviceOperation {
     /// Appends what makes the output from `x`, and gives it with what makes the gradients.
     ///
     /// # Errors
     /// [`ScheduleError`] if the batch is too large, or an input that the operation needs is not there.
-    fn forward(&self, schedule: &mut Schedule, inputs: &Inputs, x: View) -> Result<(View, Backward), ScheduleError>;
+    fn forward(
+        &self,
+        schedule: &mut Schedule,
+        inputs: &Inputs,
+        x: View,
+    ) -> Result<(View, DeviceBackward), ScheduleError>;
 
     /// The same with nothing for a backward pass.
     ///
@@ -76,7 +81,7 @@ pub trait Operation {
 /// A layer that can be put on a device.
 pub trait OnDevice {
     /// The layer for batches of one size, on `geometry`; `get` gives a parameter its place, by its name in the layer.
-    fn on_device(&self, geometry: Geometry, batch: BatchShape, get: &mut Get) -> Box<dyn Operation>;
+    fn on_device(&self, geometry: Geometry, batch: BatchShape, get: &mut Get) -> Box<dyn DeviceOperation>;
 }
 
 /// A layer on a device: its sizes there, and its parameters.

@@ -28,13 +28,13 @@ const CHUNK_VALUES: usize = 64 << 20;
 
 /// A batch cut into chunks, and each chunk into groups of samples that are worked on together.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Plan {
+pub(crate) struct Chunking {
     samples: usize,
     chunk: usize,
     group: usize,
 }
 
-impl Plan {
+impl Chunking {
     /// For `samples` of `rows` rows each, and an operation of `parameters` parameters.
     ///
     /// A chunk has 128 rows or more, 256 if matrices are large and there are more than four chunks; there is a power of two of
@@ -138,22 +138,28 @@ mod tests {
     fn groups_cover_the_batch_in_order() {
         for samples in 0..40 {
             for rows in [1, 19, 49, 127, 128, 3136] {
-                let plan = Plan::new(samples, rows, 1000);
-                let all: Vec<_> = plan.all_groups().into_iter().flatten().collect();
+                let chunking = Chunking::new(samples, rows, 1000);
+                let all: Vec<_> = chunking.all_groups().into_iter().flatten().collect();
                 assert_eq!(all, (0..samples).collect::<Vec<_>>());
-                assert!(plan.chunks().len() <= CHUNKS);
-                assert!(plan.all_groups().iter().all(|group| group.len() == 1 || group.len() * rows <= TILE));
+                assert!(chunking.chunks().len() <= CHUNKS);
+                assert!(chunking.all_groups().iter().all(|group| group.len() == 1 || group.len() * rows <= TILE));
             }
         }
     }
 
     #[test]
     fn large_gradients_have_few_chunks() {
-        assert_eq!(Plan::new(64, 49, 1 << 20).chunks().len(), 8);
-        assert_eq!((Plan::new(8, 196, 1 << 20).chunks().len(), Plan::new(8, 196, 1 << 18).chunks().len()), (4, 8));
-        assert_eq!((Plan::new(8, 76, 1 << 20).chunks().len(), Plan::new(8, 49, 1 << 20).chunks().len()), (4, 2));
-        assert_eq!((Plan::new(8, 196, 1 << 20).group(), Plan::new(8, 196, 1 << 18).group()), (2, 1));
-        assert_eq!(Plan::new(64, 49, 30 << 20).chunks().len(), 2);
-        assert_eq!(Plan::new(64, 49, 100 << 20).chunks().len(), 1);
+        assert_eq!(Chunking::new(64, 49, 1 << 20).chunks().len(), 8);
+        assert_eq!(
+            (Chunking::new(8, 196, 1 << 20).chunks().len(), Chunking::new(8, 196, 1 << 18).chunks().len()),
+            (4, 8)
+        );
+        assert_eq!(
+            (Chunking::new(8, 76, 1 << 20).chunks().len(), Chunking::new(8, 49, 1 << 20).chunks().len()),
+            (4, 2)
+        );
+        assert_eq!((Chunking::new(8, 196, 1 << 20).group(), Chunking::new(8, 196, 1 << 18).group()), (2, 1));
+        assert_eq!(Chunking::new(64, 49, 30 << 20).chunks().len(), 2);
+        assert_eq!(Chunking::new(64, 49, 100 << 20).chunks().len(), 1);
     }
 }

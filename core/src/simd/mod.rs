@@ -2,7 +2,7 @@
 //!
 //! Most kernels are plain generic loops that the compiler vectorises, compiled once per [`Level`]; `dispatch!` picks
 //! the instance. The depthwise convolution and layer normalisation, which the compiler would get wrong, are written with
-//! vectors. Neither needs `unsafe`. Matrix products are gemm's, or in bf16 those of the processor's matrix unit, behind one checked function.
+//! vectors. Neither needs `unsafe`. Matrix products are gemm's, or in bf16 those of the CPU's matrix unit, behind one checked function.
 //!
 //! Results may differ in the last bits between levels, never between numbers of threads.
 

@@ -1,6 +1,6 @@
 //! Layer normalisation of rows.
 //!
-//! Rows are short, so each waits for its own sums; they do not depend on each other, and a processor works on several at
+//! Rows are short, so each waits for its own sums; they do not depend on each other, and a CPU works on several at
 //! once if a row takes few instructions. Hence vectors by hand.
 
 use pulp::{Simd, WithSimd};

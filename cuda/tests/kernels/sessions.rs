@@ -18,7 +18,7 @@ use convnext_cuda::{
     detect::usable,
     memory::{self, Placement},
     session::{Backend, Command, Event, REPORTS, Report, SLOTS, Stream},
-    trainer::{Aim, Batch, Images, Settings, State, Trainer},
+    trainer::{Batch, BatchImages, BatchTargets, Trainer, TrainerSettings, TrainerState},
     training::{Options, TrainingStep, accumulating_autoencoder, accumulating_classifier},
 };
 
@@ -241,7 +241,7 @@ impl Job {
     }
 
     /// The state that a run starts from, with the model's layout.
-    fn start(&self) -> (optim::Layout, State) {
+    fn start(&self) -> (optim::Layout, TrainerState) {
         let device = Cpu::default();
         let layout = match self.masked {
             true => self.entry.autoencoder(&device).unwrap().unwrap().layout(),
@@ -251,11 +251,11 @@ impl Job {
             narrow(&random(11, layout.len()).into_iter().map(|value| 0.4 * value).collect::<Vec<_>>());
         let zeros = vec![0.0; layout.len()];
         let average = Some(parameters.clone());
-        (layout, State { parameters, m: zeros.clone(), v: zeros, average, updates: 0 })
+        (layout, TrainerState { parameters, m: zeros.clone(), v: zeros, average, updates: 0 })
     }
 
     /// The run on the CPU, a step after the other; also its losses, and which updates were made.
-    fn on_cpu(&self) -> (State, Vec<(f64, bool)>) {
+    fn on_cpu(&self) -> (TrainerState, Vec<(f64, bool)>) {
         let (layout, start) = self.start();
         let device = Cpu::default();
         let mut parameters = start.parameters;
@@ -291,7 +291,7 @@ impl Job {
             }
             losses.push((loss, finite));
         }
-        let state = State {
+        let state = TrainerState {
             parameters,
             m: optimizer.m().to_vec(),
             v: optimizer.v().to_vec(),
@@ -324,7 +324,7 @@ impl Job {
     }
 
     /// The step, and how it trains.
-    fn design(&self, layout: &optim::Layout) -> (TrainingStep, Settings) {
+    fn design(&self, layout: &optim::Layout) -> (TrainingStep, TrainerSettings) {
         let options = Options {
             samples: SAMPLES,
             real: Element::F32,
@@ -338,7 +338,7 @@ impl Job {
             true => accumulating_autoencoder(&plan, &options, self.accumulation),
             false => accumulating_classifier(&plan, &options, self.accumulation),
         };
-        let settings = Settings {
+        let settings = TrainerSettings {
             adamw: AdamW::default(),
             rules: self.rules(layout),
             ema: Some(EMA),
@@ -351,16 +351,16 @@ impl Job {
 
     fn submit<B: Backend>(&self, trainer: &mut Trainer<B>, number: usize) {
         let Data { images, visible, targets, keys } = self.data(number);
-        let aim = match self.masked {
-            true => Aim::Masked(&visible),
-            false => Aim::Labelled { targets: &targets, drop_path_keys: &keys },
+        let targets = match self.masked {
+            true => BatchTargets::Masked(&visible),
+            false => BatchTargets::Labelled { targets: &targets, drop_path_keys: &keys },
         };
-        let batch = Batch { images: Images::Values(&images), aim };
+        let batch = Batch { images: BatchImages::Values(&images), targets };
         trainer.submit(&batch, Self::lr(number / self.accumulation)).unwrap();
     }
 
     /// The run through a trainer; reports are asked for when more than `lag` are under way.
-    fn run<B: Backend>(&self, mut trainer: Trainer<B>, lag: usize) -> (State, Vec<Report>) {
+    fn run<B: Backend>(&self, mut trainer: Trainer<B>, lag: usize) -> (TrainerState, Vec<Report>) {
         let mut reports = Vec::new();
         for number in 0..UPDATES * self.accumulation {
             self.submit(&mut trainer, number);
@@ -380,7 +380,7 @@ impl Job {
     }
 
     /// A run must give the CPU executor's numbers.
-    fn compare(&self, (state, reports): &(State, Vec<Report>), tolerance: f64) {
+    fn compare(&self, (state, reports): &(TrainerState, Vec<Report>), tolerance: f64) {
         let (expected, losses) = self.on_cpu();
         for (report, (loss, finite)) in reports.iter().zip(&losses) {
             assert_eq!(report.finite, *finite, "update {}", report.update);
@@ -464,7 +464,7 @@ mod on_the_host {
         };
         let step = accumulating_autoencoder(&plan, &options, 1).unwrap();
         let (layout, start) = two.start();
-        let settings = Settings {
+        let settings = TrainerSettings {
             adamw: AdamW::default(),
             rules: two.rules(&layout),
             ema: Some(EMA),
@@ -479,7 +479,7 @@ mod on_the_host {
         };
         let visible = Visibility::from_mask(&[mask(&a), mask(&b)].concat(), 2, 3, 3).unwrap();
         let images = [&a.images[..], &b.images].concat();
-        let batch = Batch { images: Images::Values(&images), aim: Aim::Masked(&visible) };
+        let batch = Batch { images: BatchImages::Values(&images), targets: BatchTargets::Masked(&visible) };
         let Ok(()) = together.submit(&batch, Job::lr(0));
         let (Ok(apart), Ok(together)) = (apart.state(), together.state());
         close(1e-5, "parameters", &apart.parameters, &together.parameters);
@@ -527,11 +527,11 @@ mod on_the_host {
             })
             .collect();
         let (layout, start) = job.start();
-        let run = |bytes: bool, images: Images<'_>| {
+        let run = |bytes: bool, images: BatchImages<'_>| {
             let options =
                 Options { samples: SAMPLES, real: Element::F32, max_norm: 0.0, ema: true, drop_path: false, bytes };
             let step = accumulating_autoencoder(&plan, &options, 1).unwrap();
-            let settings = Settings {
+            let settings = TrainerSettings {
                 adamw: AdamW::default(),
                 rules: job.rules(&layout),
                 ema: Some(EMA),
@@ -542,12 +542,12 @@ mod on_the_host {
             let host = Host::new(step.clone(), Pace::Lazy);
             let Ok(mut trainer) = Trainer::new(host, step, layout.clone(), settings, &start);
             let visible = job.data(0).visible;
-            let Ok(()) = trainer.submit(&Batch { images, aim: Aim::Masked(&visible) }, 1e-2);
+            let Ok(()) = trainer.submit(&Batch { images, targets: BatchTargets::Masked(&visible) }, 1e-2);
             let Ok(state) = trainer.state();
             state
         };
-        let from_bytes = run(true, Images::Bytes { pixels: &pixels, flips: &[0, 1], mix: mix(1.0, [0; 4]) });
-        assert!(from_bytes == run(false, Images::Values(&values)));
+        let from_bytes = run(true, BatchImages::Bytes { pixels: &pixels, flips: &[0, 1], mix: mix(1.0, [0; 4]) });
+        assert!(from_bytes == run(false, BatchImages::Values(&values)));
         assert!(from_bytes.parameters != start.parameters);
     }
 }

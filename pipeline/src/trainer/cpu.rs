@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{records::Weights, settings::Run, stream::Batch};
 
-/// Trains on the processor. A step is made when its last batch is submitted.
+/// Trains on the CPU. A step is made when its last batch is submitted.
 pub struct CpuTrainer<O: Objective> {
     objective: O,
     model: O::Model,
@@ -87,9 +87,15 @@ pub fn gradients<O: Objective>(
 }
 
 /// A model that is lent for a measurement.
-struct Lent<'a, O: Objective> {
+pub(super) struct Lent<'a, O: Objective> {
     objective: &'a O,
     model: O::Frozen<'a>,
+}
+
+impl<'a, O: Objective> Lent<'a, O> {
+    pub(super) fn new(objective: &'a O, model: &'a O::Model, weights: &'a [f32]) -> Self {
+        Self { objective, model: objective.freeze(model, weights) }
+    }
 }
 
 impl<O: Objective> Inference for Lent<'_, O> {
@@ -154,6 +160,6 @@ impl<O: Objective> Trainer for CpuTrainer<O> {
             Weights::Ema => learner.optimizer().ema().ok_or(ModelError::NoAverage)?,
             Weights::Model => learner.parameters(),
         };
-        measurement(&mut Lent { objective: &*objective, model: objective.freeze(model, weights) })
+        measurement(&mut Lent::new(objective, model, weights))
     }
 }

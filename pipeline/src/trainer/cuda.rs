@@ -11,12 +11,12 @@ use convnext_cuda::{
     detect,
     predictor::Predictor,
     session::Report,
-    trainer::{self as device, Images, Settings},
+    trainer::{self, BatchImages, TrainerSettings, TrainerState},
     training::Options,
 };
 use convnext_data::{ImageView, Normalise};
 
-use super::{Inference, ModelError, Objective, Outcome, Pass, State, Trainer, Workplace};
+use super::{Inference, ModelError, Objective, Outcome, Pass, State, Trainer, Workplace, cpu::Lent, products};
 use crate::{
     input::{Input, InputError},
     records::Weights,
@@ -28,10 +28,10 @@ use crate::{
 const LAG: usize = 2;
 
 /// Trains on a GPU.
-pub struct CudaTrainer<O> {
+pub struct CudaTrainer<O: Objective> {
     objective: O,
-    trainer: device::Trainer,
-    predictor: Option<Predictor>,
+    trainer: trainer::Trainer,
+    measured: Measured<O>,
     averages: bool,
     lag: usize,
 }
@@ -58,7 +58,7 @@ impl<O: Objective> CudaTrainer<O> {
         };
         let step = objective.schedule(&options, run.accumulation)?;
         let (layout, parameters) = (model.layout(), model.values());
-        let settings = Settings {
+        let settings = TrainerSettings {
             adamw: run.adamw,
             rules: optim::rules(&layout, plan, run.layer_decay)?,
             ema: run.ema,
@@ -68,20 +68,30 @@ impl<O: Objective> CudaTrainer<O> {
         };
         let zeros = vec![0.0; parameters.len()];
         let average = run.ema.map(|_| parameters.clone());
-        let state = device::State { parameters, m: zeros.clone(), v: zeros, average, updates: 0 };
-        let predictor = match measured {
-            Some(samples) => objective.predictor(&Pass { device, layout: &layout, samples, precision })?,
-            None => None,
+        let state = TrainerState { parameters, m: zeros.clone(), v: zeros, average, updates: 0 };
+        let predictor = |samples| objective.predictor(&Pass { device, layout: &layout, samples, precision });
+        let measured = match measured.map(predictor).transpose()? {
+            None => Measured::Never,
+            Some(Some(predictor)) => Measured::OnDevice(predictor),
+            Some(None) => Measured::OnCpu(O::model(model, products(precision))),
         };
         let tf32 = precision == Precision::Tf32;
         Ok(Self {
-            trainer: device::Trainer::on_device(device, step, layout, settings, &state, tf32)?,
-            predictor,
+            trainer: trainer::Trainer::on_device(device, step, layout, settings, &state, tf32)?,
+            measured,
             averages: run.ema.is_some(),
             lag: lag(run.non_finite),
             objective,
         })
     }
+}
+
+/// Where the model is measured on the way.
+enum Measured<O: Objective> {
+    Never,
+    OnDevice(Predictor),
+    /// The task has no pass of its own for a device.
+    OnCpu(O::Model),
 }
 
 /// The type of a GPU's activations.
@@ -117,9 +127,9 @@ impl<O: Objective> Trainer for CudaTrainer<O> {
 
     fn submit(&mut self, batch: &mut Batch, lr: f64) -> Result<(), ModelError> {
         let targets = self.objective.targets(batch)?;
-        let (aim, mix) = self.objective.on_device(&targets);
-        let images = Images::Bytes { pixels: &batch.bytes, flips: &batch.flips, mix };
-        Ok(self.trainer.submit(&device::Batch { images, aim }, lr)?)
+        let (targets, mix) = self.objective.on_device(&targets);
+        let images = BatchImages::Bytes { pixels: &batch.bytes, flips: &batch.flips, mix };
+        Ok(self.trainer.submit(&trainer::Batch { images, targets }, lr)?)
     }
 
     fn collect(&mut self, in_flight: usize) -> Result<Option<Outcome>, ModelError> {
@@ -142,7 +152,7 @@ impl<O: Objective> Trainer for CudaTrainer<O> {
     }
 
     fn state(&mut self) -> Result<State<'_>, ModelError> {
-        let device::State { parameters, m, v, average, updates } = self.trainer.state()?;
+        let TrainerState { parameters, m, v, average, updates } = self.trainer.state()?;
         let average = average.map(Into::into);
         Ok(State { parameters: parameters.into(), m: m.into(), v: v.into(), average, updates })
     }
@@ -151,7 +161,7 @@ impl<O: Objective> Trainer for CudaTrainer<O> {
         let State { parameters, m, v, average, updates } = state;
         let [parameters, m, v] = [parameters, m, v].map(Cow::into_owned);
         let average = average.map(Cow::into_owned);
-        Ok(self.trainer.restore(&device::State { parameters, m, v, average, updates })?)
+        Ok(self.trainer.restore(&TrainerState { parameters, m, v, average, updates })?)
     }
 
     fn averages(&self) -> bool {
@@ -163,13 +173,18 @@ impl<O: Objective> Trainer for CudaTrainer<O> {
         weights: Weights,
         measurement: &mut dyn FnMut(&mut dyn Inference) -> Result<(), ModelError>,
     ) -> Result<(), ModelError> {
-        let predictor = self.predictor.as_mut().ok_or(ModelError::Unmeasured(self.objective.task()))?;
         let values = match weights {
             Weights::Model => self.trainer.parameters()?,
             Weights::Ema => self.trainer.average()?.ok_or(ModelError::NoAverage)?,
         };
-        predictor.write(&values)?;
-        measurement(predictor)
+        match &mut self.measured {
+            Measured::Never => Err(ModelError::Unmeasured(self.objective.task())),
+            Measured::OnDevice(predictor) => {
+                predictor.write(&values)?;
+                measurement(predictor)
+            }
+            Measured::OnCpu(model) => measurement(&mut Lent::new(&self.objective, model, &values)),
+        }
     }
 }
 
@@ -184,7 +199,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_table_is_what_the_processor_looks_up() {
+    fn the_table_is_what_the_cpu_looks_up() {
         let table = Normalise::new(&Normalise::IMAGENET_MEAN, &Normalise::IMAGENET_DEVIATION).unwrap();
         let values = bytes_to_values(&table).unwrap();
         for (channel, byte) in [(0, 0u8), (1, 7), (2, 255)] {

@@ -1,4 +1,4 @@
-//! What trains a model: the processor, or a GPU. The training loop knows no more of them than [`Trainer`], and they know no
+//! What trains a model: the CPU, or a GPU. The training loop knows no more of them than [`Trainer`], and they know no
 //! more of what is trained than [`Objective`].
 
 mod cpu;
@@ -11,7 +11,7 @@ use convnext_core::{nn::Flat, optim::Layout, plan::Plan, simd};
 use convnext_cuda::{
     detect,
     predictor::Predictor,
-    trainer::Aim as CudaTargets,
+    trainer::BatchTargets,
     training::{Options, TrainingStep},
 };
 
@@ -159,7 +159,7 @@ pub trait Objective {
     fn schedule(&self, options: &Options, batches: usize) -> Result<TrainingStep, ModelError>;
 
     /// The targets of a batch as a GPU takes them, and how it mixes the images of the batch.
-    fn on_device<'a>(&self, targets: &'a Self::Targets) -> (CudaTargets<'a>, [f32; 5]);
+    fn on_device<'a>(&self, targets: &'a Self::Targets) -> (BatchTargets<'a>, [f32; 5]);
 
     /// Drop-path rate of the last block.
     fn drop_path(&self) -> f32 {

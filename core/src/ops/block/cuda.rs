@@ -12,7 +12,7 @@ use crate::launch::{
         layer_norm::{LayerNorm, Statistics},
         reduce::{Sum, sum_rows},
     },
-    operation::{Backward, BatchShape, Get, Inputs, OnDevice, Operation, Placed},
+    operation::{BatchShape, DeviceBackward, DeviceOperation, Get, Inputs, OnDevice, Placed},
     schedule::{
         Argument::{self, *},
         Parameter, Schedule, ScheduleError, View, count,
@@ -618,7 +618,7 @@ impl Call<'_> {
 }
 
 impl OnDevice for super::Layer {
-    fn on_device(&self, geometry: Geometry, batch: BatchShape, get: &mut Get) -> Box<dyn Operation> {
+    fn on_device(&self, geometry: Geometry, batch: BatchShape, get: &mut Get) -> Box<dyn DeviceOperation> {
         let Self { channels, hidden, kernel, flavour } = *self;
         let BatchShape { samples, real } = batch;
         let shape = Shape { samples, geometry, channels, hidden, kernel, flavour, real };
@@ -626,8 +626,13 @@ impl OnDevice for super::Layer {
     }
 }
 
-impl Operation for Placed<Shape, Parameters> {
-    fn forward(&self, schedule: &mut Schedule, inputs: &Inputs, x: View) -> Result<(View, Backward), ScheduleError> {
+impl DeviceOperation for Placed<Shape, Parameters> {
+    fn forward(
+        &self,
+        schedule: &mut Schedule,
+        inputs: &Inputs,
+        x: View,
+    ) -> Result<(View, DeviceBackward), ScheduleError> {
         let (shape, parameters, drop) = (self.shape, self.parameters, inputs.drop);
         let tables = inputs.tables_of(shape.geometry)?;
         let (out, saved) = forward(schedule, &shape, &parameters, tables.as_ref(), drop, x)?;

@@ -6,14 +6,14 @@ use rayon::prelude::*;
 
 use super::{Gradients, Shape, Weights};
 use crate::{
-    ops::parallel::{Plan, split, zero},
+    ops::parallel::{Chunking, split, zero},
     scratch::Buffer,
     simd::{self, Compute, Factor, Matrix, multiply, product},
 };
 
 impl Shape<'_> {
-    fn plan(&self) -> Plan {
-        Plan::new(self.visible.samples(), self.cells().rows(), self.parameters())
+    fn chunking(&self) -> Chunking {
+        Chunking::new(self.visible.samples(), self.cells().rows(), self.parameters())
     }
 
     fn grid(&self) -> usize {
@@ -47,7 +47,7 @@ impl Shape<'_> {
 
 pub(super) fn forward(compute: Compute, shape: &Shape, weights: &Weights, x: &[f32], out: &mut [f32]) {
     let (rows, channels, dim) = (shape.cells().rows(), shape.channels, shape.dim);
-    let groups = shape.plan().all_groups();
+    let groups = shape.chunking().all_groups();
     let parts = split(out, &groups, shape.grid() * dim);
     let projection = Factor::new(compute, Matrix::new(weights.projection, channels, dim));
     let jobs: Vec<_> = groups.into_iter().zip(parts).collect();
@@ -72,14 +72,14 @@ pub(super) fn backward(
     grad_x: &mut [f32],
     mut gradients: Gradients,
 ) {
-    let plan = shape.plan();
+    let chunking = shape.chunking();
     let (rows, channels, dim) = (shape.cells().rows(), shape.channels, shape.dim);
     let projection = Factor::new(compute, Matrix::new(weights.projection, channels, dim).t());
-    let parts = plan.accumulate(shape.parameters(), grad_x, rows * channels, |chunk, grad_x, flat| {
+    let parts = chunking.accumulate(shape.parameters(), grad_x, rows * channels, |chunk, grad_x, flat| {
         zero(flat);
         let gradients = Gradients::split(flat, shape);
         let begin = chunk.start;
-        for group in plan.groups(chunk) {
+        for group in chunking.groups(chunk) {
             let grad_out = &grad_out[group.start * shape.grid() * dim..group.end * shape.grid() * dim];
             let mut grad = Buffer::new(group.len() * rows * dim);
             shape.each_visible(&group, |row, cell| {

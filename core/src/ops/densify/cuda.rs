@@ -5,7 +5,7 @@ use crate::launch::{
     geometry::{Geometry, Tables},
     kernel::{Module, Source},
     kernels::reduce::{Sum, column_sums, sum_rows},
-    operation::{Backward, BatchShape, Get, Inputs, OnDevice, Operation, Placed},
+    operation::{BatchShape, DeviceBackward, DeviceOperation, Get, Inputs, OnDevice, Placed},
     schedule::{Argument::*, Parameter, Schedule, ScheduleError, View, count},
     tile::Columns,
 };
@@ -118,7 +118,7 @@ pub fn backward(
 }
 
 impl OnDevice for super::Layer {
-    fn on_device(&self, geometry: Geometry, batch: BatchShape, get: &mut Get) -> Box<dyn Operation> {
+    fn on_device(&self, geometry: Geometry, batch: BatchShape, get: &mut Get) -> Box<dyn DeviceOperation> {
         let Self { channels, dim } = *self;
         let BatchShape { samples, real } = batch;
         let shape = Shape { samples, geometry, channels, dim, real };
@@ -126,8 +126,13 @@ impl OnDevice for super::Layer {
     }
 }
 
-impl Operation for Placed<Shape, Parameters> {
-    fn forward(&self, schedule: &mut Schedule, inputs: &Inputs, x: View) -> Result<(View, Backward), ScheduleError> {
+impl DeviceOperation for Placed<Shape, Parameters> {
+    fn forward(
+        &self,
+        schedule: &mut Schedule,
+        inputs: &Inputs,
+        x: View,
+    ) -> Result<(View, DeviceBackward), ScheduleError> {
         let (shape, parameters, tables) = (self.shape, self.parameters, inputs.tables()?);
         let out = forward(schedule, &shape, &parameters, &tables, x)?;
         let back = move |schedule: &mut Schedule, grad: View| {

@@ -7,14 +7,14 @@ use rayon::prelude::*;
 use super::{Gradients, Shape, Weights};
 use crate::{
     cells::Cells,
-    ops::parallel::{Plan, TILE, ranges, split, zero},
+    ops::parallel::{Chunking, TILE, ranges, split, zero},
     scratch::Buffer,
     simd::{self, Compute, Factor, Kept, Matrix, multiply, product},
 };
 
 impl Shape<'_> {
-    fn plan(&self) -> Plan {
-        Plan::new(self.samples, self.cells.rows() / 4, self.parameters())
+    fn chunking(&self) -> Chunking {
+        Chunking::new(self.samples, self.cells.rows() / 4, self.parameters())
     }
 
     /// First of the two upper input rows of an output row. Rows of the output may be counted over several samples.
@@ -58,7 +58,7 @@ pub(super) fn forward(
     x: &[f32],
     out: &mut [f32],
 ) {
-    let (rows, groups) = (shape.cells.rows() / 4, shape.plan().all_groups());
+    let (rows, groups) = (shape.cells.rows() / 4, shape.chunking().all_groups());
     let parts = split(out, &groups, rows * shape.dim);
     let conv = Kept::factor(conv, compute, shape.conv(weights));
     let jobs: Vec<_> = groups.into_iter().zip(parts).collect();
@@ -86,15 +86,15 @@ pub(super) fn backward(
     grad_x: &mut [f32],
     mut gradients: Gradients,
 ) {
-    let plan = shape.plan();
+    let chunking = shape.chunking();
     let (rows, channels, dim) = (shape.cells.rows() / 4, shape.channels, shape.dim);
     let conv = Factor::new(compute, shape.conv(weights).t());
-    let parts = plan.accumulate(shape.parameters(), grad_x, 4 * rows * channels, |chunk, grad_x, flat| {
+    let parts = chunking.accumulate(shape.parameters(), grad_x, 4 * rows * channels, |chunk, grad_x, flat| {
         zero(flat);
         let gradients = Gradients::split(flat, shape);
         let mut scratch = [(); 3].map(|()| Buffer::new(TILE * 4 * channels));
         let begin = chunk.start * 4 * rows * channels;
-        let tiles = plan.groups(chunk).flat_map(|group| ranges(group.start * rows..group.end * rows, TILE));
+        let tiles = chunking.groups(chunk).flat_map(|group| ranges(group.start * rows..group.end * rows, TILE));
         for tile in tiles {
             let [squares, z, grad_z] = scratch.each_mut().map(|buffer| &mut buffer[..tile.len() * 4 * channels]);
             shape.gather(tile.clone(), x, squares);

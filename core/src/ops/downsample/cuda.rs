@@ -8,7 +8,7 @@ use crate::launch::{
         layer_norm::{LayerNorm, Statistics},
         reduce::{column_sums, sum_rows},
     },
-    operation::{Backward, BatchShape, Get, Inputs, OnDevice, Operation, Placed},
+    operation::{BatchShape, DeviceBackward, DeviceOperation, Get, Inputs, OnDevice, Placed},
     schedule::{Parameter, Schedule, ScheduleError, View},
 };
 
@@ -107,7 +107,7 @@ pub fn backward(
 }
 
 impl OnDevice for super::Layer {
-    fn on_device(&self, geometry: Geometry, batch: BatchShape, get: &mut Get) -> Box<dyn Operation> {
+    fn on_device(&self, geometry: Geometry, batch: BatchShape, get: &mut Get) -> Box<dyn DeviceOperation> {
         let Self { channels, dim } = *self;
         let BatchShape { samples, real } = batch;
         let shape = Shape { samples, geometry, channels, dim, real };
@@ -115,8 +115,8 @@ impl OnDevice for super::Layer {
     }
 }
 
-impl Operation for Placed<Shape, Parameters> {
-    fn forward(&self, schedule: &mut Schedule, _: &Inputs, x: View) -> Result<(View, Backward), ScheduleError> {
+impl DeviceOperation for Placed<Shape, Parameters> {
+    fn forward(&self, schedule: &mut Schedule, _: &Inputs, x: View) -> Result<(View, DeviceBackward), ScheduleError> {
         let (shape, parameters) = (self.shape, self.parameters);
         let (out, saved) = forward(schedule, &shape, &parameters, x)?;
         let back =

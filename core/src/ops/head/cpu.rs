@@ -5,14 +5,14 @@ use rayon::prelude::*;
 
 use super::{Gradients, Saved, Shape, Weights};
 use crate::{
-    ops::parallel::{Plan, split, zero},
+    ops::parallel::{Chunking, split, zero},
     scratch::Buffer,
     simd::{self, Compute, Level, Matrix, product},
 };
 
 impl Shape {
-    fn plan(&self) -> Plan {
-        Plan::new(self.samples, 1, self.parameters())
+    fn chunking(&self) -> Chunking {
+        Chunking::new(self.samples, 1, self.parameters())
     }
 }
 
@@ -26,7 +26,7 @@ pub(super) fn forward(
 ) {
     let mut pooled = Buffer::zeros(shape.samples * shape.dim);
     pool(level, shape, x, &mut pooled);
-    let groups = shape.plan().all_groups();
+    let groups = shape.chunking().all_groups();
     let parts = split(logits, &groups, shape.classes);
     let jobs: Vec<_> = groups.into_iter().zip(parts).collect();
     jobs.into_par_iter().with_max_len(1).for_each(|(group, logits)| {
@@ -62,13 +62,13 @@ pub(super) fn backward(
     grad_x: &mut [f32],
     mut gradients: Gradients,
 ) {
-    let plan = shape.plan();
+    let chunking = shape.chunking();
     let (dim, classes, each) = (shape.dim, shape.classes, shape.rows * shape.dim);
-    let parts = plan.accumulate(shape.parameters(), grad_x, each, |chunk, grad_x, flat| {
+    let parts = chunking.accumulate(shape.parameters(), grad_x, each, |chunk, grad_x, flat| {
         zero(flat);
         let gradients = Gradients::split(flat, shape);
         let begin = chunk.start;
-        for group in plan.groups(chunk) {
+        for group in chunking.groups(chunk) {
             let pooled = &saved.pooled[group.start * dim..group.end * dim];
             let grad = &grad_logits[group.start * classes..group.end * classes];
             let (mut z, mut grad_z) = (Buffer::new(pooled.len()), Buffer::new(pooled.len()));

@@ -10,7 +10,7 @@ use super::{Gradients, Saved, Shape, Weights};
 use crate::{
     ops::{
         panels::{LARGE_MATRIX, Panels},
-        parallel::{Plan, TILE, split, zero},
+        parallel::{Chunking, TILE, split, zero},
     },
     scratch::Buffer,
     simd::{self, Compute, Factor, Matrix, multiply, product},
@@ -22,8 +22,8 @@ impl Shape<'_> {
         self.visible.removed() * self.side * self.side
     }
 
-    fn plan(&self) -> Plan {
-        Plan::new(self.visible.samples(), self.rows(), self.parameters())
+    fn chunking(&self) -> Chunking {
+        Chunking::new(self.visible.samples(), self.rows(), self.parameters())
     }
 
     fn weights_matrix<'a>(&self, weights: &Weights<'a>) -> Matrix<'a> {
@@ -151,7 +151,7 @@ fn forward_in_groups(
 ) -> Vec<f64> {
     let each = shape.rows() * shape.pixels();
     let prediction = Factor::new(compute, shape.weights_matrix(weights));
-    let groups = shape.plan().all_groups();
+    let groups = shape.chunking().all_groups();
     let errors = split(error, &groups, each);
     let jobs: Vec<_> = groups.into_iter().zip(errors).collect();
     let squares = jobs.into_par_iter().with_max_len(1).map(|(group, error)| {
@@ -242,15 +242,15 @@ fn backward_in_groups(
     grad_features: &mut [f32],
     mut gradients: Gradients,
 ) {
-    let plan = shape.plan();
+    let chunking = shape.chunking();
     let (rows, dim, pixels) = (shape.rows(), shape.dim, shape.pixels());
     let each = shape.grid() * dim;
     let prediction = Factor::new(compute, shape.weights_matrix(weights).t());
-    let parts = plan.accumulate(shape.parameters(), grad_features, each, |chunk, grad_features, flat| {
+    let parts = chunking.accumulate(shape.parameters(), grad_features, each, |chunk, grad_features, flat| {
         zero(flat);
         let gradients = Gradients::split(flat, shape);
         let begin = chunk.start * shape.grid();
-        for group in plan.groups(chunk) {
+        for group in chunking.groups(chunk) {
             let count = group.len() * rows;
             let error = &saved.error[group.start * rows * pixels..][..count * pixels];
             let (mut grad, mut gathered) = (Buffer::new(error.len()), Buffer::new(count * dim));

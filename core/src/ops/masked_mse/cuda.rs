@@ -6,7 +6,7 @@ use crate::launch::{
     geometry::{Geometry, Tables},
     kernel::{Module, Source},
     kernels::reduce::{column_sums, sum_all, sum_rows},
-    operation::{Backward, BatchShape, Get, Inputs, OnDevice, Operation, Placed},
+    operation::{BatchShape, DeviceBackward, DeviceOperation, Get, Inputs, OnDevice, Placed},
     schedule::{Argument::*, Parameter, Schedule, ScheduleError, View, count},
     tile::Columns,
 };
@@ -171,7 +171,7 @@ pub fn backward(
 }
 
 impl OnDevice for super::Layer {
-    fn on_device(&self, geometry: Geometry, batch: BatchShape, get: &mut Get) -> Box<dyn Operation> {
+    fn on_device(&self, geometry: Geometry, batch: BatchShape, get: &mut Get) -> Box<dyn DeviceOperation> {
         let Self { stride, channels, dim, normalised } = *self;
         let BatchShape { samples, real } = batch;
         let shape = Shape { samples, geometry, stride, channels, dim, normalised, real };
@@ -179,8 +179,13 @@ impl OnDevice for super::Layer {
     }
 }
 
-impl Operation for Placed<Shape, Parameters> {
-    fn forward(&self, schedule: &mut Schedule, inputs: &Inputs, x: View) -> Result<(View, Backward), ScheduleError> {
+impl DeviceOperation for Placed<Shape, Parameters> {
+    fn forward(
+        &self,
+        schedule: &mut Schedule,
+        inputs: &Inputs,
+        x: View,
+    ) -> Result<(View, DeviceBackward), ScheduleError> {
         let (shape, parameters, tables) = (self.shape, self.parameters, inputs.tables()?);
         let loss = inputs.loss.ok_or(ScheduleError::Missing("place for the loss"))?;
         let saved = forward(schedule, &shape, &parameters, &tables, x, inputs.images, 1.0, loss)?;

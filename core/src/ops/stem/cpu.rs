@@ -6,14 +6,14 @@ use rayon::prelude::*;
 
 use super::{Gradients, Saved, Shape, Weights};
 use crate::{
-    ops::parallel::{Plan, TILE, ranges, split, zero},
+    ops::parallel::{Chunking, TILE, ranges, split, zero},
     scratch::Buffer,
     simd::{self, Compute, Factor, Kept, Level, Matrix, multiply, product},
 };
 
 impl Shape<'_> {
-    fn plan(&self) -> Plan {
-        Plan::new(self.samples, self.cells.rows(), self.parameters())
+    fn chunking(&self) -> Chunking {
+        Chunking::new(self.samples, self.cells.rows(), self.parameters())
     }
 
     /// Calls `each(square row, start of a line of pixels in the images, its length)` for rows of a group.
@@ -52,7 +52,7 @@ pub(super) fn forward(
     out: &mut [f32],
     saved: Option<&mut Saved>,
 ) {
-    let (each, groups) = (shape.cells.rows() * shape.dim, shape.plan().all_groups());
+    let (each, groups) = (shape.cells.rows() * shape.dim, shape.chunking().all_groups());
     let mut nothing = Saved::default();
     let saved = saved.map_or(&mut nothing, |saved| {
         saved.y = Buffer::new(shape.output());
@@ -106,17 +106,17 @@ pub(super) fn backward(
     grad_images: Option<&mut [f32]>,
     mut gradients: Gradients,
 ) {
-    let plan = shape.plan();
+    let chunking = shape.chunking();
     let (rows, dim, square) = (shape.cells.rows(), shape.dim, shape.square());
     let image = shape.cells.height() * shape.cells.width() * square;
     let grad_images = grad_images.unwrap_or(&mut []);
-    let parts = plan.accumulate(shape.parameters(), grad_images, image, |chunk, grad_images, flat| {
+    let parts = chunking.accumulate(shape.parameters(), grad_images, image, |chunk, grad_images, flat| {
         zero(flat);
         let gradients = Gradients::split(flat, shape);
         let mut squares = Buffer::new(TILE * square);
         let mut grad = Buffer::new(TILE * dim);
         let begin = chunk.start * image;
-        for group in plan.groups(chunk) {
+        for group in chunking.groups(chunk) {
             for tile in ranges(0..group.len() * rows, TILE) {
                 let values = (group.start * rows + tile.start) * dim..(group.start * rows + tile.end) * dim;
                 let squares = &mut squares[..tile.len() * square];

@@ -8,7 +8,7 @@ use crate::launch::{
         layer_norm::{LayerNorm, Statistics},
         reduce::sum_rows,
     },
-    operation::{Backward, BatchShape, Get, Inputs, OnDevice, Operation, Placed},
+    operation::{BatchShape, DeviceBackward, DeviceOperation, Get, Inputs, OnDevice, Placed},
     schedule::{Argument::*, Parameter, Schedule, ScheduleError, View, count},
     tile::{THREADS, flat_blocks},
 };
@@ -141,7 +141,7 @@ pub fn backward(
 }
 
 impl OnDevice for super::Layer {
-    fn on_device(&self, geometry: Geometry, batch: BatchShape, get: &mut Get) -> Box<dyn Operation> {
+    fn on_device(&self, geometry: Geometry, batch: BatchShape, get: &mut Get) -> Box<dyn DeviceOperation> {
         let Self { stride, channels, dim } = *self;
         let BatchShape { samples, real } = batch;
         let shape = Shape { samples, geometry, stride, channels, dim, real };
@@ -149,8 +149,13 @@ impl OnDevice for super::Layer {
     }
 }
 
-impl Operation for Placed<Shape, Parameters> {
-    fn forward(&self, schedule: &mut Schedule, inputs: &Inputs, x: View) -> Result<(View, Backward), ScheduleError> {
+impl DeviceOperation for Placed<Shape, Parameters> {
+    fn forward(
+        &self,
+        schedule: &mut Schedule,
+        inputs: &Inputs,
+        x: View,
+    ) -> Result<(View, DeviceBackward), ScheduleError> {
         let (shape, parameters, tables) = (self.shape, self.parameters, inputs.tables_of(self.shape.geometry)?);
         let (out, saved) = forward(schedule, &shape, &parameters, tables.as_ref(), x)?;
         let back = move |schedule: &mut Schedule, grad: View| {

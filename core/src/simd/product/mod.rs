@@ -1,6 +1,6 @@
 //! Matrix products, checked.
 //!
-//! In f32 they are gemm's. In bf16 they are [`bf16`]'s where the processor has instructions for them that are faster;
+//! In f32 they are gemm's. In bf16 they are [`bf16`]'s where the CPU has instructions for them that are faster;
 //! elsewhere operands are rounded to bf16 and multiplied in f32, which is exact but for the order of the sums.
 
 #[cfg(target_arch = "x86_64")]

@@ -41,12 +41,12 @@ pub(in crate::ops::block) fn backward(
     let pwconv1 = call.factor(call.pwconv1());
     let factors =
         Factors { pwconv1: call.factor(call.pwconv1().t()), pwconv2: call.factor(call.pwconv2(&call.pwconv2).t()) };
-    let parts = call.plan.accumulate(shape.parameters(), grad_x, values, |chunk, grad_x, flat| {
+    let parts = call.chunking.accumulate(shape.parameters(), grad_x, values, |chunk, grad_x, flat| {
         let mut conv = call.depthwise();
         let mut gradients = Gradients::split(flat, shape);
         let mut first = true;
         let begin = chunk.start;
-        for group in call.plan.groups(chunk) {
+        for group in call.chunking.groups(chunk) {
             let here = group.start * values..group.end * values;
             let grad_x = &mut grad_x[(group.start - begin) * values..][..here.len()];
             simd::add(grad_x, &grad_out[here.clone()]);

@@ -50,7 +50,7 @@ pub(in crate::ops::block) fn forward(
     let kept = frozen.map(|frozen| &frozen.pwconv2);
     let pwconv2 = (!call.folds()).then(|| Kept::factor(kept, compute, call.pwconv2(&call.pwconv2)));
     let pwconv2_bias = call.pwconv2_bias();
-    let groups = call.plan.all_groups();
+    let groups = call.chunking.all_groups();
     let outs = split(out, &groups, rows * channels);
     let ys = split(&mut saved.y, &groups, rows * channels);
     let ss = split(&mut saved.s, &groups, hidden);

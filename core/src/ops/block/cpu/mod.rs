@@ -10,7 +10,7 @@ use crate::{
     epsilon,
     ops::{
         panels::{NARROW, PANELS},
-        parallel::{LARGE, Plan, TILE, ranges},
+        parallel::{Chunking, LARGE, TILE, ranges},
     },
     scratch::Buffer,
     simd::{self, Compute, Factor, Kept, Matrix, Precision, product},
@@ -41,7 +41,7 @@ struct Call<'a> {
     shape: &'a Shape<'a>,
     weights: &'a Weights<'a>,
     drop: Option<&'a [f32]>,
-    plan: Plan,
+    chunking: Chunking,
     /// `W2`, for V1 with its columns scaled.
     pwconv2: Cow<'a, [f32]>,
 }
@@ -52,8 +52,8 @@ impl<'a> Call<'a> {
         if shape.flavour == Flavour::V1 {
             simd::scale_columns(compute.level, pwconv2.to_mut(), weights.layer_scale);
         }
-        let plan = Plan::new(shape.samples, shape.cells.rows(), shape.parameters());
-        Self { compute, shape, weights, drop, plan, pwconv2 }
+        let chunking = Chunking::new(shape.samples, shape.cells.rows(), shape.parameters());
+        Self { compute, shape, weights, drop, chunking, pwconv2 }
     }
 
     /// `b2`, for V2 with `beta W2` added, for V1 scaled.
@@ -86,7 +86,7 @@ impl<'a> Call<'a> {
 
     /// Whether a sample is worked on in tiles, and has more rows than `W2` has columns: then it is `W2` that is scaled.
     fn large(&self) -> bool {
-        self.plan.group() <= 1 && self.rows() >= LARGE.max(self.shape.channels)
+        self.chunking.group() <= 1 && self.rows() >= LARGE.max(self.shape.channels)
     }
 
     /// Whether GRN's scale is folded into `W2`, sample by sample.
@@ -105,7 +105,7 @@ impl<'a> Call<'a> {
 
     /// Rows of a tile; a tile holds whole samples, or lies in one.
     fn tile(&self) -> usize {
-        if self.large() { TILE } else { (self.plan.group() * self.rows()).max(1) }
+        if self.large() { TILE } else { (self.chunking.group() * self.rows()).max(1) }
     }
 
     /// Tiles of a group, as ranges of its rows.

@@ -11,7 +11,7 @@ use crate::{
     ops::{
         block::depthwise::turned,
         panels::{LARGE_MATRIX, Panels},
-        parallel::{LARGE, Plan, add_all, split, zero},
+        parallel::{Chunking, LARGE, add_all, split, zero},
     },
     scratch::Buffer,
     simd::{self, Compute, Factor, Kept, Matrix, multiply, product},
@@ -307,11 +307,11 @@ fn before(
     let (level, values) = (call.compute.level, call.rows() * channels);
     let turned = turned(call.weights.dwconv, channels);
     // Samples have few rows: a chunk may be a single one.
-    let plan = Plan::new(samples, LARGE, 0);
-    let mut grads: Vec<_> = plan.chunks().iter().map(|_| Buffer::new((kernel * kernel + 3) * channels)).collect();
-    let ys = split(grad_y, &plan.chunks(), values);
-    let xs = split(grad_x, &plan.chunks(), values);
-    let jobs: Vec<_> = plan.chunks().into_iter().zip(ys).zip(xs).zip(&mut grads).collect();
+    let chunking = Chunking::new(samples, LARGE, 0);
+    let mut grads: Vec<_> = chunking.chunks().iter().map(|_| Buffer::new((kernel * kernel + 3) * channels)).collect();
+    let ys = split(grad_y, &chunking.chunks(), values);
+    let xs = split(grad_x, &chunking.chunks(), values);
+    let jobs: Vec<_> = chunking.chunks().into_iter().zip(ys).zip(xs).zip(&mut grads).collect();
     jobs.into_par_iter().with_max_len(1).for_each(|(((chunk, grad_y), grad_x), grads)| {
         zero(grads);
         let (depthwise, rest) = grads.split_at_mut(kernel * kernel * channels);

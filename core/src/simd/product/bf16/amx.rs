@@ -5,7 +5,7 @@ use std::arch::{asm, x86_64::__cpuid_count};
 
 use super::{SIDE, Sums, TILE};
 
-/// Whether the processor has the instructions, and the system grants the registers.
+/// Whether the CPU has the instructions, and the system grants the registers.
 pub(super) fn usable() -> bool {
     const MATRIX_BF16: u32 = 1 << 22;
     const MATRIX_TILE: u32 = 1 << 24;

@@ -11,7 +11,7 @@ const ROWS: usize = SIDE / 2;
 /// A tile's lines of 16 pairs.
 type Tile = [f32; TILE];
 
-/// Whether the instruction multiplies faster than f32 does. AMD's processors start one a cycle for each unit that starts an
+/// Whether the instruction multiplies faster than f32 does. AMD's CPUs start one a cycle for each unit that starts an
 /// f32 one, for twice the products; a 4th-generation Xeon reaches half of the rate of f32 (measured).
 pub(super) fn fast() -> bool {
     let vendor = __cpuid(0);

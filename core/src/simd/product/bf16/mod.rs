@@ -1,4 +1,4 @@
-//! Products of bf16, sums in f32, on processors with AVX-512 BF16.
+//! Products of bf16, sums in f32, on CPUs with AVX-512 BF16.
 //!
 //! Operands are laid out as whole tiles of 1 KiB, outer index first, so that every load reads consecutive memory: a left
 //! tile holds 16 rows of 32 values, a right one 16 pairs of rows, interleaved, of 16 columns. What a matrix lacks to whole
@@ -100,7 +100,7 @@ impl Tiles {
     fn new(_: Bf16, view: View, side: Side) -> Self {
         let (outer, depth) = (view.outer.div_ceil(BLOCK) * 2, view.depth.div_ceil(DEPTH));
         let mut values = Buffer::new(outer * depth * TILE);
-        // SAFETY: the `Bf16` is proof that the processor has AVX-512 with BF16 and BW.
+        // SAFETY: the `Bf16` is proof that the CPU has AVX-512 with BF16 and BW.
         unsafe { fill(view, side, &mut values) };
         Self { values, outer: view.outer, depth: view.depth }
     }
