@@ -5,12 +5,17 @@ mod common;
 use std::{fs, path::Path};
 
 use common::Folder;
+use serde_json::json;
 
 /// A folder with weights of `micro`: its classifier in `w`, its autoencoder in `f`.
 fn folder() -> Folder {
+    folder_of("micro")
+}
+
+fn folder_of(model: &str) -> Folder {
     let folder = Folder::new();
     for (name, part) in [("w", ""), ("f", "--fcmae")] {
-        let said = folder.run(&format!("debug init --model micro --seed 5 --noise 0.1 {part} --output @{name}"));
+        let said = folder.run(&format!("debug init --model {model} --seed 5 --noise 0.1 {part} --output @{name}"));
         assert_eq!(said.code, 0, "{said:?}");
     }
     folder
@@ -18,36 +23,41 @@ fn folder() -> Folder {
 
 #[test]
 fn there_and_back_is_the_same_file() {
-    let folder = folder();
-    let there_and_back = |from: &str, layout: &str, part: &str| {
-        let given = format!("--model micro --weights @{from} --output @there --layout {layout} --json");
-        let there = folder.run(&format!("export {given}")).json();
-        assert_eq!((&there["from_layout"], &there["to_layout"]), (&"ours".into(), &layout.into()));
-        let back = folder.run("import --model micro --weights @there --output @back --json").json();
-        assert_eq!((&back["from_layout"], &back["part"]), (&layout.into(), &part.into()));
-        assert!(fs::read(folder.path(from)).unwrap() == fs::read(folder.path("back")).unwrap(), "{from} {layout}");
-    };
-    for layout in ["ours", "official", "timm", "hf"] {
-        there_and_back("w", layout, "classifier");
-    }
-    for layout in ["ours", "official", "sparse"] {
-        there_and_back("f", layout, "autoencoder");
-    }
-    assert_eq!(folder.run("export --model micro --weights @f --encoder --layout ours --output @e").code, 0);
-    for layout in ["ours", "official", "sparse", "timm", "hf"] {
-        there_and_back("e", layout, "encoder");
+    for (model, classifier, autoencoder, encoder) in [
+        ("micro", &["ours", "official"][..], &["ours", "official", "sparse"][..], &["ours", "official", "sparse"][..]),
+        ("nano64", &["hf"], &[], &["hf"]),
+        ("atto", &["timm"], &[], &["timm"]),
+    ] {
+        let folder = folder_of(model);
+        let there_and_back = |from: &str, layout: &str, part: &str| {
+            let given = format!("--model {model} --weights @{from} --output @there --layout {layout} --json");
+            let there = folder.run(&format!("export {given}")).json();
+            assert_eq!((&there["from_layout"], &there["to_layout"]), (&"ours".into(), &layout.into()));
+            let back = folder.run(&format!("import --model {model} --weights @there --output @back --json")).json();
+            assert_eq!((&back["from_layout"], &back["part"]), (&layout.into(), &part.into()));
+            assert!(fs::read(folder.path(from)).unwrap() == fs::read(folder.path("back")).unwrap(), "{from} {layout}");
+        };
+        classifier.iter().for_each(|layout| there_and_back("w", layout, "classifier"));
+        autoencoder.iter().for_each(|layout| there_and_back("f", layout, "autoencoder"));
+        let alone = folder.run(&format!("export --model {model} --weights @f --encoder --layout ours --output @e"));
+        assert_eq!(alone.code, 0, "{alone:?}");
+        encoder.iter().for_each(|layout| there_and_back("e", layout, "encoder"));
     }
 }
 
 #[test]
 fn what_a_layout_cannot_express_is_named() {
-    let folder = folder();
+    let folder = folder_of("nano64");
     let export = |weights, layout| {
-        folder.run(&format!("export --model micro --weights @{weights} --layout {layout} --output @out"))
+        folder.run(&format!("export --model nano64 --weights @{weights} --layout {layout} --output @out"))
     };
-    export("f", "timm").failed(1, &["timm layout has no name", "densify.projection.weight", "encoder alone"]);
+    export("f", "hf").failed(1, &["hf layout has no name", "densify.projection.weight", "encoder alone"]);
     export("w", "sparse").failed(1, &["sparse layout has no name", "head.norm.weight"]);
     export("w", "keras").failed(2, &["keras", "official", "timm"]);
+    // Names alone would do, and no program would load the file.
+    export("w", "timm").failed(1, &["no model of timm can hold `nano64`", "4 stages", "3", "onnx"]);
+    let micro = folder.run("export --model micro --weights @w --layout hf --output @out");
+    micro.failed(1, &["no model of hf can hold `micro`", "side of 7", "stage 1 have 3"]);
     assert!(!folder.path("out").exists());
 }
 
@@ -106,27 +116,34 @@ fn a_name_that_means_another_format_is_refused() {
         folder.run(&format!("export --model micro --weights @w --layout {layout} --output @{output}"))
     };
     for name in ["o.pth", "o.pt", "o.bin", "o.onnx", "o.ckpt"] {
-        export(name, "timm").failed(2, &[name, "safetensors", "o.safetensors"]);
+        export(name, "ours").failed(2, &[name, "safetensors", "o.safetensors"]);
         assert!(!folder.path(name).exists());
     }
     export("o.safetensors", "onnx").failed(2, &["ONNX", "o.onnx"]);
-    export("nowhere/o.safetensors", "timm").failed(2, &["nowhere", "no such folder"]);
+    export("nowhere/o.safetensors", "ours").failed(2, &["nowhere", "no such folder"]);
     // What is there and is of another kind stays.
     fs::write(folder.path("notes.safetensors"), "precious").unwrap();
-    export("notes.safetensors", "timm").failed(2, &["notes.safetensors", "remove it"]);
+    export("notes.safetensors", "ours").failed(2, &["notes.safetensors", "remove it"]);
     assert_eq!(fs::read(folder.path("notes.safetensors")).unwrap(), b"precious");
     fs::create_dir(folder.path("d.safetensors")).unwrap();
-    export("d.safetensors", "timm").failed(2, &["d.safetensors"]);
-    assert_eq!(export("o.safetensors", "timm").code, 0);
+    export("d.safetensors", "ours").failed(2, &["d.safetensors"]);
+    assert_eq!(export("o.safetensors", "ours").code, 0);
     assert_eq!(export("o.safetensors", "official").code, 0);
 }
 
 /// The same weights, saying how they are to be used, with each name put through `rename`.
 fn with_usage(file: &[u8], view: &str, rename: impl Fn(&str) -> String) -> Vec<u8> {
+    with_usage_of(file, "micro", 1, view, rename)
+}
+
+fn with_usage_of(file: &[u8], model: &str, channels: usize, view: &str, rename: impl Fn(&str) -> String) -> Vec<u8> {
     let tensors = safetensors::SafeTensors::deserialize(file).unwrap();
-    let usage = format!(
-        r#"{{"model":"micro","height":28,"width":28,"channels":1,"mean":[0.25],"std":[0.5],"view":{view},"classes":["shoe","coat"]}}"#
-    );
+    let view: serde_json::Value = serde_json::from_str(view).unwrap();
+    let usage = json!({
+        "model": model, "height": 28, "width": 28, "channels": channels, "mean": vec![0.25; channels],
+        "std": vec![0.5; channels], "view": view, "classes": ["shoe", "coat"],
+    })
+    .to_string();
     let about = std::collections::HashMap::from([("convnext".to_owned(), usage)]);
     safetensors::serialize(tensors.iter().map(|(name, view)| (rename(name), view)), Some(about)).unwrap()
 }
@@ -144,29 +161,50 @@ fn how_weights_are_used_goes_with_them() {
     assert_eq!(again["usage"], imported);
     // A new head tells other classes apart, and an encoder none.
     for other in
-        ["import --reset-head --output @r.safetensors", "export --encoder --layout timm --output @e.safetensors"]
+        ["import --reset-head --output @r.safetensors", "export --encoder --layout official --output @e.safetensors"]
     {
         let usage = usage(other);
         assert_eq!((&usage["classes"], &usage["std"]), (&serde_json::json!([]), &serde_json::json!([0.5])));
     }
-    let json =
-        |name: &str| -> serde_json::Value { serde_json::from_slice(&fs::read(folder.path(name)).unwrap()).unwrap() };
-    usage("export --layout hf --output @hf/");
-    assert_eq!(json("hf/config.json")["id2label"]["1"], "coat");
-    let processor = json("hf/preprocessor_config.json");
-    assert_eq!(
-        (&processor["image_std"], &processor["crop_pct"]),
-        (&serde_json::json!([0.5]), &serde_json::json!(0.875))
-    );
-    let back = folder.run("import --model micro --weights @hf --output @b.safetensors --json").json();
-    assert_eq!((&back["from_layout"], &back["usage"]["mean"]), (&"hf".into(), &serde_json::json!([0.25])));
     usage("export --layout onnx --output @o.onnx");
     let onnx = fs::read(folder.path("o.onnx")).unwrap();
     assert!(onnx.windows(15).any(|bytes| bytes == br#"["shoe","coat"]"#));
-    // What transformers cannot express is said.
-    fs::write(folder.path("padded"), with_usage(&weights, r#""padded""#, str::to_owned)).unwrap();
-    let said = folder.run("export --model micro --weights @padded --layout hf --output @hf2/");
-    assert!(said.error.contains("cannot look at images") && said.error.contains("28x28"), "{said:?}");
+}
+
+#[test]
+fn other_programs_are_told_how_weights_are_used() {
+    let folder = folder_of("atto");
+    let weights = fs::read(folder.path("w")).unwrap();
+    let with_view = |view: &str| with_usage_of(&weights, "atto", 3, view, str::to_owned);
+    fs::write(folder.path("u"), with_view(r#"{"cropped":0.875}"#)).unwrap();
+    let json =
+        |name: &str| -> serde_json::Value { serde_json::from_slice(&fs::read(folder.path(name)).unwrap()).unwrap() };
+    let export = |layout: &str, weights: &str| {
+        let to = format!("--layout {layout} --output @{layout}/");
+        let said = folder.run(&format!("export --model atto --weights @{weights} {to}"));
+        assert_eq!(said.code, 0, "{said:?}");
+        said
+    };
+    export("hf", "u");
+    assert_eq!(json("hf/config.json")["id2label"]["1"], "coat");
+    let processor = json("hf/preprocessor_config.json");
+    assert_eq!((&processor["image_std"][2], &processor["size"]), (&0.5.into(), &json!({"shortest_edge": 32})));
+    export("timm", "u");
+    let config = json("timm/config.json");
+    assert_eq!((&config["architecture"], &config["label_names"][1]), (&"convnextv2_atto".into(), &"coat".into()));
+    let images = &config["pretrained_cfg"];
+    assert_eq!((&images["crop_pct"], &images["crop_mode"]), (&0.875.into(), &"center".into()));
+    for layout in ["hf", "timm"] {
+        let back =
+            folder.run(&format!("import --model atto --weights @{layout} --output @b.safetensors --json")).json();
+        assert_eq!((&back["from_layout"], &back["usage"]["mean"][0]), (&layout.into(), &0.25.into()));
+    }
+    // What they cannot express is said.
+    fs::write(folder.path("padded"), with_view(r#""padded""#)).unwrap();
+    for layout in ["hf", "timm"] {
+        let said = export(layout, "padded").error;
+        assert!(said.contains("looks at images") | said.contains("look at images") && said.contains("28x28"), "{said}");
+    }
 }
 
 #[test]

@@ -10,6 +10,7 @@ use convnext_core::{
     dfdx::tensor::Cpu,
     nn::{Entry, Flat},
     optim::Layout,
+    plan::Plan,
 };
 use convnext_pipeline::{
     given::{Given as GivenWeights, Known},
@@ -50,7 +51,8 @@ pub struct ImportArgs {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
-  convnext export --model atto --weights runs/finetune --layout timm --output atto-timm.safetensors
+  convnext export --model atto --weights runs/finetune --layout timm --output atto-timm/
+  convnext export --model atto --weights runs/finetune --layout hf --output atto-hf/
   convnext export --model atto --weights runs/pretrain --encoder --layout hf --output encoder.safetensors
   convnext export --model atto --weights runs/finetune --layout onnx --output atto.onnx")]
 pub struct ExportArgs {
@@ -96,7 +98,7 @@ struct Given {
     /// Fits weights to another number of input channels: `sum` to one, `repeat` to several, as timm does.
     #[arg(long, value_name = "sum|repeat")]
     adapt_channels: Option<AdaptChannels>,
-    /// The file to write; of the hf layout also a folder, with transformers' config.json and preprocessor_config.json.
+    /// The file to write; of the timm and hf layouts also a folder (FOLDER/), with the configuration that these programs read.
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
     /// Takes the encoder alone, whatever else is in the file.
@@ -152,6 +154,9 @@ struct Done {
 fn convert(given: &Given, target: Target, context: &Context<'_>) -> Outcome {
     let entry = context.registry.find(&given.model)?;
     let output = Output::of(given, target)?;
+    if let Target::Weights(dialect) = target {
+        dialect.check_holds(&entry.plan)?;
+    }
     let Weights { part, layout, values, loaded } = read(given, entry)?;
     tell_of(&loaded);
     let usage = usage(given, entry, part, &loaded)?;
@@ -171,8 +176,8 @@ fn convert(given: &Given, target: Target, context: &Context<'_>) -> Outcome {
             "onnx"
         }
     };
-    if let Some(folder) = &output.transformers {
-        write_for_transformers(folder, entry, part, usage.as_ref())?;
+    if let Some(folder) = &output.folder {
+        write_configuration(folder, target, &entry.plan, part, usage.as_ref())?;
     }
     let done = Done {
         from: loaded.path,
@@ -192,21 +197,21 @@ fn convert(given: &Given, target: Target, context: &Context<'_>) -> Outcome {
 /// Where an export goes.
 struct Output {
     file: PathBuf,
-    /// The folder that transformers' files go to.
-    transformers: Option<PathBuf>,
+    /// The folder that the configuration for timm or transformers goes to.
+    folder: Option<PathBuf>,
 }
 
 impl Output {
     /// Looks at everything that can be wrong before anything is read.
     fn of(given: &Given, target: Target) -> Outcome<Self> {
         let output = &given.output;
-        let hf = matches!(target, Target::Weights(Dialect::HuggingFace));
-        if hf && (output.is_dir() || ends_in_slash(output)) {
+        let is_configured = matches!(target, Target::Weights(Dialect::HuggingFace | Dialect::Timm));
+        if is_configured && (output.is_dir() || ends_in_slash(output)) {
             fs::create_dir_all(output)
                 .map_err(|error| Failure::because(format!("cannot make {}", output.display()), error))?;
-            let file = output.join("model.safetensors");
+            let file = output.join(WEIGHTS);
             check_kind(&file, target)?;
-            return Ok(Self { file, transformers: Some(output.clone()) });
+            return Ok(Self { file, folder: Some(output.clone()) });
         }
         check_name(output, target)?;
         check_kind(output, target)?;
@@ -214,10 +219,13 @@ impl Output {
         if !folder.is_dir() {
             return Err(Failure::usage(format!("{}: there is no such folder; make it first", folder.display())));
         }
-        let whole = hf && output.file_name().is_some_and(|name| name == "model.safetensors");
-        Ok(Self { file: output.clone(), transformers: whole.then(|| folder.to_owned()) })
+        let whole = is_configured && output.file_name().is_some_and(|name| name == WEIGHTS);
+        Ok(Self { file: output.clone(), folder: whole.then(|| folder.to_owned()) })
     }
 }
+
+/// The file of weights that timm and transformers look for in a folder.
+const WEIGHTS: &str = "model.safetensors";
 
 fn ends_in_slash(path: &Path) -> bool {
     path.as_os_str().to_string_lossy().ends_with('/')
@@ -299,18 +307,37 @@ fn adapted(of_channels: &[f32], channels: usize) -> Vec<f32> {
     }
 }
 
-fn write_for_transformers(folder: &Path, entry: &Entry, part: &str, usage: Option<&Usage>) -> Outcome {
-    let classes = usage.map_or(&[][..], |usage| &usage.classes);
-    write_json(&folder.join("config.json"), &convert::transformers_config(&entry.plan, part == "classifier", classes))?;
-    let Some(usage) = usage else {
-        tell::warn("nothing is known about the images, so preprocessor_config.json is not written");
-        return Ok(());
+/// Writes what timm or transformers read beside the weights, and says what they cannot be told.
+fn write_configuration(folder: &Path, target: Target, plan: &Plan, part: &str, usage: Option<&Usage>) -> Outcome {
+    let is_classifier = part == "classifier";
+    let config = folder.join("config.json");
+    let untold = match target {
+        Target::Weights(Dialect::Timm) if !is_classifier => {
+            tell::warn(
+                "timm builds classifiers from a folder, and this is the encoder alone: config.json is not written",
+            );
+            return Ok(());
+        }
+        Target::Weights(Dialect::Timm) => {
+            let (configuration, untold) = convert::timm_config(plan, usage);
+            write_json(&config, &configuration)?;
+            untold
+        }
+        _ => {
+            let classes = usage.map_or(&[][..], |usage| &usage.classes);
+            write_json(&config, &convert::transformers_config(plan, is_classifier, classes))?;
+            let Some((processor, untold)) = usage.map(convert::transformers_processor) else {
+                tell::warn("nothing is known about the images, so preprocessor_config.json is not written");
+                return Ok(());
+            };
+            write_json(&folder.join("preprocessor_config.json"), &processor)?;
+            untold
+        }
     };
-    let (processor, untold) = convert::transformers_processor(usage);
     if let Some(untold) = untold {
         tell::warn(untold);
     }
-    write_json(&folder.join("preprocessor_config.json"), &processor)
+    Ok(())
 }
 
 fn write_json(path: &Path, value: &serde_json::Value) -> Outcome {

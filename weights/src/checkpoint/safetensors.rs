@@ -60,7 +60,8 @@ fn header(layout: &Layout, parts: &[Part<'_>], usage: Option<&Usage>) -> Vec<u8>
         let start = index * layout.len();
         tensors.extend(layout.segments().iter().map(|segment| entry(part.prefix, segment, start)));
     }
-    let mut about = HashMap::from([("format".to_owned(), "convnext".to_owned())]);
+    // transformers 4 loads no file that does not say `pt`: axes are PyTorch's, or ours, and names tell.
+    let mut about = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     about.extend(usage.map(|usage| (usage::KEY.to_owned(), usage.to_json())));
     let metadata = Metadata::new(Some(about), tensors).expect("a layout lies back to back");
     // By way of a value, whose keys are in order: a hash map's are not, and the same weights must give the same bytes.

@@ -85,7 +85,7 @@ pub enum Origin {
     Best {
         /// Its step.
         step: u64,
-        /// Its validation metric: the share of images that were classified correctly, 0 to 1.
+        /// Its first validation metric.
         metric: f64,
     },
 }
@@ -113,7 +113,7 @@ impl fmt::Display for Taken {
             Origin::Checkpoint { step } => write!(f, "{values} of step {step}"),
             Origin::Newest { step } => write!(f, "{values} of step {step}, the newest checkpoint"),
             Origin::Best { step, metric } => {
-                write!(f, "{values} of step {step}, the best checkpoint ({:.2} % in validation)", 100.0 * metric)
+                write!(f, "{values} of step {step}, the best checkpoint ({metric:.4} in validation)")
             }
         }
     }

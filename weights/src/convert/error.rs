@@ -47,6 +47,16 @@ pub enum ConvertError {
         /// The tensor.
         name: String,
     },
+    /// The program whose layout is asked for has no model of such sizes.
+    #[error("no model of {dialect} can hold `{model}`: {why}; export it as ours, official or onnx")]
+    NoSuchModel {
+        /// The layout.
+        dialect: Dialect,
+        /// The variant.
+        model: &'static str,
+        /// What its models have instead.
+        why: String,
+    },
     /// The file holds the model twice, behind different prefixes.
     #[error(
         "{}: holds these weights twice, {} and {}; choose with --weights-key",

@@ -5,8 +5,8 @@ use serde_json::{Map, Value, json};
 
 use crate::checkpoint::{Usage, View};
 
-/// Below this side `ConvNextImageProcessor` shrinks and crops; from here on it warps.
-const WARPS_FROM: usize = 384;
+/// Of `PIL.Image.Resampling`.
+const BICUBIC: u32 = 3;
 
 /// `config.json`: of the classifier, or of the encoder alone. `classes` are names by label, or none.
 pub fn transformers_config(plan: &Plan, classifier: bool, classes: &[String]) -> Value {
@@ -40,23 +40,16 @@ pub fn transformers_config(plan: &Plan, classifier: bool, classes: &[String]) ->
     config
 }
 
-/// `preprocessor_config.json`, and where `ConvNextImageProcessor` cannot look at images as the model does: what has to be
-/// done before it, since it then only normalises.
+/// `preprocessor_config.json`, and what has to be done to images before transformers sees them: something where none of its
+/// processors looks at images as the model does. The processor then only normalises.
 pub fn transformers_processor(usage: &Usage) -> (Value, Option<String>) {
-    let Usage { height, width, mean, std, view, .. } = usage;
-    let crop = match *view {
-        _ if height != width => None,
-        // From there on it warps whatever it is told.
-        View::Cropped(share) if *height >= WARPS_FROM => (share >= 1.0).then_some(1.0),
-        View::Cropped(share) => (share < 1.0).then_some(share),
-        View::Padded => None,
-    };
-    let processor = json!({
-        "image_processor_type": "ConvNextImageProcessor",
-        "do_resize": crop.is_some(),
-        "size": {"shortest_edge": height.min(width)},
-        "crop_pct": crop.unwrap_or(1.0),
-        "resample": 3,
+    let Usage { height, width, channels, mean, std, view, .. } = usage;
+    let mut processor = json!({
+        "image_processor_type": "BitImageProcessor",
+        "do_convert_rgb": *channels == 3,
+        "do_resize": false,
+        "do_center_crop": false,
+        "resample": BICUBIC,
         "do_rescale": true,
         "rescale_factor": 1.0 / 255.0,
         "do_normalize": true,
@@ -64,15 +57,41 @@ pub fn transformers_processor(usage: &Usage) -> (Value, Option<String>) {
         "image_std": std,
     });
     let how = match view {
-        View::Padded => "centred on black, not resampled",
-        View::Cropped(share) if *share < 1.0 => "shrunk and cropped",
-        View::Cropped(_) => "warped",
+        View::Cropped(share) if *share >= 1.0 => {
+            processor["image_processor_type"] = "ViTImageProcessor".into();
+            processor["do_resize"] = true.into();
+            processor["size"] = json!({"height": height, "width": width});
+            None
+        }
+        View::Cropped(share) if height == width => {
+            processor["do_resize"] = true.into();
+            processor["do_center_crop"] = true.into();
+            processor["size"] = json!({"shortest_edge": (*height as f64 / share) as usize});
+            processor["crop_size"] = json!({"height": height, "width": width});
+            None
+        }
+        View::Cropped(_) => Some("shrunk and cropped"),
+        View::Padded => Some("centred on black, not resampled"),
     };
-    let untold = format!(
-        "transformers' ConvNextImageProcessor cannot look at images as this model does: give it images of {height}x{width}, \
-         {how}; it then only normalises"
-    );
-    (processor, crop.is_none().then_some(untold))
+    let size = format!("{height}x{width}");
+    let untold = match how {
+        Some(how) => Some(format!(
+            "no image processor of transformers looks at images as this model does: give it images of {size}, {how}; it then \
+             only normalises"
+        )),
+        None if *channels != 3 => Some(format!(
+            "transformers' pipelines turn every image into RGB, and this model's images have another number of channels \
+             ({channels}): give the processor arrays"
+        )),
+        None => None,
+    };
+    (processor, untold)
+}
+
+/// What no model of transformers can have: its kernels have a side of 7.
+pub(super) fn fault(plan: &Plan) -> Option<String> {
+    let stage = plan.stages.iter().position(|stage| stage.kernel != 7)?;
+    Some(format!("its kernels have a side of 7, and those of stage {} have {}", stage + 1, plan.stages[stage].kernel))
 }
 
 #[cfg(test)]
@@ -80,33 +99,36 @@ mod tests {
     use super::*;
 
     fn usage(side: usize, view: View) -> Usage {
-        let (mean, std) = (vec![0.5], vec![0.25]);
-        Usage { model: "m".into(), height: side, width: side, channels: 1, mean, std, view, classes: Vec::new() }
+        let (mean, std) = (vec![0.5; 3], vec![0.25; 3]);
+        Usage { model: "m".into(), height: side, width: side, channels: 3, mean, std, view, classes: Vec::new() }
     }
 
     #[test]
-    fn a_view_that_the_processor_has_is_told_in_its_words() {
-        let (processor, untold) = transformers_processor(&usage(224, View::Cropped(0.875)));
-        let expected = json!({
-            "image_processor_type": "ConvNextImageProcessor", "do_resize": true, "size": {"shortest_edge": 224},
-            "crop_pct": 0.875, "resample": 3, "do_rescale": true, "rescale_factor": 0.00392156862745098,
-            "do_normalize": true, "image_mean": [0.5], "image_std": [0.25],
-        });
-        assert_eq!((processor, untold), (expected, None));
-        let (processor, untold) = transformers_processor(&usage(384, View::Cropped(1.0)));
-        assert_eq!((&processor["do_resize"], untold), (&json!(true), None));
-    }
-
-    #[test]
-    fn a_view_that_it_has_not_is_not_silently_another() {
-        for (side, view) in
-            [(28, View::Padded), (224, View::Cropped(1.0)), (384, View::Cropped(0.95)), (512, View::Padded)]
-        {
-            let (processor, untold) = transformers_processor(&usage(side, view));
-            assert_eq!(processor["do_resize"], json!(false), "{view:?}");
-            assert!(untold.unwrap().contains(&format!("{side}x{side}")));
+    fn a_view_that_a_processor_has_is_told_in_its_words() {
+        for (side, edge) in [(224, 256), (384, 438)] {
+            let (processor, untold) = transformers_processor(&usage(side, View::Cropped(0.875)));
+            let expected = json!({
+                "image_processor_type": "BitImageProcessor", "do_convert_rgb": true, "do_resize": true,
+                "size": {"shortest_edge": edge}, "do_center_crop": true, "crop_size": {"height": side, "width": side},
+                "resample": 3, "do_rescale": true, "rescale_factor": 0.00392156862745098,
+                "do_normalize": true, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.25, 0.25, 0.25],
+            });
+            assert_eq!((processor, untold), (expected, None));
         }
+        let (warped, untold) = transformers_processor(&Usage { width: 100, ..usage(224, View::Cropped(1.0)) });
+        assert_eq!((&warped["size"], untold), (&json!({"height": 224, "width": 100}), None));
+        assert_eq!(warped["image_processor_type"], "ViTImageProcessor");
+    }
+
+    #[test]
+    fn a_view_that_none_has_is_not_silently_another() {
         let oblong = Usage { width: 100, ..usage(224, View::Cropped(0.875)) };
-        assert!(transformers_processor(&oblong).1.is_some());
+        for usage in [usage(28, View::Padded), usage(512, View::Padded), oblong] {
+            let (processor, untold) = transformers_processor(&usage);
+            assert_eq!((&processor["do_resize"], &processor["do_center_crop"]), (&json!(false), &json!(false)));
+            assert!(untold.unwrap().contains(&format!("{}x{}", usage.height, usage.width)));
+        }
+        let grey = Usage { channels: 1, ..usage(224, View::Cropped(0.875)) };
+        assert!(transformers_processor(&grey).1.unwrap().contains("(1)"));
     }
 }

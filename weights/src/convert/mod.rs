@@ -23,6 +23,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod timm;
+mod timm_config;
 mod translation;
 
 pub use adapt::{AdaptChannels, ParseAdaptError};
@@ -32,4 +33,5 @@ pub use hf_config::{transformers_config, transformers_processor};
 pub use layouts::encoder_of;
 pub use load::{LoadOptions, LoadedWeights, Take, load, load_fitting, load_into};
 pub use save::save;
+pub use timm_config::timm_config;
 pub use translation::Translation;

@@ -70,5 +70,10 @@ pub(super) fn is_small(layout: &Layout) -> bool {
         Some(convolution.shape[0])
     });
     let widths: Vec<usize> = stem.into_iter().chain(downsampled).collect();
-    SMALL.iter().any(|small| small[..] == widths)
+    has_convolutions(&widths)
+}
+
+/// Whether timm builds models of such `widths` with 1x1 convolutions.
+pub(super) fn has_convolutions(widths: &[usize]) -> bool {
+    SMALL.iter().any(|small| small[..] == *widths)
 }

@@ -56,9 +56,10 @@ pub(super) fn model(
 }
 
 /// How the model is to be used, for people and programs that read metadata.
-fn about(usage: &Usage) -> [StringStringEntryProto; 4] {
+fn about(usage: &Usage) -> [StringStringEntryProto; 5] {
     let json = |value: serde_json::Result<String>| value.expect("plain numbers and names are JSON");
     [
+        entry("size", json(serde_json::to_string(&[usage.height, usage.width]))),
         entry("mean", json(serde_json::to_string(&usage.mean))),
         entry("std", json(serde_json::to_string(&usage.std))),
         entry("view", json(serde_json::to_string(&usage.view))),

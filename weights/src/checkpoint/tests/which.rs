@@ -51,7 +51,7 @@ fn what_was_taken_is_said() {
     let said = |path: &Path, which| read_header(path, which).unwrap().taken.to_string();
     assert_eq!(
         said(folder.path(), Which::default()),
-        "moving average of step 1, the best checkpoint (85.57 % in validation)"
+        "moving average of step 1, the best checkpoint (0.8557 in validation)"
     );
     assert_eq!(said(folder.path(), NEWEST), "moving average of step 1, the newest checkpoint");
     let checkpoint = store.list().unwrap().remove(0);
