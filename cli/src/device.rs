@@ -56,7 +56,7 @@ impl FromStr for Choice {
 }
 
 impl Args {
-    /// Whether the processor was asked for.
+    /// Whether the CPU was asked for.
     pub(crate) fn is_cpu(&self) -> bool {
         self.device == Choice::Cpu
     }

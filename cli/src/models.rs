@@ -44,7 +44,7 @@ convnext! {
 }
 
 convnext! {
-    /// What the small variants share: three stages and narrow decoders, to train on a laptop's processor.
+    /// What the small variants share: three stages and narrow decoders, to train on a laptop's CPU.
     family Small {
         drop_path: 0.1,
         fcmae: { decoder: 128 x 1 },

@@ -8,19 +8,19 @@ use convnext_cuda::detect;
 /// Where a run computes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Device {
-    /// The processor.
+    /// The CPU.
     Cpu,
     /// A CUDA device that can be used.
     Cuda(detect::Device),
 }
 
 impl Device {
-    /// What records call the machine: processor and instruction set, or the accelerator.
+    /// What records call the machine: CPU and instruction set, or the accelerator.
     pub fn machine(&self) -> String {
         match self {
             Self::Cpu => {
-                let processor = processor().unwrap_or_else(|| format!("{} processor", std::env::consts::ARCH));
-                format!("{processor}, {}", Level::current().instructions())
+                let cpu = cpu_name().unwrap_or_else(|| format!("{} CPU", std::env::consts::ARCH));
+                format!("{cpu}, {}", Level::current().instructions())
             }
             Self::Cuda(device) => device.name.clone(),
         }
@@ -32,8 +32,8 @@ impl Device {
     }
 }
 
-/// The processor's name, where the system tells it.
-pub fn processor() -> Option<String> {
+/// The CPU's name, where the system tells it.
+pub fn cpu_name() -> Option<String> {
     let text = fs::read_to_string("/proc/cpuinfo").ok()?;
     let line = text.lines().find(|line| line.starts_with("model name"))?;
     let name = line.split_once(':')?.1.trim();

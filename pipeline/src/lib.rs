@@ -15,6 +15,7 @@ pub mod given;
 pub mod input;
 pub mod inside;
 pub mod interrupt;
+mod notify;
 pub mod pictures;
 pub mod progress;
 pub mod recipe;

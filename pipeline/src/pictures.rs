@@ -119,6 +119,8 @@ pub struct Reconstruction<'a> {
     pub mask: &'a [u8],
     /// `[H, W, C]`: predictions of all patches, the visible ones included.
     pub prediction: &'a [u8],
+    /// `[H, W, C]`: the same without what is known of the removed patches.
+    pub blind: &'a [u8],
     /// `H`.
     pub height: usize,
     /// `W`.
@@ -135,9 +137,10 @@ impl Reconstruction<'_> {
         self.check()?;
         let original = picture(self.original, self.height, self.width, self.channels)?;
         let predicted = picture(self.prediction, self.height, self.width, self.channels)?;
+        let guessed = picture(self.blind, self.height, self.width, self.channels)?;
         let blank = RgbImage::from_pixel(original.width(), original.height(), BACKGROUND);
         let masked = self.by_patch(&original, |_, _| REMOVED);
-        let filled = self.by_patch(&blank, |x, y| *predicted.get_pixel(x, y));
+        let filled = self.by_patch(&blank, |x, y| *guessed.get_pixel(x, y));
         let together = self.by_patch(&original, |x, y| *predicted.get_pixel(x, y));
         Ok([original, masked, filled, together])
     }
@@ -160,7 +163,7 @@ impl Reconstruction<'_> {
     }
 }
 
-/// A grid with one row an image: original | what the model saw | what it filled in | both together.
+/// A grid with one row an image: original | what the model saw | what it filled in, blind | prediction and original together.
 ///
 /// Removed patches are [`REMOVED`] in the second column. The third has the prediction on them and nothing elsewhere: the
 /// loss never looks at what is predicted for a visible patch, so that it means nothing. Small images are enlarged by a whole factor, so that every
@@ -237,6 +240,7 @@ mod tests {
             original,
             mask: &[0, 1, 1, 0],
             prediction,
+            blind: prediction,
             height: 4,
             width: 4,
             channels: original.len() / 16,

@@ -76,6 +76,9 @@ pub struct RunRecord {
     pub kind: String,
     /// Variant.
     pub model: String,
+    /// Version of the program that finished it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub version: String,
     /// Trainable values of the variant.
     #[serde(default)]
     pub parameters: u64,
@@ -94,7 +97,7 @@ pub struct RunRecord {
     /// Compute threads.
     #[serde(default)]
     pub threads: usize,
-    /// Processor and instruction set, or accelerator.
+    /// CPU and instruction set, or accelerator.
     #[serde(default)]
     pub machine: String,
     /// When it started, RFC 3339.

@@ -32,9 +32,10 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
-    events::{self, Events},
+    events::{self, Events, Picture},
     fingerprint::Fingerprint,
     inside,
+    notify::Lines,
     recipe::{Difference, Recipe, RecipeError, Resolved},
     records, tell,
 };
@@ -380,7 +381,21 @@ impl RunDir {
         let file = inside::append(&self.path, records::METRICS).map_err(at("open", &path))?;
         cut_after(&path, &file, step, true)?;
         let events = Events::create(&self.path, step).map_err(at("write events in", &self.path))?;
-        Ok(MetricsLog { path, file, events })
+        Ok(MetricsLog { path, file, events, passed_on: None })
+    }
+}
+
+/// Shows pictures of the run in `path` in TensorBoard; nothing where no run is. What cannot be shown is told, and ends nothing.
+pub(crate) fn show(path: &Path, step: u64, pictures: Vec<Picture>) {
+    if pictures.is_empty() || !path.join(records::RECIPE).is_file() {
+        return;
+    }
+    let write = || {
+        let mut events = Events::create(path, 0)?;
+        pictures.into_iter().try_for_each(|picture| events.picture(step, picture))
+    };
+    if let Err(error) = write() {
+        tell::warn(format_args!("{}: pictures are not shown in TensorBoard: {error}", path.display()));
     }
 }
 
@@ -479,6 +494,8 @@ pub struct MetricsLog {
     path: PathBuf,
     file: File,
     events: Events,
+    /// Who gets every line too.
+    passed_on: Option<Lines>,
 }
 
 impl MetricsLog {
@@ -493,7 +510,16 @@ impl MetricsLog {
         let mut line = serde_json::to_vec(record).expect("a record is JSON");
         assert!(Stepped::of(&line).is_some(), "a record has a step");
         line.push(b'\n');
-        self.file.write_all(&line).map_err(at("write", &self.path))
+        self.file.write_all(&line).map_err(at("write", &self.path))?;
+        if let Some(lines) = &self.passed_on {
+            lines.send_line(line);
+        }
+        Ok(())
+    }
+
+    /// Passes every line on from now on.
+    pub(crate) fn pass_on(&mut self, lines: Lines) {
+        self.passed_on = Some(lines);
     }
 
     /// Goes back to `step` steps: forgets what was written of later ones, and what was measured at this one unless it counts
@@ -514,6 +540,14 @@ impl MetricsLog {
     /// When the disk refuses.
     pub fn scalars(&mut self, step: u64, values: &[(&str, f64)]) -> Result<(), RunDirError> {
         self.events.scalars(step, values).map_err(at("write events beside", &self.path))
+    }
+
+    /// Writes the settings of the run for TensorBoard's table of hyperparameters.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn hyperparameters(&mut self, recipe: &Resolved) -> Result<(), RunDirError> {
+        self.events.hyperparameters(&recipe.settings()).map_err(at("write events beside", &self.path))
     }
 
     /// Waits until all lines are on the disk. Call it before a checkpoint is written: what a checkpoint says has been

@@ -47,7 +47,7 @@ pub struct Args {
     batch: u32,
     #[command(flatten)]
     device: device::Args,
-    /// How exactly to compute: f32, tf32 (f32 on a processor) or bf16; as a recipe's model.precision.
+    /// How exactly to compute: f32, tf32 (f32 on a CPU) or bf16; as a recipe's model.precision.
     #[arg(long, default_value_t = Precision::F32)]
     dtype: Precision,
     /// The instruction set; `convnext doctor` lists those of this machine.
@@ -177,7 +177,7 @@ struct Report {
     batch: usize,
     threads: usize,
     device: String,
-    /// Its name, or the processor's instruction set.
+    /// Its name, or the CPU's instruction set.
     #[serde(skip)]
     machine: String,
     dtype: &'static str,

@@ -26,7 +26,7 @@ pub struct Args {
 struct Report {
     versions: Versions,
     simd: Simd,
-    processor: Option<String>,
+    cpu: Option<String>,
     cores: usize,
     threads: usize,
     memory: Memory,
@@ -168,7 +168,7 @@ impl Report {
                 architecture: std::env::consts::ARCH,
             },
             simd: Simd::look(),
-            processor: device::processor(),
+            cpu: device::cpu_name(),
             cores: host::cores(),
             threads: rayon::current_num_threads(),
             memory: Memory { total, available, limit, peak_rss_mb: host::peak_rss_mb() },
@@ -191,12 +191,12 @@ fn text(report: &Report) -> String {
         (_, Some(error)) => error.clone(),
         (level, None) => format!("{} (available: {})", level.unwrap_or("unknown"), simd.available.join(", ")),
     };
-    let processor = report.processor.as_deref().unwrap_or("unknown");
+    let cpu = report.cpu.as_deref().unwrap_or("unknown");
     let gpus = cuda.devices.iter().map(|gpu| (format!("  {}", gpu.device), gpu.line()));
     let before = [
         ("convnext", format!("{} on {} {}", versions.convnext, versions.os, versions.architecture)),
         ("decoder", versions.decoder.to_owned()),
-        ("processor", processor.to_owned()),
+        ("CPU", cpu.to_owned()),
         ("SIMD level", level),
         ("cores", format!("{}, computing with {} threads", report.cores, report.threads)),
         ("memory", memory_line(memory)),

@@ -15,6 +15,7 @@ pub mod reconstruct;
 pub mod report;
 pub mod summary;
 pub mod train;
+pub mod watch;
 
 use clap::Subcommand;
 
@@ -37,6 +38,7 @@ pub(crate) enum Command {
     Import(convert::ImportArgs),
     Export(convert::ExportArgs),
     Report(report::Args),
+    Watch(watch::Args),
     Bench(bench::Args),
     Doctor(doctor::Args),
     Debug(debug::Args),
@@ -58,6 +60,7 @@ impl Command {
             Self::Import(args) => convert::import(&args, context),
             Self::Export(args) => convert::export(&args, context),
             Self::Report(args) => report::run(&args),
+            Self::Watch(args) => watch::run(&args),
             Self::Bench(args) => bench::run(&args, context),
             Self::Doctor(args) => doctor::run(&args),
             Self::Debug(args) => debug::run(&args, context),

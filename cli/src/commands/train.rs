@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgAction, ArgMatches, Args as _, FromArgMatches, Subcommand};
 use convnext_core::Entry;
+use convnext_data::TargetKind;
 use convnext_pipeline::{
     device::Device,
     interrupt,
@@ -40,6 +41,9 @@ struct Args {
     /// Goes on with the run in --out.
     #[arg(long)]
     resume: bool,
+    /// A shell command that reads what the run does, as JSON lines, on its standard input: for trackers.
+    #[arg(long, value_name = "COMMAND")]
+    notify: Option<String>,
     #[command(flatten)]
     device: device::Args,
     /// Writes one line of JSON at the end.
@@ -108,13 +112,12 @@ impl Train {
         let (data, io) = (&recipe.data, recipe.machine.io);
         let missing = || Failure::usage("no data; give --data GLOB, or data.train in the recipe");
         let train = shards::open(data.train.as_ref().map(Patterns::all).ok_or_else(missing)?, io)?;
-        let measured = !task.metrics().is_empty();
-        if measured {
+        if task.samples(&entry.plan).target == TargetKind::Class {
             shards::tell_of_classes(&train);
         }
-        let validation = data.validation.as_ref().filter(|_| measured);
+        let validation = data.validation.as_ref().filter(|_| !task.metrics().is_empty());
         let validation = validation.map(|patterns| shards::open_set(patterns.all(), io)).transpose()?;
-        let destination = Destination { out: args.out.clone(), resume: args.resume };
+        let destination = Destination { out: args.out.clone(), resume: args.resume, notify: args.notify.clone() };
         let record = runs::train(entry, recipe, train, validation, &destination, &device)?;
         report(&record, task.metrics(), &args.out, args.json)
     }

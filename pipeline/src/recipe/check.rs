@@ -41,7 +41,7 @@ fn job(recipe: Recipe, problems: &mut Problems) -> Option<Job> {
             None
         }
         (Some(section), None, Some(_)) if section.task().metrics().is_empty() => {
-            let what = format!("{} has no classifier to evaluate; remove the section", section.task().title());
+            let what = format!("{} is not measured; remove the section", section.task().title());
             problems.push("evaluate", what.to_lowercase());
             None
         }

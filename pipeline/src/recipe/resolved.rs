@@ -110,6 +110,13 @@ impl Resolved {
         found
     }
 
+    /// Every setting that decides the numbers of a run, by its key, e.g. `finetune.base_lr`.
+    pub fn settings(&self) -> Vec<(String, Value)> {
+        let mut settings = Vec::new();
+        leaves("", Value::Table(self.hashed()), &mut settings);
+        settings
+    }
+
     fn table(&self) -> Table {
         Table::try_from(self).expect("a recipe is a table")
     }
@@ -160,6 +167,14 @@ impl Resolved {
             better: section.task().metrics().first().map(|metric| metric.better),
         };
         Run::new(&terms, samples, machines)
+    }
+}
+
+fn leaves(key: &str, value: Value, found: &mut Vec<(String, Value)>) {
+    let Value::Table(table) = value else { return found.push((key.to_owned(), value)) };
+    for (name, value) in table {
+        let key = if key.is_empty() { name } else { format!("{key}.{name}") };
+        leaves(&key, value, found);
     }
 }
 

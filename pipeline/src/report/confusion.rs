@@ -67,6 +67,17 @@ impl<'a> Counts<'a> {
         self.labelled.get(&class).copied().unwrap_or(0)
     }
 
+    /// Harmonic mean of recall and precision: twice the images recognised over those of the class and those called so.
+    fn f1(&self, class: usize) -> f64 {
+        let either = self.labelled(class) + self.predicted(class);
+        2.0 * self.count(class, class) as f64 / either.max(1) as f64
+    }
+
+    /// Mean over the classes that have images.
+    fn mean_f1(&self) -> f64 {
+        self.labelled.keys().map(|&class| self.f1(class)).sum::<f64>() / self.labelled.len().max(1) as f64
+    }
+
     fn predicted(&self, class: usize) -> u64 {
         self.predicted.get(&class).copied().unwrap_or(0)
     }
@@ -131,8 +142,8 @@ fn recalls(evaluation: &Evaluation, counts: &Counts<'_>) -> Markup {
     let left_out = classes.len().saturating_sub(CLASSES);
     html! {
         div.wide { table {
-            caption { "Recall by class, the worst first" small { "recall: of its images, those recognised; precision: of the images called so, those that are" } }
-            thead { tr { th { "class" } th.number { "images" } th.number { "recall" } th {} th.number { "precision" } } }
+            caption { "Classes, the worst recall first" small { "recall: of its images, those recognised; precision: of the images called so, those that are; F1: their harmonic mean. Mean F1 of all classes: " (format::percent(counts.mean_f1())) "." } }
+            thead { tr { th { "class" } th.number { "images" } th.number { "recall" } th {} th.number { "precision" } th.number { "F1" } } }
             tbody { @for &class in classes.iter().take(CLASSES) { (recall(evaluation, counts, class)) } }
         }
         @if left_out > 0 { p.quiet { "and " (left_out) " better classes" } } }
@@ -148,6 +159,7 @@ fn recall(evaluation: &Evaluation, counts: &Counts<'_>, class: usize) -> Markup 
         td.number { (format::percent(recall)) }
         td { span.bar { span style=(format!("width:{:.1}%", recall * 100.0)) {} } }
         td.number { (precision.map_or_else(|| format::NONE.to_owned(), format::percent)) }
+        td.number { (format::percent(counts.f1(class))) }
     } }
 }
 

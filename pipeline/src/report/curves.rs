@@ -23,7 +23,9 @@ const COLORS: [RGBColor; 8] = [
 ];
 /// Drawn over both backgrounds by its opacity.
 const GRID: RGBColor = RGBColor(128, 128, 128);
-const SIZE: (u32, u32) = (480, 260);
+/// Dashes and gaps of runs, in pixels: where curves coincide, the one below shows through. `None` is a whole line.
+const DASHES: [Option<(u32, u32)>; 3] = [None, Some((9, 7)), Some((3, 6))];
+const SIZE: (u32, u32) = (480, 280);
 /// Points of one curve on the page, at most.
 pub(super) const POINTS: usize = 1000;
 /// Up to so many points, each is marked.
@@ -59,14 +61,18 @@ pub(super) struct Chart {
     pub(super) title: &'static str,
     /// What the values are, in a few words.
     pub(super) note: &'static str,
+    /// What stands beside the axis of values.
+    pub(super) label: &'static str,
     pub(super) axis: Axis,
 }
 
 /// One curve.
 #[derive(Debug, Clone)]
 pub(super) struct Series {
-    /// Which run of the legend; decides the colour.
+    /// Which run of the legend; decides the colour and the dashes.
     pub(super) color: usize,
+    /// The run.
+    pub(super) name: String,
     /// Epoch and value; a value that is not finite, or too big to draw, leaves a gap.
     pub(super) points: Vec<(f64, f64)>,
 }
@@ -81,28 +87,61 @@ pub(super) fn css_color(index: usize) -> String {
     format!("rgb({r} {g} {b})")
 }
 
+/// The swatch of a run in a legend: a piece of its line.
+pub(super) fn swatch(index: usize) -> Markup {
+    let dashes = DASHES[index % DASHES.len()].map(|(dash, gap)| format!("{dash} {gap}"));
+    html! {
+        svg.swatch viewBox="0 0 32 4" aria-hidden="true" {
+            line x1="0" y1="2" x2="32" y2="2" stroke=(css_color(index)) stroke-width="3" stroke-dasharray=[dashes] {}
+        }
+    }
+}
+
 /// A chart by epoch; `None` if there is not one finite value.
 pub(super) fn chart(chart: Chart, series: &[Series]) -> Result<Option<Markup>, ReportError> {
     let Some((xs, ys)) = ranges(series) else { return Ok(None) };
     let failed = |error: DrawingAreaErrorKind<_>| ReportError::Draw { chart: chart.title, reason: error.to_string() };
     let logarithmic = chart.axis == Axis::Auto && ys.start > 1.0 / HUGE && ys.end / ys.start > LOG_FACTOR;
-    let svg = if logarithmic {
+    let drawing = if logarithmic {
         draw(chart, xs, (ys.start / 1.2..ys.end * 1.2).log_scale(), GRID.mix(0.12), series).map_err(failed)?
     } else {
         draw(chart, xs, padded(ys, chart.axis), TRANSPARENT, series).map_err(failed)?
     };
-    Ok(Some(figure(chart, logarithmic, &svg, series)))
+    Ok(Some(figure(chart, logarithmic, &drawing, series)))
 }
 
-fn figure(chart: Chart, logarithmic: bool, svg: &str, series: &[Series]) -> Markup {
+fn figure(chart: Chart, logarithmic: bool, drawing: &Drawing, series: &[Series]) -> Markup {
     let view = format!("0 0 {} {}", SIZE.0, SIZE.1);
     let gaps = series.iter().flat_map(|s| &s.points).filter(|point| !drawable(point)).count();
     html! {
         figure.chart {
             figcaption { (chart.title) @if logarithmic { small { " log scale" } } p.quiet { (chart.note) } }
-            svg viewBox=(view) role="img" aria-label={ (chart.title) " by epoch" } { (PreEscaped(inner(svg))) }
+            svg viewBox=(view) role="img" aria-label={ (chart.title) " by epoch" } {
+                (PreEscaped(inner(&drawing.svg)))
+                @for spot in &drawing.spots { (spot.markup()) }
+            }
             @if gaps > 0 { p.warning { "Left out, because not finite (infinite or no number) or too big: " (gaps) "." } }
         }
+    }
+}
+
+/// A chart that has been drawn.
+struct Drawing {
+    svg: String,
+    spots: Vec<Spot>,
+}
+
+/// A place of a curve that says its values under the pointer: a browser shows an SVG's titles without a script.
+struct Spot {
+    at: (i32, i32),
+    color: usize,
+    text: String,
+}
+
+impl Spot {
+    fn markup(&self) -> Markup {
+        let Self { at: (x, y), color, text } = self;
+        html! { circle.spot cx=(x) cy=(y) r="7" style={ "color:" (css_color(*color)) } { title { (text) } } }
     }
 }
 
@@ -164,6 +203,8 @@ fn padded(values: Range<f64>, axis: Axis) -> Range<f64> {
 /// A curve as it is drawn.
 struct Stroke {
     color: usize,
+    /// Whether it is a curve to be read, not the noise around it.
+    is_curve: bool,
     points: Vec<(f64, f64)>,
     opacity: f64,
     width: u32,
@@ -171,8 +212,8 @@ struct Stroke {
 
 /// Short curves as they are; long ones faint, and their means over all of them.
 fn strokes(series: &[Series]) -> Vec<Stroke> {
-    let stroke = |opacity, width| move |color, points| Stroke { color, points, opacity, width };
-    let (faint, bold) = (stroke(0.3, 1), stroke(1.0, 2));
+    let faint = |color, points| Stroke { color, is_curve: false, points, opacity: 0.3, width: 1 };
+    let bold = |color, points| Stroke { color, is_curve: true, points, opacity: 1.0, width: 2 };
     let (noisy, short): (Vec<_>, Vec<_>) = series.iter().partition(|s| s.points.len() > NOISY);
     let below = noisy.iter().map(|s| faint(s.color, downsample(&s.points)));
     let means = noisy.iter().map(|s| bold(s.color, means(&s.points)));
@@ -192,19 +233,23 @@ fn means(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
 
 type Failure = DrawingAreaErrorKind<std::io::Error>;
 
-fn draw<Y>(chart: Chart, xs: Range<f64>, ys: Y, light: RGBAColor, series: &[Series]) -> Result<String, Failure>
+fn draw<Y>(chart: Chart, xs: Range<f64>, ys: Y, light: RGBAColor, series: &[Series]) -> Result<Drawing, Failure>
 where
     Y: AsRangedCoord<Value = f64>,
     Y::CoordDescType: ValueFormatter<f64> + Ranged<ValueType = f64>,
 {
-    let mut svg = String::new();
+    let (mut svg, mut spots) = (String::new(), Vec::new());
+    let show = |value: f64| match chart.axis {
+        Axis::Percent | Axis::PercentFromZero => format::percent(value),
+        _ => format::significant(value),
+    };
     {
         let root = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
         let mut context = ChartBuilder::on(&root)
             .margin(6)
             .margin_right(14)
-            .x_label_area_size(28)
-            .y_label_area_size(54)
+            .x_label_area_size(46)
+            .y_label_area_size(74)
             .build_cartesian_2d(xs, ys)?;
         let label = |value: &f64| match chart.axis {
             Axis::Percent | Axis::PercentFromZero => format::tick(value * 100.0) + " %",
@@ -216,33 +261,49 @@ where
             .y_labels(6)
             .x_label_formatter(&|value| format::tick(*value))
             .y_label_formatter(&label)
+            .x_desc("epoch")
+            .y_desc(chart.label)
             .label_style(("sans-serif", 17))
+            .axis_desc_style(("sans-serif", 16))
             .axis_style(GRID.mix(0.6))
             .bold_line_style(GRID.mix(0.25))
             .light_line_style(light)
             .draw()?;
+        let names = |color| series.iter().find(|series| series.color == color).map_or("", |series| &series.name);
         for line in strokes(series) {
             let color = COLORS[line.color % COLORS.len()].mix(line.opacity);
             for segment in line.points.split(|point| !drawable(point)) {
-                context.draw_series(LineSeries::new(segment.iter().copied(), color.stroke_width(line.width)))?;
+                let (points, style) = (segment.iter().copied(), color.stroke_width(line.width));
+                match DASHES[line.color % DASHES.len()].filter(|_| line.is_curve) {
+                    None => drop(context.draw_series(LineSeries::new(points, style))?),
+                    Some((dash, gap)) => drop(context.draw_series(DashedLineSeries::new(points, dash, gap, style))?),
+                }
                 if line.points.len() <= MARKED || segment.len() == 1 {
                     context.draw_series(segment.iter().map(|&point| Circle::new(point, 3, color.filled())))?;
                 }
+                let spot = |point: &(f64, f64)| Spot {
+                    at: context.backend_coord(point),
+                    color: line.color,
+                    text: format!("{}: epoch {}, {}", names(line.color), format::epochs(point.0), show(point.1)),
+                };
+                spots.extend(segment.iter().filter(|_| line.is_curve).map(spot));
             }
         }
         root.present()?;
     }
-    Ok(svg)
+    Ok(Drawing { svg, spots })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const CHART: Chart = Chart { title: "loss", note: "", axis: Axis::Auto };
+    const CHART: Chart = Chart { title: "loss", note: "", label: "loss", axis: Axis::Auto };
 
     fn svg(points: &[(f64, f64)]) -> Option<String> {
-        chart(CHART, &[Series { color: 0, points: points.to_vec() }]).unwrap().map(Markup::into_string)
+        chart(CHART, &[Series { color: 0, name: String::new(), points: points.to_vec() }])
+            .unwrap()
+            .map(Markup::into_string)
     }
 
     #[test]
@@ -274,7 +335,7 @@ mod tests {
     #[test]
     fn long_curves_are_faint_with_their_means_over_them() {
         let points: Vec<_> = (0..1000).map(|i| (f64::from(i), f64::from(i % 2))).collect();
-        let strokes = strokes(&[Series { color: 3, points: points.clone() }]);
+        let strokes = strokes(&[Series { color: 3, name: String::new(), points: points.clone() }]);
         assert_eq!([strokes[0].points.len(), strokes[1].points.len()], [1000, INTERVALS]);
         assert!(strokes[0].opacity < 0.5 && strokes[1].points.iter().all(|point| point.1 == 0.5));
         assert!(means(&[(0.0, f64::NAN)])[0].1.is_nan());

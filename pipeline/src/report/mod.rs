@@ -9,10 +9,12 @@ mod curves;
 mod embed;
 mod files;
 mod format;
+mod glance;
 mod output;
 mod page;
 mod run;
 mod run_section;
+mod table;
 mod training;
 
 use std::{
@@ -23,6 +25,7 @@ use std::{
 use thiserror::Error;
 
 use crate::records::RecordError;
+pub use glance::{Glance, Measured};
 pub use run::Run;
 
 /// Why a report could not be written.
@@ -81,8 +84,40 @@ pub enum ReportError {
 /// # Errors
 /// There are no runs, a directory is not a run's, one of its files cannot be parsed, or `output` cannot be written.
 pub fn write(runs: &[impl AsRef<Path>], output: &Path) -> Result<(), ReportError> {
-    let runs = runs.iter().map(|path| Run::read(path.as_ref())).collect::<Result<Vec<_>, _>>()?;
-    output::write(output, &render(&runs)?)
+    write_refreshing(&read(runs)?, output, None)
+}
+
+/// As [`write`], for runs that have been read; with `every` the page loads itself anew after so many seconds.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_refreshing(runs: &[Run], output: &Path, every: Option<u64>) -> Result<(), ReportError> {
+    output::write(output, &page::page(runs, every)?.into_string(), "<!DOCTYPE html>")
+}
+
+/// Writes the numbers of `runs` to the file `output`, as comma-separated values: a row for each record of training and of
+/// measurement, columns called as TensorBoard's tags are. An earlier table is replaced, any other file is not.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_table(runs: &[impl AsRef<Path>], output: &Path) -> Result<(), ReportError> {
+    let table = table::table(&read(runs)?)
+        .map_err(|error| ReportError::Write { path: output.to_owned(), source: io::Error::other(error) })?;
+    output::write(output, &table, table::BEGINNING)
+}
+
+/// Reads run directories; those of one name are told apart by more of their paths.
+///
+/// # Errors
+/// There are none, a directory is not a run's, or one of its files cannot be parsed.
+pub fn read(runs: &[impl AsRef<Path>]) -> Result<Vec<Run>, ReportError> {
+    match runs {
+        [] => Err(ReportError::NoRuns),
+        paths => {
+            let runs = paths.iter().map(|path| Run::read(path.as_ref())).collect::<Result<Vec<_>, _>>()?;
+            Ok(run::tell_apart(runs))
+        }
+    }
 }
 
 /// The page about `runs`, as HTML.
@@ -93,7 +128,7 @@ pub fn render(runs: &[Run]) -> Result<String, ReportError> {
     if runs.is_empty() {
         return Err(ReportError::NoRuns);
     }
-    Ok(page::page(runs)?.into_string())
+    Ok(page::page(runs, None)?.into_string())
 }
 
 #[cfg(test)]

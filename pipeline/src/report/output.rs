@@ -9,11 +9,9 @@ use std::{
 use super::ReportError;
 use crate::inside;
 
-/// What every page begins with.
-const BEGINNING: &[u8] = b"<!DOCTYPE html>";
-
-/// Writes a page to a file: whole or not at all, in place of an earlier page and of nothing else.
-pub(super) fn write(path: &Path, page: &str) -> Result<(), ReportError> {
+/// Writes a text that begins with `beginning` to a file: whole or not at all, in place of an earlier one that begins so, and of
+/// nothing else.
+pub(super) fn write(path: &Path, text: &str, beginning: &str) -> Result<(), ReportError> {
     let failed = |source| ReportError::Write { path: path.to_owned(), source };
     let refused = |why| ReportError::Place { path: path.to_owned(), why };
     let Some(name) = path.file_name() else {
@@ -29,15 +27,15 @@ pub(super) fn write(path: &Path, page: &str) -> Result<(), ReportError> {
         }
         // Writing through a link would change a file somewhere else, and a pipe would wait for its reader.
         Ok(found) if !found.is_file() => Err(refused("a link, a pipe or a device is there; give another name")),
-        Ok(_) if !is_page(folder, Path::new(name)).map_err(failed)? => {
+        Ok(_) if !begins(folder, Path::new(name), beginning).map_err(failed)? => {
             Err(refused("there is something else, which no report wrote; give another name"))
         }
-        _ => inside::replace(folder, name, page.as_bytes()).map_err(failed),
+        _ => inside::replace(folder, name, text.as_bytes()).map_err(failed),
     }
 }
 
-fn is_page(folder: &Path, name: &Path) -> io::Result<bool> {
-    let mut beginning = Vec::new();
-    inside::open(folder, name)?.take(BEGINNING.len() as u64).read_to_end(&mut beginning)?;
-    Ok(beginning.is_empty() || beginning.eq_ignore_ascii_case(BEGINNING))
+fn begins(folder: &Path, name: &Path, beginning: &str) -> io::Result<bool> {
+    let mut found = Vec::new();
+    inside::open(folder, name)?.take(beginning.len() as u64).read_to_end(&mut found)?;
+    Ok(found.is_empty() || found.eq_ignore_ascii_case(beginning.as_bytes()))
 }

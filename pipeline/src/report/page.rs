@@ -14,8 +14,8 @@ const STYLE: &str = include_str!("style.css");
 /// The page needs nothing from outside; a browser that reads this enforces it.
 const POLICY: &str = "default-src 'none'; img-src data:; style-src 'unsafe-inline'";
 
-/// The whole page.
-pub(super) fn page(runs: &[Run]) -> Result<Markup, ReportError> {
+/// The whole page; with `every` it loads itself anew after so many seconds.
+pub(super) fn page(runs: &[Run], every: Option<u64>) -> Result<Markup, ReportError> {
     let title = title(runs);
     let curves = curves(runs)?;
     Ok(html! {
@@ -25,6 +25,7 @@ pub(super) fn page(runs: &[Run]) -> Result<Markup, ReportError> {
                 meta charset="utf-8";
                 meta http-equiv="Content-Security-Policy" content=(POLICY);
                 meta name="viewport" content="width=device-width, initial-scale=1";
+                @if let Some(seconds) = every { meta http-equiv="refresh" content=(seconds); }
                 meta name="color-scheme" content="light dark";
                 title { (title) }
                 style { (PreEscaped(STYLE)) }

@@ -1,19 +1,24 @@
 //! A run directory, read.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use super::{ReportError, files::Files};
 use crate::{
     recipe::Resolved,
-    records::{Evaluation, History, Metrics, RunRecord, Weights},
+    records::{Evaluation, History, MetricKind, Metrics, RunRecord, Weights},
     tasks::{self, Task},
 };
 
 /// Everything that a report says about one run.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Run {
-    /// Name of its directory.
+    /// Name of its directory, with as many of the folders around it as tell it from other runs on the page.
     pub name: String,
+    /// Its directory, from the root.
+    pub path: PathBuf,
     /// `run.json`.
     pub record: Option<RunRecord>,
     /// `recipe.toml`, as written.
@@ -45,8 +50,8 @@ impl Run {
     ///
     /// # Errors
     /// `run.json` or `evaluation.json` cannot be parsed, or the directory has none of a run's files.
-    pub fn read(directory: &Path) -> Result<Self, ReportError> {
-        let mut files = Files::of(directory);
+    pub fn read(given: &Path) -> Result<Self, ReportError> {
+        let mut files = Files::of(given);
         let history = files.history();
         let record: Option<RunRecord> = files.record()?;
         let evaluation: Option<Evaluation> = files.evaluation()?;
@@ -55,11 +60,14 @@ impl Run {
             named.filter_map(|named| Some((named.file, files.picture(named.file)?))).collect();
         if history.is_none() && record.is_none() && evaluation.is_none() && pictures.is_empty() {
             let notes = files.notes.join("; ");
-            return Err(ReportError::NotARun { path: directory.to_owned(), notes });
+            return Err(ReportError::NotARun { path: given.to_owned(), notes });
         }
         let (quarantine, has_more_bad_samples) = files.quarantine(BAD_SAMPLES);
+        // `runs/a/` and `.` have names too.
+        let directory = given.canonicalize().unwrap_or_else(|_| given.to_owned());
         Ok(Self {
-            name: name(directory),
+            name: name(&directory, 1),
+            path: directory,
             recipe: files.recipe(),
             mistakes: mistakes(&mut files, evaluation.as_ref()),
             record,
@@ -86,12 +94,15 @@ impl Run {
         tasks::named(self.kind())
     }
 
-    /// The task whose section its recipe has; without a recipe the first that is measured, or is not, as the run is.
+    /// The task whose section its recipe has; without a recipe the first that is measured by what the run was.
     fn suggested(&self) -> Option<&'static dyn Task> {
         let recipe: Option<toml::Table> = self.recipe.as_ref().and_then(|recipe| recipe.parse().ok());
-        let is_measured = self.evaluation.is_some() || !self.history.evaluate.is_empty();
+        let measured = self.measured().map(|(metrics, _)| metrics);
         let named = |task: &&&dyn Task| recipe.as_ref().is_some_and(|recipe| recipe.contains_key(task.name()));
-        let alike = |task: &&&dyn Task| task.metrics().is_empty() != is_measured;
+        let alike = |task: &&&dyn Task| {
+            let has = |kind: &MetricKind| measured.is_none_or(|metrics| metrics.get(kind.name).is_some());
+            task.metrics().iter().any(has)
+        };
         tasks::ALL.iter().find(named).or_else(|| tasks::ALL.iter().find(alike)).copied()
     }
 
@@ -105,6 +116,22 @@ impl Run {
         let recipe: toml::Table = self.recipe.as_ref()?.parse().ok()?;
         let epochs = recipe.get(self.kind())?.get("epochs")?;
         epochs.as_float().or(epochs.as_integer().map(|epochs| epochs as f64))
+    }
+
+    /// Where the recipe says that the images of `set` lie.
+    pub(super) fn data(&self, set: &str) -> String {
+        let patterns = || {
+            let recipe: toml::Table = self.recipe.as_ref()?.parse().ok()?;
+            let patterns = recipe.get("data")?.get(set)?;
+            let several = patterns.as_array().map(|all| all.iter().filter_map(toml::Value::as_str).collect::<Vec<_>>());
+            several.map(|all| all.join(", ")).or_else(|| patterns.as_str().map(str::to_owned))
+        };
+        patterns().unwrap_or_default()
+    }
+
+    /// Whether it came to its end.
+    pub fn is_finished(&self) -> bool {
+        self.record.is_some()
     }
 
     /// Whether it trained and has not come to its end: the record is written there.
@@ -136,10 +163,23 @@ impl Run {
     }
 }
 
-/// `runs/a/` and `.` have names too.
-fn name(directory: &Path) -> String {
-    let absolute = directory.canonicalize().unwrap_or_else(|_| directory.to_owned());
-    absolute.file_name().map_or_else(|| "run".to_owned(), |name| name.to_string_lossy().into_owned())
+/// Names runs of one name by more of their paths, until they differ or there is no more.
+pub(super) fn tell_apart(mut runs: Vec<Run>) -> Vec<Run> {
+    let deepest = runs.iter().map(|run| run.path.components().count()).max().unwrap_or(1);
+    for parts in 2..=deepest {
+        let names: Vec<String> = runs.iter().map(|run| run.name.clone()).collect();
+        for run in runs.iter_mut().filter(|run| names.iter().filter(|name| **name == run.name).count() > 1) {
+            run.name = name(&run.path, parts);
+        }
+    }
+    runs
+}
+
+/// The last `parts` of a path.
+fn name(path: &Path, parts: usize) -> String {
+    let names = path.iter().skip(1).collect::<Vec<_>>();
+    let last: PathBuf = names[names.len().saturating_sub(parts)..].iter().collect();
+    if last.as_os_str().is_empty() { "run".to_owned() } else { last.to_string_lossy().into_owned() }
 }
 
 /// The pictures of the mistakes that a page shows; a page must not carry other files of the machine out.

@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use super::{confusion, embed, format, run::Run};
 use crate::{
     records::{Evaluation, MetricKind, Mistake, RunRecord, Unit},
-    tasks::{self, Picture},
+    tasks::{self, Picture, Task},
 };
 
 /// Notes that a page shows.
@@ -16,7 +16,7 @@ pub(super) fn section(index: usize, run: &Run) -> Markup {
     html! {
         section.run id={ "run-" (index) } {
             h2 { (format::name(&run.name)) " " span.kind { (format::name(run.kind())) } }
-            @if let Some(record) = &run.record { (facts(record)) }
+            @if let Some(record) = &run.record { (facts(run, record)) }
             (warnings(run))
             (bad_samples(run))
             (pictures(run))
@@ -26,16 +26,20 @@ pub(super) fn section(index: usize, run: &Run) -> Markup {
     }
 }
 
-fn facts(record: &RunRecord) -> Markup {
+fn facts(run: &Run, record: &RunRecord) -> Markup {
     let speed = (record.seconds > 0.0).then(|| format::significant(record.images as f64 / record.seconds));
     let facts = [
         ("started", record.started.replace('T', " ").replace('Z', " UTC")),
-        ("machine", machine(&record.machine)),
-        ("threads", if record.threads > 0 { record.threads.to_string() } else { String::new() }),
+        ("CPU or GPU", machine(&record.machine)),
+        ("program", if record.version.is_empty() { String::new() } else { format!("convnext {}", record.version) }),
+        ("compute threads", if record.threads > 0 { record.threads.to_string() } else { String::new() }),
         ("time", format::duration(record.seconds)),
-        ("processor time, all threads", format::duration(record.cpu_seconds)),
+        ("CPU time, all threads", format::duration(record.cpu_seconds)),
         ("images trained on", format::count(record.images)),
         ("images a second", speed.unwrap_or_default()),
+        ("trained on", run.data("train")),
+        ("measured on", run.data("validation")),
+        ("run directory", run.path.display().to_string()),
     ];
     html! {
         dl.facts { @for (name, value) in facts.iter().filter(|(_, value)| !value.is_empty()) {
@@ -158,10 +162,11 @@ fn evaluation(run: &Run) -> Markup {
                 (confusion::section(evaluation))
                 (mistakes(run, evaluation))
             }
-            None if run.task().is_none_or(|task| !task.metrics().is_empty()) => {
-                p.missing { "No evaluation: run " code { "convnext evaluate" } " on this run's weights." }
+            None => {
+                @if let Some(command) = run.task().map_or(Some("convnext evaluate"), Task::evaluate_command) {
+                    p.missing { "No evaluation: run " code { (command) } " on this run's weights." }
+                }
             }
-            None => {}
         }
     }
 }

@@ -38,6 +38,7 @@ fn record(kind: &str) -> RunRecord {
     RunRecord {
         kind: kind.to_owned(),
         model: "atto".to_owned(),
+        version: "0.1.0".into(),
         parameters: 3_708_400,
         multiply_adds: 550_000_000,
         seconds: 800.0,

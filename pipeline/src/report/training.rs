@@ -33,38 +33,44 @@ fn legend(runs: &[(usize, &Run)]) -> Markup {
     html! {
         ul.legend {
             @for (index, run) in runs {
-                li { span.swatch style={ "background:" (curves::css_color(*index)) } {} (run.name) }
+                li { (curves::swatch(*index)) (run.name) }
             }
         }
     }
 }
 
 fn charts(task: &dyn Task, runs: &[(usize, &Run)]) -> Result<Vec<Markup>, ReportError> {
-    let train = |title, note, axis, value: fn(&TrainRecord) -> f64| {
-        curves::chart(Chart { title, note, axis }, &series(runs, |run| &run.history.train, |r| (r.epoch, value(r))))
+    let train = |title, note, label, axis, value: fn(&TrainRecord) -> f64| {
+        curves::chart(
+            Chart { title, note, label, axis },
+            &series(runs, |run| &run.history.train, |r| (r.epoch, value(r))),
+        )
     };
     let measured = |kind: &MetricKind| {
         let Some((title, note)) = kind.curve else { return Ok(None) };
         let axis = if kind.unit == Unit::Share { Axis::Percent } else { Axis::Auto };
-        curves::chart(Chart { title, note, axis }, &evaluations(runs, kind.name))
+        curves::chart(Chart { title, note, label: kind.title, axis }, &evaluations(runs, kind.name))
     };
     let waited = Chart {
         title: "Time spent waiting for data",
         note: "Share of the time in which no batch was ready: images were decoded and augmented too slowly.",
+        label: "share of time",
         axis: Axis::PercentFromZero,
     };
-    let mut charts = vec![train("Training loss", task.loss(), Axis::Auto, |r| r.loss)?];
+    let mut charts = vec![train("Training loss", task.loss(), "loss", Axis::Auto, |r| r.loss)?];
     let own = task.metrics();
     let others = tasks::metrics().into_iter().filter(|kind| own.iter().all(|known| known.name != kind.name));
     for kind in own.iter().chain(others) {
         charts.push(measured(kind)?);
     }
     charts.extend([
-        train("Learning rate", "Of the last step.", Axis::Linear, |r| r.lr)?,
-        train("Gradient norm before clipping", "Of all parameters, at the last step.", Axis::Auto, |r| {
+        train("Learning rate", "Of the last step.", "learning rate", Axis::Linear, |r| r.lr)?,
+        train("Gradient norm before clipping", "Of all parameters, at the last step.", "norm", Axis::Auto, |r| {
             r.gradient_norm
         })?,
-        train("Images a second", "That the model was trained on.", Axis::FromZero, |r| r.images_per_second)?,
+        train("Images a second", "That the model was trained on.", "images a second", Axis::FromZero, |r| {
+            r.images_per_second
+        })?,
         curves::chart(waited, &waiting(runs))?,
     ]);
     Ok(charts.into_iter().flatten().collect())
@@ -75,7 +81,13 @@ fn series<'a, T: 'a>(
     records: impl Fn(&'a Run) -> &'a [T],
     point: impl Fn(&T) -> (f64, f64),
 ) -> Vec<Series> {
-    runs.iter().map(|&(color, run)| Series { color, points: records(run).iter().map(&point).collect() }).collect()
+    runs.iter()
+        .map(|&(color, run)| Series {
+            color,
+            name: run.name.clone(),
+            points: records(run).iter().map(&point).collect(),
+        })
+        .collect()
 }
 
 /// One curve a run, of the metric called `name`: of the weights that it reports in the end.
@@ -84,7 +96,8 @@ fn evaluations(runs: &[(usize, &Run)], name: &str) -> Vec<Series> {
         let records = &run.history.evaluate;
         let weights = records.last().map(|record| record.weights);
         let same = records.iter().filter(|record| Some(record.weights) == weights);
-        Series { color, points: same.filter_map(|record| Some((record.epoch, record.metrics.value(name)?))).collect() }
+        let points = same.filter_map(|record| Some((record.epoch, record.metrics.value(name)?))).collect();
+        Series { color, name: run.name.clone(), points }
     };
     runs.iter().map(curve).collect()
 }
@@ -97,6 +110,7 @@ fn waiting(runs: &[(usize, &Run)]) -> Vec<Series> {
     };
     let curve = |&(color, run): &(usize, &Run)| Series {
         color,
+        name: run.name.clone(),
         points: run.history.train.windows(2).filter_map(share).collect(),
     };
     runs.iter().map(curve).collect()

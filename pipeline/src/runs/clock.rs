@@ -11,7 +11,7 @@ use crate::run_dir::Spent;
 pub(crate) struct Clock {
     before: Spent,
     wall: Instant,
-    processor: ProcessTime,
+    cpu: ProcessTime,
 }
 
 impl Clock {
@@ -19,14 +19,14 @@ impl Clock {
     pub(crate) fn start(before: Spent) -> Self {
         let now = || humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
         let started = before.started.clone().or_else(|| Some(now()));
-        Self { before: Spent { started, ..before }, wall: Instant::now(), processor: ProcessTime::now() }
+        Self { before: Spent { started, ..before }, wall: Instant::now(), cpu: ProcessTime::now() }
     }
 
     /// All that has been taken so far.
     pub(crate) fn spent(&self) -> Spent {
         Spent {
             seconds: self.before.seconds + self.wall.elapsed().as_secs_f64(),
-            cpu_seconds: self.before.cpu_seconds + self.processor.elapsed().as_secs_f64(),
+            cpu_seconds: self.before.cpu_seconds + self.cpu.elapsed().as_secs_f64(),
             started: self.before.started.clone(),
         }
     }

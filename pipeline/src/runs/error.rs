@@ -17,6 +17,9 @@ pub enum RunError {
     /// The recipe does not fit what it is used for.
     #[error(transparent)]
     Recipe(#[from] RecipeError),
+    /// The command that is to be told what the run does cannot be started.
+    #[error("--notify: the command cannot be started: {0}")]
+    Notify(std::io::Error),
     /// The run directory.
     #[error(transparent)]
     RunDir(#[from] RunDirError),

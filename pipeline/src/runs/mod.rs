@@ -29,6 +29,8 @@ pub struct Destination {
     pub out: PathBuf,
     /// Whether to go on with the run that is there.
     pub resume: bool,
+    /// A command that is told what the run does, as JSON lines on its standard input; run by a shell.
+    pub notify: Option<String>,
 }
 
 impl Destination {

@@ -12,12 +12,18 @@
 mod trouble;
 mod window;
 
-use std::{collections::VecDeque, path::PathBuf, sync::Arc, time::Instant};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Instant,
+};
 
 use convnext_core::plan::Plan;
 use convnext_data::ShardSet;
 use convnext_weights::checkpoint::{self, Snapshot, Store, Usage};
 
+use serde::Serialize;
 use trouble::Trouble;
 use window::Window;
 
@@ -25,6 +31,7 @@ use super::{RunError, clock::Clock};
 use crate::{
     device::Device,
     input::{Input, Span},
+    notify::Lines,
     progress::Progress,
     recipe::{NonFinitePolicy, Resolved, Run},
     records::{ChangeRecord, EvaluateRecord, Line, MetricKind, RunRecord, TrainRecord},
@@ -100,10 +107,38 @@ pub(crate) struct RunContext<'a> {
     pub(crate) seed: u64,
     pub(crate) recipe_hash: String,
     pub(crate) resume: bool,
+    /// Who is told what the run does.
+    pub(crate) notify: Option<&'a Lines>,
     /// How the model is to be used: checkpoints say so.
     pub(crate) usage: Usage,
     /// Whether the run is asked to stop.
     pub(crate) asked: &'a dyn Fn() -> bool,
+}
+
+/// The first that a command is told.
+#[derive(Serialize)]
+#[serde(tag = "kind", rename = "start")]
+struct Start<'a> {
+    run: &'a Path,
+    task: &'static str,
+    model: &'static str,
+    step: u64,
+    steps: u64,
+    settings: BTreeMap<String, toml::Value>,
+}
+
+impl<'a> Start<'a> {
+    fn of(recipe: &Resolved, context: &RunContext<'a>, step: u64) -> Self {
+        let RunContext { name: task, model, run, dir, .. } = *context;
+        Self {
+            run: dir.path(),
+            task,
+            model,
+            step,
+            steps: run.steps(),
+            settings: recipe.settings().into_iter().collect(),
+        }
+    }
 }
 
 /// How far a run has come.
@@ -214,6 +249,11 @@ impl<'a> Training<'a> {
         };
         let reached = Reached::of(&state);
         let mut log = context.dir.metrics(reached.step)?;
+        log.hyperparameters(source.recipe)?;
+        if let Some(lines) = context.notify {
+            lines.send(&Start::of(source.recipe, context, reached.step));
+            log.pass_on(lines.clone());
+        }
         let epoch = context.run.ends_epoch(reached.step);
         let measured = state.metric.is_some() || !epoch.is_some_and(|epoch| measurement.is_due(reached.step, epoch));
         if !measured {
@@ -419,7 +459,7 @@ impl<'a> Training<'a> {
         self.progress.say(&format!("epoch {epoch}: {said}  ({} weights)", record.weights.name()));
         self.log.append(&Line::Evaluate(record.clone()))?;
         let tags: Vec<(String, f64)> =
-            record.metrics.iter().map(|metric| (format!("evaluate/{}", metric.name), metric.value)).collect();
+            record.metrics.iter().map(|metric| (format!("val/{}", metric.name), metric.value)).collect();
         let values: Vec<(&str, f64)> = tags.iter().map(|(tag, value)| (tag.as_str(), *value)).collect();
         Ok(self.log.scalars(record.step, &values)?)
     }
@@ -453,6 +493,7 @@ impl<'a> Training<'a> {
         Ok(RunRecord {
             kind: context.name.to_owned(),
             model: context.model.to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
             parameters: self.trainer.layout().len() as u64,
             multiply_adds: context.multiply_adds,
             seconds: spent.seconds,
@@ -506,7 +547,7 @@ fn write_train(log: &mut MetricsLog, record: &TrainRecord) -> Result<(), RunErro
     log.append(&Line::Train(*record))?;
     let values = [
         ("train/loss", record.loss),
-        ("train/lr", record.lr),
+        ("train/learning_rate", record.lr),
         ("train/gradient_norm", record.gradient_norm),
         ("train/images_per_second", record.images_per_second),
     ];

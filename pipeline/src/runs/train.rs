@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use convnext_core::nn::Entry;
 use convnext_data::{ShardSet, TargetKind};
+use serde::Serialize;
 
 use super::{
     Destination, RunError, finish, finished, has_checkpoint,
@@ -14,6 +15,7 @@ use crate::{
     fingerprint::Fingerprint,
     input::{Input, usage, view_of},
     interrupt,
+    notify::Notifier,
     recipe::{Resolved, Training},
     records::{EvaluateRecord, MetricKind, RunRecord, Weights},
     settings::{Evaluate, EvaluatedWeights},
@@ -62,6 +64,7 @@ pub fn train(
         section.trainer(&Setup { entry, model, data: &recipe.data, seed, run: &run, device, goes_on, measured })?;
 
     // ---- the run ---------------------------------------------------------------------------------------------------
+    let notifier = destination.notify.as_deref().map(Notifier::start).transpose().map_err(RunError::Notify)?;
     let dir = destination.open(reopened, &recipe, &data)?;
     let quarantine = dir.quarantine_path();
     let source = Source { plan, recipe: &recipe, run: &run, shards, quarantine, bytes };
@@ -77,11 +80,34 @@ pub fn train(
         seed: recipe.seed,
         recipe_hash: recipe.hash(),
         resume: destination.resume,
+        notify: notifier.as_ref().map(Notifier::lines),
         usage,
         asked: &interrupt::asked,
     };
-    let record = steps::train(&held_out, &mut *trainer, &source, &context)?;
-    finish(&dir, &run, task.metrics().first().map(|metric| metric.name), record)
+    let record = steps::train(&held_out, &mut *trainer, &source, &context)
+        .and_then(|record| finish(&dir, &run, task.metrics().first().map(|metric| metric.name), record));
+    if let Some(notifier) = notifier {
+        notifier.lines().send(&End::of(&record));
+        notifier.finish();
+    }
+    record
+}
+
+/// The last that a command is told.
+#[derive(Serialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+enum End<'a> {
+    End { record: &'a RunRecord },
+    Failed { error: String },
+}
+
+impl<'a> End<'a> {
+    fn of(result: &'a Result<RunRecord, RunError>) -> Self {
+        match result {
+            Ok(record) => Self::End { record },
+            Err(error) => Self::Failed { error: error.to_string() },
+        }
+    }
 }
 
 /// A validation set, if there is one, and how the run is measured on it.

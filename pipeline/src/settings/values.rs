@@ -25,9 +25,9 @@ pub enum Precision {
     /// f32.
     #[default]
     F32,
-    /// f32; a GPU rounds the operands of products to 10 bits of mantissa. A processor does not.
+    /// f32; a GPU rounds the operands of products to 10 bits of mantissa. A CPU does not.
     Tf32,
-    /// bf16: what a processor's products read, and all activations of a GPU. Faster where there is a matrix unit for it.
+    /// bf16: what a CPU's products read, and all activations of a GPU. Faster where there is a matrix unit for it.
     Bf16,
 }
 

@@ -136,6 +136,11 @@ pub trait Task: Debug + Sync {
         Err(ModelError::Unmeasured(self.name()))
     }
 
+    /// The command that measures one of its runs in full, where there is one.
+    fn evaluate_command(&self) -> Option<&'static str> {
+        None
+    }
+
     // ---- what is shown ---------------------------------------------------------------------------------------------
 
     /// What the training loss is, in a sentence below its curve.
@@ -169,6 +174,15 @@ pub struct Flag {
     /// Whether it may be repeated.
     pub several: bool,
 }
+
+/// `--validation`, of a task that is measured while it is trained.
+const VALIDATION: Flag = Flag {
+    name: "validation",
+    value: "GLOB",
+    help: "Shards to measure on after each epoch, as a quoted pattern; may be repeated",
+    key: "data.validation",
+    several: true,
+};
 
 /// What the shared sections of a recipe hold if nothing is said.
 #[derive(Debug, Clone, Copy, PartialEq)]

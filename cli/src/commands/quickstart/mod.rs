@@ -50,7 +50,7 @@ const LABELS_SEED: u64 = 1;
 /// What is measured: the weights that a run ends with. Choosing among checkpoints on the test images would flatter.
 const LAST: Which = Which { checkpoint: WhichCheckpoint::Newest, values: WhichValues::AverageIfThere };
 
-/// Packs real images, pre-trains, fine-tunes, evaluates, and reports, in a few minutes on a laptop's processor.
+/// Packs real images, pre-trains, fine-tunes, evaluates, and reports, in a few minutes on a laptop's CPU.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
@@ -123,7 +123,7 @@ pub fn run(args: &Args, context: &Context<'_>) -> Outcome {
     let recipe_pretrain = recipe(PRETRAIN, &[train])?;
     let data = recipe_pretrain.data.clone();
     let view = view_of(recipe_pretrain.training.as_ref().map(|training| &training.augment), Evaluate::default().crop);
-    let destination = Destination { out: pretraining.clone(), resume: false };
+    let destination = Destination { out: pretraining.clone(), resume: false, notify: None };
     let pretrained = runs::train(entry, recipe_pretrain, open(&shards.unlabelled)?, None, &destination, &device)?;
     let subject = Subject::Shards(open(&shards.test)?, 8);
     masked::reconstruct(entry, (&pretraining, LAST), &data, view, &subject, 0, &pretraining.join(RECONSTRUCTION))?;
@@ -218,7 +218,7 @@ fn train_and_evaluate(
     let (data, workers) = (recipe.data.clone(), recipe.machine.workers);
     let evaluate = Evaluate::default();
     let view = view_of(recipe.training.as_ref().map(|training| &training.augment), evaluate.crop);
-    let destination = Destination { out: out.to_owned(), resume: false };
+    let destination = Destination { out: out.to_owned(), resume: false, notify: None };
     let test = open(&shards.test)?;
     let validation = ShardSet::open(std::slice::from_ref(&shards.test))?;
     let record = runs::train(entry, recipe, open(&shards.labelled)?, Some(validation), &destination, device)?;

@@ -272,6 +272,7 @@ fn run_given(trainer: &mut Late, folder: &Path, given: Given<'_>) -> Left {
         seed: 0,
         recipe_hash: recipe.hash(),
         resume,
+        notify: None,
         usage: usage(),
         asked: &asked,
     };

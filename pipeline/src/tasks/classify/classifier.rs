@@ -16,7 +16,7 @@ use crate::{
     trainer::{Inference, ModelError, element, pass, products},
 };
 
-/// Logits `[N, CLASSES]` of a batch on the processor, in passes of up to `pass` images: a signal is looked for between
+/// Logits `[N, CLASSES]` of a batch on the CPU, in passes of up to `pass` images: a signal is looked for between
 /// them.
 pub(super) fn logits(classifier: &FrozenClassifier, pass: usize, batch: &mut Batch) -> Result<Vec<f32>, ModelError> {
     let (images, samples) = (std::mem::take(&mut batch.images), batch.samples);
@@ -36,7 +36,7 @@ pub(super) fn logits(classifier: &FrozenClassifier, pass: usize, batch: &mut Bat
 
 /// A classifier with weights of its own.
 pub enum Classifier {
-    /// On the processor.
+    /// On the CPU.
     Cpu {
         /// The model.
         classifier: FrozenClassifier,

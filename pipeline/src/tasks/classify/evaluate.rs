@@ -12,9 +12,11 @@ use convnext_weights::{
 use super::{Classifier, Classify, check_classes, tally::Tally};
 use crate::{
     device::Device,
+    events::Picture,
     input::Input,
     inside, interrupt, pictures,
     records::{self, Evaluation, Weights},
+    run_dir,
     settings::Precision,
     stream::StreamError,
     tasks::{self, Measure, Task},
@@ -42,7 +44,8 @@ pub fn evaluate(
     let (mut evaluation, mistaken) = measure(&entry.plan, &mut classifier, shards, how)?;
     evaluation.weights = if taken.average { Weights::Ema } else { Weights::Model };
     made.keep();
-    save_mistakes(&entry.plan, shards, how, &mistaken, &mut evaluation, out)?;
+    let shown = save_mistakes(&entry.plan, shards, how, &mistaken, &mut evaluation, out)?;
+    run_dir::show(out, taken.from.step().unwrap_or(0), shown);
     let json = serde_json::to_vec_pretty(&evaluation).map_err(std::io::Error::other);
     let written = json.and_then(|json| inside::replace(out, records::EVALUATION, &json));
     written.map_err(|source| ModelError::Write { path: out.join(records::EVALUATION), source })?;
@@ -109,7 +112,7 @@ pub(super) fn measure(
     tally.finish()
 }
 
-/// Writes a picture of the sample of each mistake, as the model saw it but for normalisation.
+/// Writes a picture of the sample of each mistake, as the model saw it but for normalisation, and returns them.
 fn save_mistakes(
     plan: &Plan,
     shards: &ShardSet,
@@ -117,8 +120,9 @@ fn save_mistakes(
     mistaken: &[u64],
     evaluation: &mut Evaluation,
     out: &Path,
-) -> Result<(), ModelError> {
+) -> Result<Vec<Picture>, ModelError> {
     let input = Input { plan, data: how.data, workers: 1 };
+    let mut shown = Vec::new();
     let chain = input.evaluation_chain(how.view)?;
     let mut decoder = input.decoder()?;
     let (mut bytes, mut example, mut scratch) = (Vec::new(), Example::default(), Scratch::default());
@@ -136,6 +140,7 @@ fn save_mistakes(
         let written = inside::folder(out, "pictures").and_then(|_| inside::replace(out, &name, &png));
         written.map_err(|source| ModelError::Write { path: out.join(&name), source })?;
         mistake.picture = Some(name);
+        shown.push(Picture { tag: format!("mistakes/{number:02}"), size: picture.dimensions(), png });
     }
-    Ok(())
+    Ok(shown)
 }

@@ -26,7 +26,7 @@ pub use objective::{Classification, Source, Targets};
 pub use predict::{Prediction, Predictor};
 pub use settings::{Finetune, Start};
 
-use super::{Defaults, Flag, Measure, Task};
+use super::{Defaults, Flag, Measure, Task, VALIDATION};
 use crate::{
     input::Samples,
     records::{Evaluation, MetricKind},
@@ -65,13 +65,6 @@ Example:
     }
 
     fn flags(&self) -> &'static [Flag] {
-        const VALIDATION: Flag = Flag {
-            name: "validation",
-            value: "GLOB",
-            help: "Shards to measure on after each epoch, as a quoted pattern; may be repeated",
-            key: "data.validation",
-            several: true,
-        };
         const WEIGHTS: Flag = Flag {
             name: "weights",
             value: "PATH",
@@ -129,6 +122,10 @@ Example:
 
     fn metrics(&self) -> &'static [MetricKind] {
         &METRICS
+    }
+
+    fn evaluate_command(&self) -> Option<&'static str> {
+        Some("convnext evaluate")
     }
 
     fn measure(

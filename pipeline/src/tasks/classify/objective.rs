@@ -10,7 +10,7 @@ use convnext_core::{
 };
 use convnext_cuda::{
     predictor::Predictor,
-    trainer::Aim as CudaTargets,
+    trainer::BatchTargets,
     training::{Options, TrainingStep},
 };
 use convnext_data::{Purpose, Random};
@@ -133,9 +133,9 @@ impl Objective for Classification {
         Classify.schedule(&self.plan, options, batches)
     }
 
-    fn on_device<'a>(&self, targets: &'a Targets) -> (CudaTargets<'a>, [f32; 5]) {
+    fn on_device<'a>(&self, targets: &'a Targets) -> (BatchTargets<'a>, [f32; 5]) {
         let Targets { values, mixing, drop_path_keys } = targets;
-        (CudaTargets::Labelled { targets: values, drop_path_keys }, mixing.on_device())
+        (BatchTargets::Labelled { targets: values, drop_path_keys }, mixing.on_device())
     }
 
     fn drop_path(&self) -> f32 {

@@ -1,5 +1,6 @@
 //! Masked pre-training: a fully convolutional autoencoder learns to fill in removed patches.
 
+mod measure;
 mod reconstruct;
 
 use std::sync::Arc;
@@ -8,25 +9,28 @@ use convnext_core::{
     dfdx::tensor::Cpu,
     launch::kernels::images::mix,
     nn::{AutoencoderModule, Entry, Flat, PlainAutoencoder},
-    plan::{Patches, Plan},
+    ops::masked_mse::{self, Targets},
+    plan::{FcmaePlan, Patches, Plan},
     simd,
     visibility::Visibility,
 };
 use convnext_cuda::{
-    trainer::Aim as CudaTargets,
+    trainer::BatchTargets,
     training::{Options, TrainingStep, accumulating_autoencoder},
 };
 use convnext_data::{Purpose, Random, ShardSet, random_mask};
 
+pub use measure::HELD_OUT_LOSS;
 pub use reconstruct::{MOST as MOST_RECONSTRUCTED, Reconstructed, Subject, reconstruct};
 
-use super::{Defaults, Picture, Setup, Task, TaskSettings};
+use super::{Defaults, Flag, Measure, Picture, Setup, Task, TaskSettings, VALIDATION};
 use crate::{
     input::Samples,
-    interrupt, records,
+    interrupt,
+    records::{self, Evaluation, MetricKind},
     settings::{Course, training_section},
     stream::{Batch, Mask},
-    trainer::{self, ModelError, Objective, Trainer, pass},
+    trainer::{self, Inference, ModelError, Objective, Trainer, pass},
 };
 
 /// Masked-autoencoder pre-training.
@@ -67,6 +71,10 @@ Example:
   convnext pretrain --out runs/pretrain --resume"
     }
 
+    fn flags(&self) -> &'static [Flag] {
+        &[VALIDATION]
+    }
+
     fn defaults(&self) -> Defaults {
         Defaults { beta2: 0.95, smallest_crop: 0.2 }
     }
@@ -79,8 +87,8 @@ Example:
         samples
     }
 
-    fn accept(&self, plan: &Plan, _: &ShardSet, _: Option<ShardSet>) -> Result<Option<ShardSet>, ModelError> {
-        patches(plan).map(|_| None)
+    fn accept(&self, plan: &Plan, _: &ShardSet, validation: Option<ShardSet>) -> Result<Option<ShardSet>, ModelError> {
+        patches(plan).map(|_| validation)
     }
 
     fn fill(&self, plan: &Plan, batch: &mut Batch, step: u64) -> Result<(), ModelError> {
@@ -101,6 +109,20 @@ Example:
         Ok(accumulating_autoencoder(plan, options, batches)?)
     }
 
+    fn metrics(&self) -> &'static [MetricKind] {
+        &[HELD_OUT_LOSS]
+    }
+
+    fn measure(
+        &self,
+        plan: &Plan,
+        model: &mut dyn Inference,
+        shards: &Arc<ShardSet>,
+        how: Measure<'_>,
+    ) -> Result<Evaluation, ModelError> {
+        measure::measure(plan, model, shards, how)
+    }
+
     fn loss(&self) -> &'static str {
         "Mean squared error of the removed patches' pixels."
     }
@@ -110,11 +132,12 @@ Example:
             file: records::RECONSTRUCTION,
             title: "Reconstruction",
             alt: "Masked and reconstructed images",
-            caption: "One image a row. The gray patches were removed and the model was asked to fill them. Its prediction, \
+            caption: "One image a row. The grey patches were removed and the model was asked to fill them. Its prediction, \
                       in the third column, means something on those patches only: the loss never looks at the visible \
-                      ones. The last column has the visible patches as they were and the prediction in place of the \
-                      removed ones.",
-            columns: &["original", "what the model saw", "what it filled in", "both together"],
+                      ones. Where targets were normalised, the model predicts each patch without its mean and deviation: \
+                      the third column has those of the visible patches instead, and the last column, beside the visible \
+                      patches, the removed patches' true ones.",
+            columns: &["original", "what the model saw", "what it filled in", "both, at the true mean and deviation"],
             command: "convnext reconstruct",
         };
         Some(&RECONSTRUCTION)
@@ -155,6 +178,7 @@ fn draw_masks(patches: Patches, samples: usize, seed: u64, epoch: u64) -> Vec<u8
 #[derive(Debug, Clone)]
 pub struct Masking {
     plan: Plan,
+    fcmae: FcmaePlan,
     patches: Patches,
 }
 
@@ -164,12 +188,31 @@ impl Masking {
     /// # Errors
     /// [`ModelError::NoFcmae`].
     pub fn new(plan: &Plan) -> Result<Self, ModelError> {
-        Ok(Self { plan: *plan, patches: patches(plan)? })
+        let fcmae = plan.fcmae.ok_or(ModelError::NoFcmae(plan.name))?;
+        Ok(Self { plan: *plan, fcmae, patches: patches(plan)? })
     }
 
     fn visibility(&self, masks: &[u8]) -> Result<Arc<Visibility>, ModelError> {
         let Patches { high, wide, visible } = self.patches;
         Ok(Arc::new(Visibility::from_mask(masks, high, wide, visible)?))
+    }
+
+    /// How patches are laid out for the loss.
+    fn shape<'a>(&self, visible: &'a Visibility) -> masked_mse::Shape<'a> {
+        let Self { plan, fcmae, .. } = self;
+        masked_mse::Shape {
+            visible,
+            stride: plan.stride(),
+            side: fcmae.patch / plan.stride(),
+            channels: plan.channels,
+            dim: fcmae.decoder_dim,
+            normalised: fcmae.normalised,
+        }
+    }
+
+    /// What is to be predicted of images `[N, H, W, C]` under `masks`.
+    fn pixels(&self, images: &[f32], masks: &[u8]) -> Result<Targets, ModelError> {
+        Ok(masked_mse::targets(&self.shape(&*self.visibility(masks)?), images))
     }
 
     /// Predictions `[N, L, P * P * C]` of images `[N, H, W, C]` under `masks`, a few at a time, so that a signal is heard.
@@ -236,7 +279,7 @@ impl Objective for Masking {
         Masked.schedule(&self.plan, options, batches)
     }
 
-    fn on_device<'a>(&self, visible: &'a Arc<Visibility>) -> (CudaTargets<'a>, [f32; 5]) {
-        (CudaTargets::Masked(visible), mix(1.0, [0; 4]))
+    fn on_device<'a>(&self, visible: &'a Arc<Visibility>) -> (BatchTargets<'a>, [f32; 5]) {
+        (BatchTargets::Masked(visible), mix(1.0, [0; 4]))
     }
 }

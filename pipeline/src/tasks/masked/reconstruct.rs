@@ -16,8 +16,10 @@ use convnext_weights::{
 
 use super::{Masking, autoencoder, draw_masks};
 use crate::{
+    events::Picture,
     input::InputError,
     pictures::{self, Reconstruction},
+    records, run_dir,
     settings::Data,
     tasks::{self, loader::Loader},
     trainer::ModelError,
@@ -47,7 +49,8 @@ pub struct Reconstructed {
 /// Masks images, reconstructs them with the weights at `weights`, and writes a picture of them to `out`.
 ///
 /// Each row holds the original, what the model saw, what it predicts, and that with the visible patches put back. Where
-/// the target was normalised, each predicted patch takes the original patch's mean and variance.
+/// the target was normalised, a prediction says nothing of its patch's mean and deviation: those of the visible patches stand
+/// in for them in the third column, and the original patch's own are put back in the last.
 ///
 /// # Errors
 /// [`ModelError`]: no pre-training part, weights that do not fit, images that cannot be read.
@@ -62,7 +65,6 @@ pub fn reconstruct(
 ) -> Result<(Reconstructed, Taken), ModelError> {
     let plan = &entry.plan;
     let masking = Masking::new(plan)?;
-    let fcmae = plan.fcmae.ok_or(ModelError::NoFcmae(plan.name))?;
     let mut model = autoencoder(entry, &Cpu::default())?;
     let loaded = convert::load(weights.0, &model.layout(), weights.1)?;
     tasks::warn_of(&loaded.skipped);
@@ -77,22 +79,38 @@ pub fn reconstruct(
     // ---- predictions, and back to pixels ---------------------------------------------------------------------------
     let mut predictions = masking.predictions(&model.plain(), &model.values(), &images, &masks)?;
     check_finite(&predictions, predictions.len() / samples.max(1))?;
-    let shape = masked_mse::Shape {
-        visible: &visible,
-        stride: plan.stride(),
-        side: fcmae.patch / plan.stride(),
-        channels: plan.channels,
-        dim: fcmae.decoder_dim,
-        normalised: fcmae.normalised,
-    };
+    let shape = masking.shape(&visible);
     let targets = masked_mse::targets(&shape, &images);
     let loss = masked_loss(&predictions, &targets, &masks);
+    let mut blind = predictions.clone();
+    of_visible(&targets, &masks, masking.patches.count()).restore(&mut blind);
     targets.restore(&mut predictions);
-    let restored = masked_mse::patches_to_images(&shape, &predictions);
+    let [restored, blind] = [predictions, blind].map(|patches| masked_mse::patches_to_images(&shape, &patches));
     let (mean, deviation) = data.normalisation(plan.channels).map_err(InputError::Normalisation)?;
     let shown = |pixels: &[f32]| pictures::to_u8(pixels, &mean, &deviation, plan.channels);
-    draw(plan, masking.patches, &shown(&images), &shown(&restored), &masks, out)?;
+    let picture = draw(plan, masking.patches, [&images, &restored, &blind].map(|pixels| shown(pixels)), &masks, out)?;
+    if let Some(run) = run_of(out) {
+        run_dir::show(run, loaded.taken.from.step().unwrap_or(0), vec![picture]);
+    }
     Ok((Reconstructed { images: samples, loss }, loaded.taken))
+}
+
+/// The same targets, each patch with the mean and the deviation that an image's visible patches have on average.
+fn of_visible(targets: &Targets, masks: &[u8], patches: usize) -> Targets {
+    let mut seen = targets.clone();
+    let images = seen.mean.chunks_exact_mut(patches).zip(seen.deviation.chunks_exact_mut(patches));
+    for ((means, deviations), mask) in images.zip(masks.chunks_exact(patches)) {
+        let average = |values: &[f32], power: i32| {
+            let visible = values.iter().zip(mask).filter(|(_, removed)| **removed == 0);
+            let (sum, count) =
+                visible.fold((0.0, 0.0), |(sum, count), (&value, _)| (sum + value.powi(power), count + 1.0));
+            sum / f32::max(count, 1.0)
+        };
+        let (mean, deviation) = (average(means, 1), average(deviations, 2).sqrt());
+        means.fill(mean);
+        deviations.fill(deviation);
+    }
+    seen
 }
 
 /// Refuses predictions, `values` an image, that are not finite.
@@ -137,20 +155,21 @@ fn few(images: usize) -> Result<(), ModelError> {
 fn draw(
     plan: &Plan,
     patches: Patches,
-    originals: &[u8],
-    restored: &[u8],
+    [originals, restored, blind]: [Vec<u8>; 3],
     masks: &[u8],
     out: &Path,
-) -> Result<(), ModelError> {
+) -> Result<Picture, ModelError> {
     let channels = pictures::shown_channels(plan.channels);
     let length = plan.height * plan.width * channels;
     let rows: Vec<_> = originals
         .chunks_exact(length)
         .zip(restored.chunks_exact(length))
+        .zip(blind.chunks_exact(length))
         .zip(masks.chunks_exact(patches.count()))
-        .map(|((original, prediction), mask)| Reconstruction {
+        .map(|(((original, prediction), blind), mask)| Reconstruction {
             original,
             prediction,
+            blind,
             mask,
             height: plan.height,
             width: plan.width,
@@ -158,11 +177,19 @@ fn draw(
             patch: plan.height / patches.high,
         })
         .collect();
-    Ok(pictures::save(&pictures::reconstruction_grid(&rows)?, out)?)
+    let picture = pictures::reconstruction_grid(&rows)?;
+    pictures::save(&picture, out)?;
+    Ok(Picture { tag: "reconstruction".to_owned(), size: picture.dimensions(), png: pictures::png(&picture)? })
+}
+
+/// The run whose picture `out` is, if it lies where a report looks for it.
+fn run_of(out: &Path) -> Option<&Path> {
+    let picture = Path::new(records::RECONSTRUCTION);
+    out.ends_with(picture).then(|| out.ancestors().nth(picture.components().count())).flatten()
 }
 
 /// The pre-training loss, from whole predictions `[N, L, P * P * C]`.
-fn masked_loss(predictions: &[f32], targets: &Targets, masks: &[u8]) -> f64 {
+pub(super) fn masked_loss(predictions: &[f32], targets: &Targets, masks: &[u8]) -> f64 {
     let values = predictions.len() / masks.len();
     let patches = predictions.chunks_exact(values).zip(targets.values.chunks_exact(values)).zip(masks);
     let error = |(prediction, target): (&[f32], &[f32])| {

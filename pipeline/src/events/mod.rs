@@ -1,7 +1,9 @@
-//! Scalars for TensorBoard: the little of its format that they need.
+//! Curves, pictures and hyperparameters for TensorBoard: the little of its format that they need.
 //!
 //! A file is a sequence of records: length (u64, little-endian), its masked CRC-32C, the bytes, their masked CRC-32C. Each
-//! record is an `Event` of protocol buffers (tensorflow/core/util/event.proto), of which five fields are written here.
+//! record is an [`Event`] of protocol buffers.
+
+mod messages;
 
 use std::{
     fs::{File, OpenOptions},
@@ -10,55 +12,29 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use prost::{Message, Oneof};
+use prost::Message;
+
+use messages::{
+    Event, Hyperparameters, Image, Of, PluginData, START, SessionLog, SessionStart, Setting, Summary, SummaryMetadata,
+    Value, What,
+};
 
 /// How event files are named.
 pub(crate) const PREFIX: &str = "events.out.tfevents.";
 
-/// `SessionLog.SessionStatus.START`: what earlier files say about this step and later ones is void.
-const START: i32 = 1;
+/// The plugin that shows hyperparameters, and the tag it looks for.
+const HYPERPARAMETERS: (&str, &str) = ("hparams", "_hparams_/session_start_info");
 
-/// `tensorflow.Event`. Readers want time and step written even where they are zero.
-#[derive(Clone, PartialEq, Message)]
-struct Event {
-    /// Seconds since 1970.
-    #[prost(double, optional, tag = "1")]
-    wall_time: Option<f64>,
-    #[prost(int64, optional, tag = "2")]
-    step: Option<i64>,
-    #[prost(oneof = "What", tags = "3, 5, 7")]
-    what: Option<What>,
-}
+/// `Summary.Image.colorspace`.
+const RGB: i32 = 3;
 
-#[derive(Clone, PartialEq, Oneof)]
-enum What {
-    #[prost(string, tag = "3")]
-    FileVersion(String),
-    #[prost(message, tag = "5")]
-    Summary(Summary),
-    #[prost(message, tag = "7")]
-    SessionLog(SessionLog),
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Summary {
-    #[prost(message, repeated, tag = "1")]
-    values: Vec<Scalar>,
-}
-
-/// `Summary.Value`.
-#[derive(Clone, PartialEq, Message)]
-struct Scalar {
-    #[prost(string, tag = "1")]
-    tag: String,
-    #[prost(float, optional, tag = "2")]
-    simple_value: Option<f32>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct SessionLog {
-    #[prost(int32, tag = "1")]
-    status: i32,
+/// A picture that TensorBoard shows.
+pub(crate) struct Picture {
+    pub(crate) tag: String,
+    /// Width and height.
+    pub(crate) size: (u32, u32),
+    /// RGB.
+    pub(crate) png: Vec<u8>,
 }
 
 /// An event file that is being written.
@@ -88,17 +64,57 @@ impl Events {
 
     /// Writes values of one step, all at once.
     pub(crate) fn scalars(&mut self, step: u64, values: &[(&str, f64)]) -> io::Result<()> {
-        let scalar = |&(tag, value): &(&str, f64)| Scalar { tag: tag.to_owned(), simple_value: Some(value as f32) };
-        let summary = Summary { values: values.iter().map(scalar).collect() };
-        self.0.write_all(&record(&Event::now(step, What::Summary(summary))))
+        let scalar = |&(tag, value): &(&str, f64)| Value {
+            tag: tag.to_owned(),
+            simple_value: Some(value as f32),
+            ..Value::default()
+        };
+        self.summary(step, values.iter().map(scalar).collect())
+    }
+
+    /// Writes a picture.
+    pub(crate) fn picture(&mut self, step: u64, picture: Picture) -> io::Result<()> {
+        let Picture { tag, size: (width, height), png } = picture;
+        let image = Image { height: height as i32, width: width as i32, colorspace: RGB, encoded: png };
+        self.summary(step, vec![Value { tag, image: Some(image), ..Value::default() }])
+    }
+
+    /// Writes the settings of a run, by which TensorBoard's table of hyperparameters compares runs. A setting that is a list
+    /// or a table is left out.
+    pub(crate) fn hyperparameters(&mut self, settings: &[(String, toml::Value)]) -> io::Result<()> {
+        let (plugin, tag) = HYPERPARAMETERS;
+        let setting = |value: &toml::Value| {
+            let of = match value {
+                toml::Value::String(text) => Of::Text(text.clone()),
+                toml::Value::Integer(number) => Of::Number(*number as f64),
+                toml::Value::Float(number) => Of::Number(*number),
+                toml::Value::Boolean(is) => Of::Bool(*is),
+                _ => return None,
+            };
+            Some(Setting { of: Some(of) })
+        };
+        let values = settings.iter().filter_map(|(key, value)| Some((key.clone(), setting(value)?))).collect();
+        let start = Some(SessionStart { values, start_time: now() });
+        let content = Hyperparameters { start }.encode_to_vec();
+        let plugin = Some(PluginData { name: plugin.to_owned(), content });
+        let metadata = Some(SummaryMetadata { plugin });
+        self.summary(0, vec![Value { tag: tag.to_owned(), metadata, ..Value::default() }])
+    }
+
+    fn summary(&mut self, step: u64, values: Vec<Value>) -> io::Result<()> {
+        self.0.write_all(&record(&Event::now(step, What::Summary(Summary { values }))))
     }
 }
 
 impl Event {
     fn now(step: u64, what: What) -> Self {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-        Self { wall_time: Some(now), step: Some(step as i64), what: Some(what) }
+        Self { wall_time: Some(now()), step: Some(step as i64), what: Some(what) }
     }
+}
+
+/// Seconds since 1970.
+fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
 fn record(event: &Event) -> Vec<u8> {
@@ -127,12 +143,13 @@ mod tests {
 
     #[test]
     fn events_are_the_messages_worked_out_by_hand() {
-        let scalar = Scalar { tag: "a".to_owned(), simple_value: Some(1.0) };
+        let value = |tag: &str, value| Value { tag: tag.to_owned(), simple_value: Some(value), ..Value::default() };
+        let scalar = value("a", 1.0);
         assert_eq!(scalar.encode_to_vec(), [0x0a, 1, b'a', 0x15, 0, 0, 0x80, 0x3f]);
         let event = |step, what| Event { wall_time: Some(1.0), step: Some(step), what: Some(what) };
         let time = [0x09, 0, 0, 0, 0, 0, 0, 0xf0, 0x3f];
         let expect = |event: Event, rest: &[u8]| assert_eq!(event.encode_to_vec(), [&time, rest].concat());
-        let zero = Scalar { tag: "b".to_owned(), simple_value: Some(0.0) };
+        let zero = value("b", 0.0);
         let summary = Summary { values: vec![scalar, zero] };
         let scalars = [0x0a, 8, 0x0a, 1, b'a', 0x15, 0, 0, 0x80, 0x3f, 0x0a, 8, 0x0a, 1, b'b', 0x15, 0, 0, 0, 0];
         expect(event(300, What::Summary(summary)), &[&[0x10, 0xac, 0x02, 0x2a, 20][..], &scalars].concat());
