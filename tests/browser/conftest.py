@@ -30,7 +30,8 @@ def png(path: Path, color: tuple[int, int, int], side: int = 40):
 
 
 def convnext(*arguments):
-    subprocess.run([PROGRAM, *map(str, arguments)], check=True, capture_output=True, text=True)
+    done = subprocess.run([PROGRAM, *map(str, arguments)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture(scope="session")
@@ -46,12 +47,12 @@ def pages(tmp_path_factory) -> list[Path]:
             png(folder / "photos" / name / f"{number}.png", color)
     convnext("pack", "--folder", folder / "photos", "--output", folder / "data" / "train")
     data = folder / "data" / "train-*.tar"
-    for task, extra in [("pretrain", []), ("finetune", ["--validation", data])]:
+    for task, more in [("pretrain", ""), ("finetune", 'start = "scratch"\n')]:
         recipe = folder / f"{task}.toml"
-        recipe.write_text(f'[model]\nname = "nano64"\n[{task}]\nepochs = 4\nbatch = 12\nbase_lr = 0.01\n')
-        convnext(task, "--recipe", recipe, "--data", data, *extra, "--out", folder / "runs" / task)
-    convnext("reconstruct", "--weights", folder / "runs" / "pretrain", "--data", data)
-    convnext("evaluate", "--weights", folder / "runs" / "finetune", "--data", data)
+        recipe.write_text(f'[model]\nname = "nano64"\n[{task}]\nepochs = 4\nbatch = 12\nbase_lr = 0.01\n{more}')
+        convnext(task, "--recipe", recipe, "--data", data, "--validation", data, "--out", folder / "runs" / task)
+    convnext("reconstruct", folder / "runs" / "pretrain", "--data", data)
+    convnext("evaluate", folder / "runs" / "finetune", "--data", data)
     # Another of the same name, whose curves coincide.
     shutil.copytree(folder / "runs" / "finetune", folder / "again" / "finetune")
     page = folder / "comparison.html"

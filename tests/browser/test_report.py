@@ -1,5 +1,7 @@
 """What a reader's browser makes of a report."""
 
+import unicodedata
+
 import pypdf
 import pytest
 
@@ -64,16 +66,21 @@ def test_runs_of_one_name_are_told_apart(browser, pages):
         tab.context.close()
 
 
+def squeezed(text: str) -> str:
+    """Without blanks, and with letters that a font has joined as they were."""
+    return "".join(unicodedata.normalize("NFKC", text).split())
+
+
 def test_paper_has_all_of_it(browser, pages):
     for page in pages:
         tab, *_ = opened(browser, page, 1400, "light")
         pdf = SCREENSHOTS / f"{page.stem}.pdf"
         tab.pdf(path=pdf, format="A4", prefer_css_page_size=True)
-        text = "".join(" ".join(part.extract_text() for part in pypdf.PdfReader(pdf).pages).split())
+        text = squeezed(" ".join(part.extract_text() for part in pypdf.PdfReader(pdf).pages))
         wanted = tab.evaluate(
             "[...document.querySelectorAll('h1, h2, h3, h4, .facts dd, .summary td, caption, figcaption, pre code')].map(e => e.textContent)"
         )
         assert wanted
-        missing = [words for words in wanted if "".join(words.split())[:40] not in text]
+        missing = [words for words in wanted if squeezed(words)[:40] not in text]
         assert missing == []
         tab.context.close()

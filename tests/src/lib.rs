@@ -93,3 +93,13 @@ pub fn program(binary: &str, arguments: &[&str]) -> Command {
 pub fn said(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
+
+/// The code of the guide, compiled.
+#[cfg(doctest)]
+mod guide {
+    #[doc = include_str!("../../docs/declaring.md")]
+    struct Declaring;
+
+    #[doc = include_str!("../../docs/modules.md")]
+    struct Modules;
+}

@@ -1,4 +1,7 @@
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use super::{ReportError, Run, render, write};
 use crate::{
@@ -141,7 +144,7 @@ fn a_full_page_is_whole_and_self_contained() {
         "waiting for data",
         "Top-1",
         "Reconstruction",
-        "both together",
+        "both, at the true mean and deviation",
         "Confusion",
         "Recall by class",
         "Most confident mistakes",
@@ -245,7 +248,8 @@ fn a_directory_becomes_a_page() {
     let run = Run::read(directory.path()).unwrap();
     assert_eq!(run.history.unreadable, Unreadable { count: 1, first: 102 });
     let expected = full(&run.name, "finetune");
-    assert_eq!(Run { history: expected.history.clone(), ..run }, expected);
+    assert_eq!(run.path, directory.path().canonicalize().unwrap());
+    assert_eq!(Run { history: expected.history.clone(), path: PathBuf::new(), ..run }, expected);
     let output = directory.path().join("report.html");
     write(&[directory.path()], &output).unwrap();
     let page = fs::read_to_string(output).unwrap();

@@ -53,8 +53,8 @@ pub fn transformers_processor(usage: &Usage) -> (Value, Option<String>) {
         "do_rescale": true,
         "rescale_factor": 1.0 / 255.0,
         "do_normalize": true,
-        "image_mean": mean,
-        "image_std": std,
+        "image_mean": decimals(mean),
+        "image_std": decimals(std),
     });
     let how = match view {
         View::Cropped(share) if *share >= 1.0 => {
@@ -86,6 +86,11 @@ pub fn transformers_processor(usage: &Usage) -> (Value, Option<String>) {
         None => None,
     };
     (processor, untold)
+}
+
+/// The numbers as people write them: `0.485` and not the 0.48500001430511475 that it is nearest to.
+pub(super) fn decimals(values: &[f32]) -> Vec<f64> {
+    values.iter().map(|value| value.to_string().parse().unwrap_or(f64::from(*value))).collect()
 }
 
 /// What no model of transformers can have: its kernels have a side of 7.

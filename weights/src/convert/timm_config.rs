@@ -3,7 +3,7 @@
 use convnext_core::plan::{Flavour, Plan};
 use serde_json::{Value, json};
 
-use super::timm;
+use super::{hf_config::decimals, timm};
 use crate::checkpoint::{Usage, View};
 
 /// timm's own sizes: the name behind `convnext_` or `convnextv2_`, widths, depths.
@@ -74,8 +74,8 @@ fn images(plan: &Plan, usage: Option<&Usage>) -> (Value, Option<String>) {
         "classifier": "head.fc",
     });
     let Some(Usage { height, width, mean, std, view, .. }) = usage else { return (images, None) };
-    images["mean"] = json!(mean);
-    images["std"] = json!(std);
+    images["mean"] = json!(decimals(mean));
+    images["std"] = json!(decimals(std));
     let (mode, share) = match view {
         View::Cropped(share) if *share < 1.0 => ("center", *share),
         View::Cropped(_) => ("squash", 1.0),

@@ -15,9 +15,9 @@ use crate::{
 };
 
 /// Mean squared error on the removed patches of held-out images.
-pub const HELD_OUT_LOSS: MetricKind = MetricKind {
-    name: "held_out_loss",
-    title: "held-out loss",
+pub const RECONSTRUCTION_LOSS: MetricKind = MetricKind {
+    name: "reconstruction_loss",
+    title: "reconstruction loss",
     better: Better::Lower,
     unit: Unit::Number,
     curve: Some((
@@ -58,7 +58,7 @@ pub(super) fn measure(
         samples += batch.samples as u64;
         stream.recycle(batch);
     }
-    let metrics = HELD_OUT_LOSS.of(total / samples.max(1) as f64).into();
+    let metrics = RECONSTRUCTION_LOSS.of(total / samples.max(1) as f64).into();
     let (classes, confusion, mistakes) = (Vec::new(), Confusion::default(), Vec::new());
     Ok(Evaluation { samples, metrics, weights: Weights::Model, classes, confusion, mistakes })
 }

@@ -20,7 +20,7 @@ use convnext_cuda::{
 };
 use convnext_data::{Purpose, Random, ShardSet, random_mask};
 
-pub use measure::HELD_OUT_LOSS;
+pub use measure::RECONSTRUCTION_LOSS;
 pub use reconstruct::{MOST as MOST_RECONSTRUCTED, Reconstructed, Subject, reconstruct};
 
 use super::{Defaults, Flag, Measure, Picture, Setup, Task, TaskSettings, VALIDATION};
@@ -110,7 +110,7 @@ Example:
     }
 
     fn metrics(&self) -> &'static [MetricKind] {
-        &[HELD_OUT_LOSS]
+        &[RECONSTRUCTION_LOSS]
     }
 
     fn measure(
