@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use convnext_pipeline::report::Measured;
 use ratatui::{
     Frame,
     crossterm::event::{self, Event, KeyCode, KeyModifiers},
@@ -62,12 +63,16 @@ fn draw(frame: &mut Frame<'_>, runs: &[Watched]) {
         Some(title) => {
             let [left, right] = Layout::horizontal([Constraint::Fill(1); 2]).areas(charts);
             let values: Vec<&[(f64, f64)]> =
-                measured.iter().map(|measured| measured.map_or(&[][..], |measured| &measured.values[..])).collect();
+                measured.iter().map(|of_run| of_run.filter(|of_run| of_run.title == title)).map(values_of).collect();
             curves(frame, left, "training loss", &losses);
             curves(frame, right, title, &values);
         }
     }
     frame.render_widget(Line::from(" q ends").dim(), help);
+}
+
+fn values_of(measured: Option<&Measured>) -> &[(f64, f64)] {
+    measured.map_or(&[], |measured| &measured.values)
 }
 
 fn numbers(runs: &[Watched]) -> Table<'_> {
@@ -88,7 +93,7 @@ fn numbers(runs: &[Watched]) -> Table<'_> {
             Cell::from(watched.state()),
         ])
     });
-    let widths = [2, 18, 9, 14, 8, 7, 18, 28, 12, 24].map(Constraint::Max);
+    let widths = [2, 18, 9, 14, 8, 7, 28, 38, 12, 24].map(Constraint::Max);
     Table::new(rows, widths).header(Row::new(header).bold()).block(Block::bordered().title(" convnext watch "))
 }
 
@@ -123,7 +128,7 @@ fn curves(frame: &mut Frame<'_>, area: Rect, title: &str, curves: &[&[(f64, f64)
 
 #[cfg(test)]
 mod tests {
-    use convnext_pipeline::report::{Glance, Measured};
+    use convnext_pipeline::report::Glance;
     use ratatui::{Terminal, backend::TestBackend};
 
     use super::*;
