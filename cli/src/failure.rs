@@ -107,7 +107,7 @@ fn is_usage(error: &(dyn Error + 'static)) -> bool {
         Some(RunError::Recipe(inner)) => is_usage(inner),
         Some(RunError::RunDir(inner)) => is_usage(inner),
         Some(RunError::Model(inner)) => is_usage(inner),
-        Some(RunError::OtherTask { .. } | RunError::NothingToTrain) => true,
+        Some(RunError::OtherTask { .. } | RunError::NothingToTrain | RunError::NothingToStopBy) => true,
         Some(_) => false,
         None => match (error.downcast_ref::<RunDirError>(), error.downcast_ref::<InputError>()) {
             (Some(RunDirError::Recipe(inner)), _) => is_usage(inner),

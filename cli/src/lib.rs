@@ -35,12 +35,14 @@ mod context;
 mod device;
 mod failure;
 mod host;
+mod images;
 #[allow(unsafe_code, reason = "settings of the C library's allocator")]
 mod memory;
 mod npy;
 mod numbers;
 mod output;
 mod preprocessing;
+mod recipes;
 mod registry;
 mod shards;
 mod table;
@@ -52,9 +54,9 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{CommandFactory, FromArgMatches, Parser, error::ErrorKind};
+use clap::{CommandFactory, FromArgMatches, Parser, builder::StyledStr, error::ErrorKind};
 use convnext_core::{Entry, simd::Level};
-use convnext_pipeline::tell;
+use convnext_pipeline::tell::{self, Much};
 
 pub use context::Context;
 pub use failure::{Failure, Outcome};
@@ -69,6 +71,12 @@ struct CommandLine {
     /// Number of compute threads; by default one for each core.
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
+    /// Says nothing on standard error but errors.
+    #[arg(long, short, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+    /// Says more on standard error.
+    #[arg(long, short, global = true)]
+    verbose: bool,
 
     #[command(subcommand)]
     command: Command,
@@ -112,12 +120,13 @@ macro_rules! run {
 #[doc(hidden)]
 pub fn run_versioned(entries: &[Entry], version: Option<&str>) -> ExitCode {
     memory::keep();
-    let matches = command(&name(), version).try_get_matches();
+    let name = name();
+    let matches = command(&name, version).try_get_matches();
     let line = match matches.and_then(|matches| CommandLine::from_arg_matches(&matches)) {
         Ok(line) => line,
         Err(error) => return refuse(&error),
     };
-    match execute(line, entries) {
+    match execute(line, (&name, version), entries) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
@@ -146,21 +155,35 @@ fn command(name: &str, version: Option<&str>) -> clap::Command {
         return command;
     }
     let command = command.name(leaked(name.clone()));
-    with_examples_of(command, &format!("  {name} "))
+    as_that_of(command, &name)
 }
 
-/// The examples in the help of all commands, as those of another program: `begin` is what their lines begin with.
-fn with_examples_of(command: clap::Command, begin: &str) -> clap::Command {
-    let own = format!("  {NAME} ");
-    let help = command.get_after_help().map(|help| help.to_string().replace(&own, begin));
-    let command = command.mut_subcommands(|command| with_examples_of(command, begin));
+/// The help of all commands, as that of a program called `name`: its examples, and what it says of other commands.
+fn as_that_of(command: clap::Command, name: &str) -> clap::Command {
+    let own = |help: &StyledStr| {
+        // In examples, behind a pipe, and in sentences.
+        ["  ", "| ", "`"].iter().fold(help.to_string(), |text, before| {
+            text.replace(&format!("{before}{NAME} "), &format!("{before}{name} "))
+        })
+    };
+    let help = command.get_after_help().map(own);
+    let command = command.mut_subcommands(|command| as_that_of(command, name));
+    let command = command.mut_args(|arg| match arg.get_help().map(own) {
+        Some(help) => arg.help(help),
+        None => arg,
+    });
     match help {
         Some(help) => command.after_help(help),
         None => command,
     }
 }
 
-fn execute(line: CommandLine, entries: &[Entry]) -> Outcome {
+fn execute(line: CommandLine, (name, version): (&str, Option<&str>), entries: &[Entry]) -> Outcome {
+    match (line.quiet, line.verbose) {
+        (true, _) => tell::set(Much::Errors),
+        (false, true) => tell::set(Much::Details),
+        (false, false) => {}
+    }
     let registry = Registry::new(entries)?;
     // `doctor` says itself what is wrong with the level.
     if !matches!(line.command, Command::Doctor(_)) {
@@ -170,7 +193,7 @@ fn execute(line: CommandLine, entries: &[Entry]) -> Outcome {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.into());
         pool.build_global().map_err(|error| Failure::because("the threads cannot be started", error))?;
     }
-    line.command.run(&Context { registry, threads: line.threads.map(usize::from) })
+    line.command.run(&Context { name, version, registry, threads: line.threads.map(usize::from) })
 }
 
 /// Whether this machine has the instruction set that the environment asks for.
@@ -222,5 +245,7 @@ mod tests {
         assert_eq!(command(NAME, None).render_version(), format!("convnext {}\n", env!("CARGO_PKG_VERSION")));
         let help = mine.find_subcommand("evaluate").unwrap().get_after_help().unwrap().to_string();
         assert!(help.contains("\n  mine evaluate runs") && !help.contains("  convnext "), "{help}");
+        let help = mine.find_subcommand_mut("summary").unwrap().render_help().to_string();
+        assert!(help.contains("`mine models` lists them"), "{help}");
     }
 }

@@ -94,7 +94,7 @@ impl Args {
         context: &Context<'a>,
     ) -> Outcome<Applied<'a>> {
         self.check()?;
-        let given = Given::find(path, |values| self.which.which_or(values))?;
+        let given = Given::find(path, |values| self.which.values_or(values).into())?;
         let entry = self.entry(&given, context)?;
         self.check_channels(entry.plan.channels)?;
         let mut preprocessing = given.preprocessing(&entry.plan, self.model.is_some())?;

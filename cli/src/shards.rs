@@ -36,6 +36,7 @@ pub(crate) fn open(patterns: &[String], io: Io) -> Outcome<Arc<ShardSet>> {
 pub(crate) fn open_set(patterns: &[String], io: Io) -> Outcome<ShardSet> {
     let set = ShardSet::open_with(&expand(patterns)?, &opening(io))?;
     tell_of(&set);
+    tell::detail(format_args!("opened shards: {}, samples: {}", set.shards().len(), set.len()));
     Ok(set)
 }
 
@@ -111,7 +112,7 @@ fn matches(pattern: &str) -> Outcome<Vec<PathBuf>> {
 }
 
 /// What a pattern with braces stands for, as shells have it: `{a,b}` for one or the other, `{000..120}` for numbers.
-fn alternatives(pattern: &str) -> Outcome<Vec<String>> {
+pub(crate) fn alternatives(pattern: &str) -> Outcome<Vec<String>> {
     let mut done = Vec::new();
     let mut open = vec![pattern.to_owned()];
     while let Some(next) = open.pop() {

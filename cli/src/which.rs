@@ -1,24 +1,14 @@
-//! `--checkpoint` and `--values`: which weights of a run are used.
+//! `--values`: which weights of a checkpoint are used. Which checkpoint of a run it is stands behind its path: `RUN@last`.
 
 use clap::ValueEnum;
-use convnext_weights::checkpoint::{Which, WhichCheckpoint, WhichValues};
+use convnext_weights::checkpoint::WhichValues;
 
-/// The arguments, for commands that read weights. They mean nothing where a plain file is given.
+/// The argument, for commands that read weights. It means nothing where a plain file is given.
 #[derive(Debug, Clone, Copy, Default, clap::Args)]
 pub(crate) struct Args {
-    /// Which checkpoint of a run: the best in validation, which is the newest where nothing was validated; or the newest.
-    #[arg(long, value_enum, default_value_t)]
-    checkpoint: Checkpoint,
     /// Which values of a checkpoint: the moving average, or the trained weights; without it, the average if there is one.
     #[arg(long, value_enum)]
     values: Option<Values>,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-enum Checkpoint {
-    #[default]
-    Best,
-    Newest,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -28,22 +18,12 @@ enum Values {
 }
 
 impl Args {
-    /// What is asked for.
-    pub(crate) fn which(self) -> Which {
-        self.which_or(WhichValues::default())
-    }
-
-    /// What is asked for, with the values that are meant where none are.
-    pub(crate) fn which_or(self, values: WhichValues) -> Which {
-        let checkpoint = match self.checkpoint {
-            Checkpoint::Best => WhichCheckpoint::Best,
-            Checkpoint::Newest => WhichCheckpoint::Newest,
-        };
-        let values = match self.values {
+    /// What is asked for; `values` where nothing is.
+    pub(crate) fn values_or(self, values: WhichValues) -> WhichValues {
+        match self.values {
             None => values,
             Some(Values::Ema) => WhichValues::Ema,
             Some(Values::Raw) => WhichValues::Raw,
-        };
-        Which { checkpoint, values }
+        }
     }
 }

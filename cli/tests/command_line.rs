@@ -148,3 +148,48 @@ fn the_doctor_says_what_is_missing_and_why() {
     let forced = command().args(["doctor", "--json"]).env("CONVNEXT_LEVEL", "v9").output().unwrap();
     assert!(String::from_utf8(forced.stdout).unwrap().contains("no SIMD level `v9` here"));
 }
+
+#[test]
+fn recipes_and_settings_are_found_by_name() {
+    let show = line("recipes show micro-pretrain").out;
+    assert_eq!(show, include_str!("../recipes/micro-pretrain.toml"));
+    assert!(line("recipes").out.contains("\nmicro-pretrain "));
+    line("recipes show micro-pretrian").failed(2, &["did you mean `micro-pretrain`?"]);
+    line("pretrain --recipe micro-pretrian --out x").failed(2, &["no recipe `micro-pretrian`", "did you mean"]);
+    let printed = line("pretrain --recipe micro-pretrain --print-recipe --set pretrain.epochs=3");
+    assert!(
+        printed.code == 0 && printed.out.contains("epochs = 3\n") && printed.out.contains("[machine]"),
+        "{printed:?}"
+    );
+    line("pretrain --recipe micro-pretrain").failed(2, &["--out"]);
+    assert!(line("settings optimizer.clip").out.contains("a number from 1e-9 to 1000000000"));
+    line("settings optimiser").failed(2, &["did you mean `optimizer`?"]);
+    let schema = line("settings --json").json();
+    assert_eq!(schema["properties"]["finetune"]["properties"]["epochs"]["minimum"], 1);
+}
+
+/// Made anew by `convnext settings --markdown`, below its title.
+#[test]
+fn the_reference_of_settings_is_up_to_date() {
+    let written = include_str!("../../docs/settings.md");
+    let (_, reference) = written.split_once("\n\n").unwrap();
+    assert!(
+        reference.ends_with(&line("settings --markdown").out),
+        "docs/settings.md is not what `settings --markdown` says"
+    );
+}
+
+#[test]
+fn nothing_is_coloured_where_nobody_wants_it() {
+    let help = |no_color: bool| {
+        let mut command = command();
+        command.arg("--help").env("CLICOLOR_FORCE", "1");
+        if no_color {
+            command.env("NO_COLOR", "1").env_remove("CLICOLOR_FORCE")
+        } else {
+            command.env_remove("NO_COLOR")
+        };
+        String::from_utf8(command.output().unwrap().stdout).unwrap()
+    };
+    assert!(help(false).contains('\u{1b}') && !help(true).contains('\u{1b}'));
+}

@@ -239,3 +239,58 @@ fn a_start_that_came_to_nothing_is_made_again() {
     fs::write(folder.path("mine/notes.txt"), "mine").unwrap();
     pretrain(&folder, "--out @mine").failed(1, &["is not empty", "notes.txt", "another --out"]);
 }
+
+#[test]
+fn what_a_run_begins_with_and_how_it_goes_on_is_told() {
+    let folder = place(12);
+    let said = finetune(&folder, "--validation @train-*.tar --out @my@runs/it");
+    for words in ["model      micro, 0.", "images     12 in 3 classes; measured on 12", "weights    random, seed 3"] {
+        assert!(said.error.contains(words), "no {words:?} in {said:?}");
+    }
+    let run = folder.path("my@runs/it");
+    assert!(said.out.contains(&format!("predict --weights {}", run.display())), "{said:?}");
+    // A path that a shell would take apart is quoted, and what was not measured wants data.
+    let done = finetune(&folder, "--out @a;b --quiet --json");
+    assert_eq!(done.error, "");
+    let done = done.json();
+    let next: Vec<&str> = done["next"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    assert!(next[0].starts_with("convnext evaluate '") && next[0].ends_with("/a;b' --data GLOB"), "{next:?}");
+    assert_eq!((&done["start"]["classes"], &done["start"]["steps"]), (&3.into(), &6.into()));
+    // What is refused is said all the same.
+    finetune(&folder, "--quiet --set finetune.batch=0").failed(2, &["finetune.batch: 0; give a whole number from 1"]);
+}
+
+#[test]
+fn a_run_without_progress_ends_early_and_is_finished() {
+    let folder = place(8);
+    let stop = "--set finetune.epochs=9 --set stop.patience=1 --set stop.min_delta=1";
+    finetune(&folder, stop).failed(2, &["stop.patience", "--validation"]);
+    let said = finetune(&folder, &format!("{stop} --validation @train-*.tar --json"));
+    let record = said.json();
+    assert_eq!((&record["images"], &record["evaluation"]["step"]), (&16.into(), &4.into()), "{record}");
+    assert!(record["stopped"].as_str().unwrap().contains("no measurement was better since top-1"), "{record}");
+    let before = contents(&folder.path("run"));
+    let again = folder.run("finetune --device cpu --threads 1 --out @run --resume --json");
+    assert!(again.error.contains("the run is finished, no measurement was better"), "{again:?}");
+    assert!(again.json()["images"] == 16 && contents(&folder.path("run")) == before);
+    let more = folder.run("finetune --device cpu --threads 1 --out @run --resume --json --set stop.patience=2").json();
+    assert_eq!(more["images"], 24);
+    pretrain(&folder, "--out @pre --set stop.patience=3").failed(2, &["stop.patience", "--validation"]);
+}
+
+/// The checkpoints of a run, by name, for all commands that take weights.
+#[test]
+fn a_run_s_checkpoints_are_taken_by_name() {
+    let folder = place(8);
+    assert_eq!(finetune(&folder, "--validation @train-*.tar").code, 0);
+    for (word, step) in [("best", None), ("last", Some("step 4")), ("step-2", Some("step 2"))] {
+        let said = folder.run(&format!("evaluate @run@{word} --device cpu"));
+        assert!(said.code == 0 && said.error.contains(step.unwrap_or("the best checkpoint")), "{said:?}");
+    }
+    let (there, none) = ("it has best, last, step-2, step-4", "has no checkpoint `step-3`");
+    folder.run("evaluate @run@step-3").failed(1, &[none, there]);
+    folder.run("export --model micro --weights @run@step-3 --layout timm --output @x.safetensors").failed(1, &[there]);
+    finetune(&folder, "--out @again --weights @run@bets --set finetune.start=pretrained").failed(1, &["`bets`", there]);
+    let said = finetune(&folder, "--out @again --weights @run@step-2 --set finetune.start=pretrained");
+    assert!(said.code == 0 && said.error.contains("of step 2"), "{said:?}");
+}

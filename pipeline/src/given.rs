@@ -24,9 +24,9 @@ pub const SMALLEST_CROP: f64 = 0.1;
 /// Weights, and what they and the run around them say.
 #[derive(Debug, Clone)]
 pub struct Given {
-    /// A run, a checkpoint, a folder of checkpoints or a file.
+    /// A run, a checkpoint, a folder of checkpoints or a file; without the `@best` behind it.
     pub path: PathBuf,
-    /// Which of them.
+    /// Which of them, as `@best` and the values that are asked for have it.
     pub which: Which,
     /// What the weights say.
     pub usage: Option<Usage>,
@@ -40,15 +40,17 @@ impl Given {
     /// # Errors
     /// There are no such weights, they are damaged, or the recipe beside them cannot be read.
     pub fn find(path: &Path, which: impl FnOnce(WhichValues) -> Which) -> Result<Self, RunError> {
-        let run = run_of(path);
+        let (place, asked) = checkpoint::named(path);
+        let run = run_of(&place);
         let recipe = run.map(|run| run_dir::read_recipe(&run)).transpose()?;
         let which =
             which(recipe.as_ref().map_or_else(WhichValues::default, |recipe| evaluate_of(recipe).weights.into()));
         let header = checkpoint::read_header(path, which)?;
+        let checkpoint = asked.and_then(|named| named.checkpoint).unwrap_or(which.checkpoint);
         if let Some(what) = header.usage.as_ref().and_then(fault_of) {
             return Err(RunError::Usage { path: header.path, what });
         }
-        Ok(Self { path: path.to_owned(), which, usage: header.usage, recipe })
+        Ok(Self { path: place, which: Which { checkpoint, ..which }, usage: header.usage, recipe })
     }
 
     /// The variant that they are of, if anything says so.

@@ -24,6 +24,7 @@ pub mod report;
 pub mod run_dir;
 pub mod runs;
 pub mod settings;
+pub mod sheet;
 pub mod stream;
 pub mod tasks;
 pub mod tell;

@@ -18,6 +18,7 @@ pub struct Progress {
     bar: Option<ProgressBar>,
     name: String,
     total: u64,
+    steps_per_epoch: u64,
     first: u64,
     started: Instant,
     printed: Instant,
@@ -40,17 +41,19 @@ pub struct Now {
 
 impl Progress {
     /// Progress of `name` from step `first` to step `total`.
-    pub fn new(name: &str, first: u64, total: u64) -> Self {
-        let bar = std::io::stderr().is_terminal().then(|| bar(name, first, total));
-        let now = Instant::now();
-        Self { bar, name: name.to_owned(), total, first, started: now, printed: now, aside: Duration::ZERO }
+    pub fn new(name: &str, first: u64, total: u64, steps_per_epoch: u64) -> Self {
+        let shown = std::io::stderr().is_terminal() && tell::says();
+        let bar = shown.then(|| bar(name, first, total));
+        let (name, now) = (name.to_owned(), Instant::now());
+        Self { bar, name, total, steps_per_epoch, first, started: now, printed: now, aside: Duration::ZERO }
     }
 
     /// Shows where the run is.
     pub fn show(&mut self, now: Now) {
         let Now { step, loss, images_per_second, waiting } = now;
         let message = format!(
-            "loss {loss:.4}  {images_per_second:.0} img/s  waited {:.0} %  {} left",
+            "epoch {}  loss {loss:.4}  {images_per_second:.0} img/s  waited {:.0} %  {} left",
+            self.epoch(step),
             (100.0 * waiting).clamp(0.0, 100.0),
             self.left(step)
         );
@@ -78,6 +81,12 @@ impl Progress {
     /// Leaves out time that went into something else than steps.
     pub fn leave_out(&mut self, aside: Duration) {
         self.aside += aside;
+    }
+
+    /// The epoch under way after `step` steps, of how many: `3/20`.
+    fn epoch(&self, step: u64) -> String {
+        let steps = self.steps_per_epoch.max(1);
+        format!("{}/{}", step.div_ceil(steps).max(1), self.total.div_ceil(steps))
     }
 
     fn left(&self, step: u64) -> impl std::fmt::Display {

@@ -115,6 +115,35 @@ pub struct RunRecord {
     /// The checkpoint with the best measurement, if there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub best: Option<BestRecord>,
+    /// What it began with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<StartRecord>,
+    /// Why it ended before its last step, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<String>,
+}
+
+/// What a run begins with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartRecord {
+    /// Images of the training set.
+    pub images: u64,
+    /// Images that it is measured on, if it is measured on the way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation: Option<u64>,
+    /// Classes of the training set, where labels count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub classes: Option<u64>,
+    /// Images of one forward and backward pass.
+    pub batch: u64,
+    /// Batches of a step.
+    pub accumulation: u64,
+    /// Passes over the training set.
+    pub epochs: u64,
+    /// Steps of the run.
+    pub steps: u64,
+    /// Where its first weights come from: a path, or what chose them.
+    pub weights: String,
 }
 
 /// The checkpoint that a run keeps as its best.

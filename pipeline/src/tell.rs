@@ -6,10 +6,53 @@ use std::{
     borrow::Cow,
     fmt::{Display, Write as _},
     io::{self, Write as _},
+    sync::atomic::{AtomicU8, Ordering},
 };
 
-/// Writes a line to standard error.
+/// How much is said. It is set once, by the command line, and changes no result.
+static MUCH: AtomicU8 = AtomicU8::new(Much::Usual as u8);
+
+/// How much is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Much {
+    /// Errors only.
+    Errors,
+    /// What one wants to know.
+    Usual,
+    /// Details too.
+    Details,
+}
+
+/// Sets how much is said from now on.
+pub fn set(much: Much) {
+    MUCH.store(much as u8, Ordering::Relaxed);
+}
+
+/// Whether more is said than errors.
+pub fn says() -> bool {
+    MUCH.load(Ordering::Relaxed) >= Much::Usual as u8
+}
+
+/// Writes a line to standard error, unless only errors are wanted.
 pub fn say(line: impl Display) {
+    if says() {
+        write(line);
+    }
+}
+
+/// Writes a line, if details are wanted.
+pub fn detail(line: impl Display) {
+    if MUCH.load(Ordering::Relaxed) >= Much::Details as u8 {
+        write(line);
+    }
+}
+
+/// Writes a line that begins with `error: `.
+pub fn error(line: impl Display) {
+    write(format_args!("error: {line}"));
+}
+
+fn write(line: impl Display) {
     let text = printable(&line.to_string()).into_owned() + "\n";
     // There is nobody else to tell.
     let _ = io::stderr().lock().write_all(text.as_bytes());

@@ -60,7 +60,7 @@ pub struct Args {
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     warmup: u32,
     /// Shards to load, for `--job load`.
-    #[arg(long, value_name = "GLOB", required_if_eq("job", "load"))]
+    #[arg(long, value_name = "GLOB", num_args = 1.., required_if_eq("job", "load"))]
     data: Vec<String>,
     /// How they are read: mmap, or pread for network disks.
     #[arg(long, value_name = "HOW", default_value_t)]

@@ -19,7 +19,7 @@ use convnext_pipeline::{
     tell,
 };
 use convnext_weights::{
-    checkpoint::{self, Usage, Which},
+    checkpoint::{self, Usage, Which, WhichValues},
     convert::{self, AdaptChannels, Dialect, LoadOptions, LoadedWeights, ParseDialectError, Take},
     onnx,
 };
@@ -87,7 +87,7 @@ struct Given {
     /// The variant; `convnext models` lists them.
     #[arg(long)]
     model: String,
-    /// The weights: a file in any known layout, a checkpoint, or a run.
+    /// The weights: a file in any known layout, a checkpoint, or a run (RUN@best, RUN@last, RUN@step-800).
     #[arg(long, value_name = "PATH")]
     weights: PathBuf,
     #[command(flatten)]
@@ -116,8 +116,12 @@ struct Given {
 }
 
 impl Given {
+    fn which(&self) -> Which {
+        self.which.values_or(WhichValues::default()).into()
+    }
+
     fn options(&self) -> LoadOptions<'_> {
-        LoadOptions { which: self.which.which(), adapt: self.adapt_channels, key: self.weights_key.as_deref() }
+        LoadOptions { which: self.which(), adapt: self.adapt_channels, key: self.weights_key.as_deref() }
     }
 }
 
@@ -281,8 +285,7 @@ fn tell_of(loaded: &LoadedWeights) {
 /// How the model is to be used: what its file says, or the run that it is of.
 fn usage(given: &Given, entry: &Entry, part: &str, loaded: &LoadedWeights) -> Outcome<Option<Usage>> {
     let of_run = || -> Outcome<Option<Usage>> {
-        let preprocessing =
-            GivenWeights::find(&given.weights, |_| given.which.which())?.preprocessing(&entry.plan, true)?;
+        let preprocessing = GivenWeights::find(&given.weights, |_| given.which())?.preprocessing(&entry.plan, true)?;
         let usage = || input::usage(&entry.plan, &preprocessing.data, preprocessing.view, &preprocessing.classes);
         Ok((preprocessing.known != Known::Nothing).then(usage).transpose()?)
     };

@@ -15,7 +15,7 @@ use crate::{Outcome, host, numbers::bytes, output};
 #[command(after_help = "\
 Example:
   convnext doctor
-  convnext doctor --json | jq .simd.level")]
+  convnext doctor --json")]
 pub struct Args {
     /// Writes JSON.
     #[arg(long)]

@@ -21,13 +21,13 @@ use crate::{Context, Failure, Outcome, device, output, preprocessing, shards};
 #[command(after_help = "\
 Example:
   convnext evaluate runs/finetune --data 'data/test-*.tar'
-  convnext evaluate runs/finetune --checkpoint newest --values raw
+  convnext evaluate runs/finetune@last --values raw
   convnext evaluate weights.safetensors --model atto --data 'imagenet/val-*.tar' --out runs/evaluation
 
 Mean, deviation, view and class names are those that the weights say, else those of the run that they lie in; which are
 used is told. Labels are compared by the names of their classes, where weights and shards have them.")]
 pub struct Args {
-    /// A run, a checkpoint or a `.safetensors` file.
+    /// A run, a checkpoint or a `.safetensors` file; RUN@best, RUN@last and RUN@step-800 are checkpoints of a run.
     #[arg(value_name = "WEIGHTS")]
     weights: PathBuf,
     #[command(flatten)]
@@ -35,8 +35,8 @@ pub struct Args {
     /// A file of the model's class names, one a line, class 0 first; without it, those that the weights have.
     #[arg(long, value_name = "FILE")]
     classes: Option<PathBuf>,
-    /// Shards to measure on, as a quoted pattern; without it, the run's validation set.
-    #[arg(long, value_name = "GLOB")]
+    /// Shards to measure on, as patterns; without it, the run's validation set.
+    #[arg(long, value_name = "GLOB", num_args = 1..)]
     data: Vec<String>,
     /// How shards are read: mmap, or pread for network disks.
     #[arg(long, value_name = "HOW", default_value_t)]
@@ -56,7 +56,7 @@ pub fn run(args: &Args, context: &Context<'_>) -> Outcome {
     interrupt::listen().map_err(|error| Failure::because("cannot listen for signals", error))?;
     let applied = args.preprocessing.resolve(&args.weights, args.classes.as_deref(), context)?;
     let preprocessing::Applied { given, entry, preprocessing } = &applied;
-    let out = args.out.clone().map_or_else(|| run_to_write_to(&args.weights), Ok)?;
+    let out = args.out.clone().map_or_else(|| run_to_write_to(&given.path), Ok)?;
     let shards = shards::open_set(patterns(args, given)?, args.io)?;
     shards::tell_of_classes(&shards);
     let (shards, names) = by_name(shards, &preprocessing.classes, &entry.plan)?;
@@ -69,7 +69,7 @@ pub fn run(args: &Args, context: &Context<'_>) -> Outcome {
         batch: given.evaluate().batch as usize,
         workers: given.recipe.as_ref().map_or(0, |recipe| recipe.machine.workers),
     };
-    let weights = (args.weights.as_path(), given.which);
+    let weights = (given.path.as_path(), given.which);
     let (found, taken) = classify::evaluate(entry, weights, &shards.into(), measure, &out, &args.device.resolve()?)?;
     args.preprocessing.tell(&applied, &taken)?;
     if args.json {

@@ -16,7 +16,7 @@ use crate::{Failure, Outcome, output, shards};
 #[command(after_help = "\
 Example:
   convnext index imagenet/train-*.tar
-  convnext index /read-only/train-*.tar --output ~/indices; export CONVNEXT_INDEX_DIR=~/indices
+  convnext index 'read-only/train-*.tar' --output indices; export CONVNEXT_INDEX_DIR=indices
 
 A label is KEY.cls (a class number), or in KEY.json as \"label\", \"cls\", \"class\" or \"target\": a class number, or the
 name of a class that train.classes.txt (or classes.txt) beside the shards has, one a line, class 0 first.
@@ -24,9 +24,9 @@ Other targets are indexed too, for tasks that learn from them: KEY.seg.png or KE
 numbers are classes and 255 is none; KEY.json with \"labels\", several class numbers; and with \"boxes\" beside them, one
 [left, top, right, bottom] in pixels for each.")]
 pub struct Args {
-    /// The tars; `x.tar.idx` is written beside each.
+    /// The tars, or patterns of them; `x.tar.idx` is written beside each.
     #[arg(required = true, value_name = "SHARD")]
-    shards: Vec<PathBuf>,
+    shards: Vec<String>,
     /// Writes the indices into this folder and not beside the tars; the environment variable CONVNEXT_INDEX_DIR, which
     /// every command reads, says the same.
     #[arg(long, short, value_name = "DIR")]
@@ -53,7 +53,7 @@ pub fn run(args: &Args) -> Outcome {
     let indices = args.output.clone().or_else(shards::indices);
     let go_on = || !interrupt::asked();
     let indexing = Indexing { indices: indices.as_deref(), left_out: args.left_out, go_on: &go_on };
-    for path in &args.shards {
+    for path in &shards::expand(&args.shards)? {
         let what = || format!("{}: cannot be indexed", path.display());
         let indexed = Shard::index_with(path, &indexing).map_err(|error| Failure::because(what(), error))?;
         if args.json {

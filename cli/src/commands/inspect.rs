@@ -16,9 +16,9 @@ Example:
   convnext inspect data/train-*.tar --samples 3
   convnext inspect data/train-*.tar --verify --decode")]
 pub struct Args {
-    /// The shards.
+    /// The shards, or patterns of them.
     #[arg(required = true, value_name = "SHARD")]
-    shards: Vec<PathBuf>,
+    shards: Vec<String>,
     /// Also lists the first N samples of each shard.
     #[arg(long, value_name = "N", default_value_t = 0)]
     samples: u64,
@@ -113,7 +113,7 @@ enum Size {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Outcome {
-    let set = ShardSet::open_with(&args.shards, &shards::opening(Io::Mmap))?;
+    let set = ShardSet::open_with(&shards::expand(&args.shards)?, &shards::opening(Io::Mmap))?;
     shards::tell_of(&set);
     if let Err(fault) = set.check_class_names() {
         tell::warn(fault);

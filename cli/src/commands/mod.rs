@@ -1,18 +1,22 @@
 //! The commands, one file each.
 
 pub mod bench;
+pub mod completions;
 pub mod convert;
 pub mod debug;
 pub mod doctor;
 pub mod evaluate;
 pub mod index;
 pub mod inspect;
+pub mod man;
 pub mod models;
 pub mod pack;
 pub mod predict;
 pub mod quickstart;
+pub mod recipes;
 pub mod reconstruct;
 pub mod report;
+pub mod settings;
 pub mod summary;
 pub mod train;
 pub mod watch;
@@ -30,6 +34,8 @@ pub(crate) enum Command {
     Pack(pack::Args),
     Index(index::Args),
     Inspect(inspect::Args),
+    Recipes(recipes::Args),
+    Settings(settings::Args),
     #[command(flatten)]
     Train(train::Train),
     Evaluate(evaluate::Args),
@@ -42,6 +48,8 @@ pub(crate) enum Command {
     Bench(bench::Args),
     Doctor(doctor::Args),
     Debug(debug::Args),
+    Completions(completions::Args),
+    Man(man::Args),
 }
 
 impl Command {
@@ -53,6 +61,8 @@ impl Command {
             Self::Pack(args) => pack::run(&args),
             Self::Index(args) => index::run(&args),
             Self::Inspect(args) => inspect::run(&args),
+            Self::Recipes(args) => recipes::run(&args),
+            Self::Settings(args) => settings::run(&args),
             Self::Train(train) => train.run(context),
             Self::Evaluate(args) => evaluate::run(&args, context),
             Self::Predict(args) => predict::run(&args, context),
@@ -64,6 +74,8 @@ impl Command {
             Self::Bench(args) => bench::run(&args, context),
             Self::Doctor(args) => doctor::run(&args),
             Self::Debug(args) => debug::run(&args, context),
+            Self::Completions(args) => completions::run(&args, context),
+            Self::Man(args) => man::run(&args, context),
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::{
 #[command(after_help = "\
 Example:
   convnext models
-  convnext models --json | jq -r '.[].name'")]
+  convnext models --json")]
 pub struct Args {
     /// Writes a JSON list.
     #[arg(long)]

@@ -238,7 +238,8 @@ pub fn run(args: &Args) -> Outcome {
 /// A bar where there is a terminal, nothing elsewhere.
 fn progress_bar() -> ProgressBar {
     let style = ProgressStyle::with_template("packing {wide_bar} {pos}/{len} {per_sec} {eta}");
-    ProgressBar::new(0).with_style(style.expect("the template is sound"))
+    let bar = if tell::says() { ProgressBar::new(0) } else { ProgressBar::hidden() };
+    bar.with_style(style.expect("the template is sound"))
 }
 
 fn report(Packed { written, skipped }: &Packed, passed_over: &PassedOver, json: bool) -> Outcome {

@@ -9,7 +9,7 @@ use convnext_pipeline::{
     tasks::masked::{self, Subject},
 };
 
-use crate::{Context, Failure, Outcome, output, preprocessing, shards};
+use crate::{Context, Failure, Outcome, images, output, preprocessing, shards};
 
 /// Removes patches of images and shows what a pre-trained variant puts in their place.
 #[derive(Debug, clap::Args)]
@@ -20,14 +20,13 @@ Example:
 
 Columns of the picture: original, what the model saw, what it predicts, that with the visible patches put back.")]
 pub struct Args {
-    /// A pre-training run, a checkpoint or a `.safetensors` file.
+    /// A pre-training run (RUN@last, RUN@step-800), a checkpoint or a `.safetensors` file.
     #[arg(value_name = "WEIGHTS")]
     weights: PathBuf,
-    /// Image files.
-    #[arg(value_name = "IMAGE", conflicts_with = "data")]
-    images: Vec<PathBuf>,
-    /// Shards to take images from, as a quoted pattern; without it and without files, the run's training set.
-    #[arg(long, value_name = "GLOB")]
+    #[command(flatten)]
+    images: images::Args,
+    /// Shards to take images from, as patterns; without it and without files, the run's training set.
+    #[arg(long, value_name = "GLOB", num_args = 1.., conflicts_with_all = ["images", "list"])]
     data: Vec<String>,
     /// How shards are read: mmap, or pread for network disks.
     #[arg(long, value_name = "HOW", default_value_t)]
@@ -53,20 +52,22 @@ pub fn run(args: &Args, context: &Context<'_>) -> Outcome {
     interrupt::listen().map_err(|error| Failure::because("cannot listen for signals", error))?;
     let applied = args.preprocessing.resolve(&args.weights, None, context)?;
     let preprocessing::Applied { given, entry, preprocessing } = &applied;
-    let out = match (&args.output, args.weights.join(records::RECIPE).is_file()) {
+    let out = match (&args.output, given.path.join(records::RECIPE).is_file()) {
         (Some(out), _) => out.clone(),
-        (None, true) => args.weights.join(records::RECONSTRUCTION),
+        (None, true) => given.path.join(records::RECONSTRUCTION),
         (None, false) => return Err(Failure::usage("no place to write to; give --output PNG")),
     };
     let asked = (!args.data.is_empty()).then_some(args.data.as_slice());
     let own = given.recipe.as_ref().and_then(|recipe| recipe.data.train.as_ref()).map(Patterns::all);
-    let subject = match (&args.images[..], asked.or(own)) {
-        ([], Some(patterns)) => Subject::Shards(shards::open(patterns, args.io)?, args.count.into()),
-        ([], None) => return Err(Failure::usage("no images; give files or --data GLOB")),
-        (files, _) if files.len() > masked::MOST_RECONSTRUCTED => return Err(Failure::usage(too_many(files.len()))),
-        (files, _) => Subject::Files(files.to_vec()),
+    let subject = match (args.images.is_empty(), asked.or(own)) {
+        (true, Some(patterns)) => Subject::Shards(shards::open(patterns, args.io)?, args.count.into()),
+        (true, None) => return Err(Failure::usage("no images; give files or --data GLOB")),
+        (false, _) => match args.images.files()? {
+            files if files.len() > masked::MOST_RECONSTRUCTED => return Err(Failure::usage(too_many(files.len()))),
+            files => Subject::Files(files),
+        },
     };
-    let weights = (args.weights.as_path(), given.which);
+    let weights = (given.path.as_path(), given.which);
     let (done, taken) =
         masked::reconstruct(entry, weights, &preprocessing.data, preprocessing.view, &subject, args.seed, &out)?;
     args.preprocessing.tell(&applied, &taken)?;

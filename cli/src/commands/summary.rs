@@ -13,7 +13,7 @@ use crate::{Context, Outcome, numbers::short, output, table::Table};
 #[command(after_help = "\
 Example:
   convnext summary atto
-  convnext summary atto --json | jq '.stages[0].grid'")]
+  convnext summary atto --json")]
 pub struct Args {
     /// The variant; `convnext models` lists them.
     model: String,
@@ -184,7 +184,8 @@ fn stages(summary: &Summary) -> String {
     for (index, stage) in summary.stages.iter().enumerate() {
         let [high, wide] = stage.grid;
         table.row([
-            index.to_string(),
+            // As the messages about a declaration count them.
+            (index + 1).to_string(),
             format!("{high}x{wide}"),
             stage.dim.to_string(),
             stage.depth.to_string(),

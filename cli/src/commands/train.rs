@@ -1,6 +1,9 @@
 //! `convnext pretrain`, `convnext finetune`: a command for each task.
 
-use std::path::{Path, PathBuf};
+use std::{
+    borrow::Cow,
+    path::{Path, PathBuf},
+};
 
 use clap::{Arg, ArgAction, ArgMatches, Args as _, FromArgMatches, Subcommand};
 use convnext_core::Entry;
@@ -8,14 +11,15 @@ use convnext_data::TargetKind;
 use convnext_pipeline::{
     device::Device,
     interrupt,
-    recipe::{Io, Patterns, Recipe, Resolved},
+    recipe::{Io, Patterns, Resolved},
     records::{EvaluateRecord, MetricKind, RunRecord},
     run_dir,
     runs::{self, Destination, RunError},
     tasks::{self, Flag, Task},
 };
+use serde::Serialize;
 
-use crate::{Context, Failure, Outcome, device, output, shards};
+use crate::{Context, Failure, Outcome, device, output, recipes, shards};
 
 /// Arguments of a training run, whatever it trains for.
 #[derive(Debug, clap::Args)]
@@ -23,23 +27,26 @@ struct Args {
     /// The variant; without it, the recipe's.
     #[arg(long, value_name = "MODEL")]
     model: Option<String>,
-    /// Shards to train on, as a quoted pattern (*, ?, {a,b}, {000..120}); may be repeated. Without it, the recipe's.
-    #[arg(long, value_name = "GLOB")]
+    /// Shards to train on, as patterns (*, ?, {a,b}, {000..120}); without it, the recipe's.
+    #[arg(long, value_name = "GLOB", num_args = 1..)]
     data: Vec<String>,
     /// How shards are read: mmap, or pread for network disks; as the recipe's machine.io.
     #[arg(long, value_name = "HOW")]
     io: Option<Io>,
     /// The run directory.
-    #[arg(long, value_name = "RUN")]
-    out: PathBuf,
-    /// The recipe; without it, when resuming, the run's own.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "RUN", required_unless_present = "print_recipe")]
+    out: Option<PathBuf>,
+    /// The recipe: a file, or one of `convnext recipes`; without it, when resuming, the run's own.
+    #[arg(long, value_name = "RECIPE")]
     recipe: Option<PathBuf>,
     /// Changes a value of the recipe, e.g. --set optimizer.clip=1; may be repeated.
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
+    /// Prints the recipe with everything filled in and checked, and does nothing else.
+    #[arg(long, conflicts_with = "json")]
+    print_recipe: bool,
     /// Goes on with the run in --out.
-    #[arg(long)]
+    #[arg(long, requires = "out")]
     resume: bool,
     /// A shell command that reads what the run does, as JSON lines, on its standard input: for trackers.
     #[arg(long, value_name = "COMMAND")]
@@ -77,8 +84,8 @@ impl Subcommand for Train {
 fn command_of(task: &dyn Task) -> clap::Command {
     let command = Args::augment_args(clap::Command::new(task.name()));
     let flags = task.flags().iter().map(|flag| {
-        let action = if flag.several { ArgAction::Append } else { ArgAction::Set };
-        Arg::new(flag.name).long(flag.name).value_name(flag.value).help(flag.help).action(action)
+        let arg = Arg::new(flag.name).long(flag.name).value_name(flag.value).help(flag.help);
+        if flag.several { arg.action(ArgAction::Append).num_args(1..) } else { arg.action(ArgAction::Set) }
     });
     command.args(flags).about(task.about()).after_help(task.examples())
 }
@@ -108,6 +115,9 @@ impl Train {
     /// Runs the command.
     pub(crate) fn run(&self, context: &Context<'_>) -> Outcome {
         let Self { task, args, .. } = self;
+        let Some(out) = args.out.as_deref().filter(|_| !args.print_recipe) else {
+            return output::text(&self.recipe()?.to_toml());
+        };
         let (entry, recipe, device) = self.resolve(context)?;
         let (data, io) = (&recipe.data, recipe.machine.io);
         let missing = || Failure::usage("no data; give --data GLOB, or data.train in the recipe");
@@ -117,9 +127,9 @@ impl Train {
         }
         let validation = data.validation.as_ref().filter(|_| !task.metrics().is_empty());
         let validation = validation.map(|patterns| shards::open_set(patterns.all(), io)).transpose()?;
-        let destination = Destination { out: args.out.clone(), resume: args.resume, notify: args.notify.clone() };
+        let destination = Destination { out: out.to_owned(), resume: args.resume, notify: args.notify.clone() };
         let record = runs::train(entry, recipe, train, validation, &destination, &device)?;
-        report(&record, task.metrics(), &args.out, args.json)
+        report(record, *task, out, context.name, args.json)
     }
 
     /// The variant, the recipe and the device that the arguments name.
@@ -140,19 +150,22 @@ impl Train {
         sets.extend(patterns_setting("data.train", &args.data));
         sets.extend(args.io.map(|io| quoted("machine.io", &io.to_string())));
         sets.extend(args.set.iter().cloned());
-        if args.resume {
-            let own = run_dir::read_recipe(&args.out)?.name();
+        let resumed = args.out.as_deref().filter(|_| args.resume);
+        if let Some(out) = resumed {
+            let own = run_dir::read_recipe(out)?.name();
             if own != task.name() {
                 return Err(Failure::usage(format!(
                     "{out} is a run of `convnext {own}`; go on with it by `convnext {own} --out {out} --resume`",
-                    out = args.out.display(),
+                    out = out.display(),
                 )));
             }
         }
-        let recipe = match &args.recipe {
-            Some(path) => Recipe::load(path, &sets)?.resolve()?,
-            None if args.resume => run_dir::written_recipe(&args.out, &sets)?.resolve()?,
-            None => return Err(Failure::usage("no recipe; give --recipe FILE (there are some in cli/recipes)")),
+        let recipe = match (&args.recipe, resumed) {
+            (Some(named), _) => recipes::load(named, &sets)?.resolve()?,
+            (None, Some(out)) => run_dir::written_recipe(out, &sets)?.resolve()?,
+            (None, None) => {
+                return Err(Failure::usage("no recipe; give --recipe with a file or one of `convnext recipes`"));
+            }
         };
         match recipe.name() {
             own if own == task.name() => Ok(recipe),
@@ -177,19 +190,43 @@ fn patterns_setting(key: &str, patterns: &[String]) -> Option<String> {
     }
 }
 
-/// Says what a run did.
-fn report(record: &RunRecord, metrics: &[MetricKind], out: &Path, json: bool) -> Outcome {
-    if json {
-        let mut record = record.clone();
-        if let Some(best) = &mut record.best {
-            best.checkpoint = out.join(&best.checkpoint).display().to_string();
-        }
-        return output::json_line(&record);
-    }
-    output::text(&text(record, metrics, out))
+/// What a run did, where it is, and what can be done with it.
+#[derive(Serialize)]
+struct Done<'a> {
+    #[serde(flatten)]
+    record: RunRecord,
+    out: &'a Path,
+    /// Commands.
+    next: Vec<String>,
 }
 
-fn text(record: &RunRecord, kinds: &[MetricKind], out: &Path) -> String {
+/// Says what a run did.
+fn report(record: RunRecord, task: &dyn Task, out: &Path, name: &str, json: bool) -> Outcome {
+    let mut record = record;
+    if let Some(best) = &mut record.best {
+        best.checkpoint = out.join(&best.checkpoint).display().to_string();
+    }
+    let next = next(&record, task, out, name);
+    match json {
+        true => output::json_line(&Done { record, out, next }),
+        false => output::text(&text(&record, task.metrics(), out, &next)),
+    }
+}
+
+/// The commands that go on from a run, with its path as a shell takes it.
+fn next(record: &RunRecord, task: &dyn Task, out: &Path, name: &str) -> Vec<String> {
+    let out = out.display().to_string();
+    let run = shlex::try_quote(&out).unwrap_or(Cow::Borrowed(&out)).into_owned();
+    // What the run was measured on is in its recipe; what it was not has to be given.
+    let data = if record.evaluation.is_some() { "" } else { " --data GLOB" };
+    let next = task.next().iter().map(|arguments| match arguments.strip_prefix("evaluate ") {
+        Some(_) => format!("{arguments}{data}"),
+        None => (*arguments).to_owned(),
+    });
+    next.map(|arguments| format!("{name} {}", arguments.replace("RUN", &run))).collect()
+}
+
+fn text(record: &RunRecord, kinds: &[MetricKind], out: &Path, next: &[String]) -> String {
     let rate = record.images as f64 / record.seconds.max(1e-9);
     let mut text = format!(
         "{} of {}: {} images in {:.0} s ({:.0} CPU-seconds), {rate:.0} img/s; in {}\n",
@@ -200,12 +237,15 @@ fn text(record: &RunRecord, kinds: &[MetricKind], out: &Path) -> String {
         record.cpu_seconds,
         out.display()
     );
+    if let Some(why) = &record.stopped {
+        text += &format!("ended early: {why}\n");
+    }
     if let Some(EvaluateRecord { metrics, weights, .. }) = &record.evaluation {
         text += &format!("last: {} ({} weights)\n", metrics.describe(kinds, ", "), weights.name());
     }
     if let Some(best) = &record.best {
-        let (metric, place) = (best.metrics.describe(kinds, ", "), out.join(&best.checkpoint));
-        text += &format!("best: {metric} at step {}, in {}\n", best.step, place.display());
+        let metric = best.metrics.describe(kinds, ", ");
+        text += &format!("best: {metric} at step {}, in {}\n", best.step, best.checkpoint);
     }
     if record.bad_samples > 0 {
         text += &format!(
@@ -215,5 +255,6 @@ fn text(record: &RunRecord, kinds: &[MetricKind], out: &Path) -> String {
             out.join("quarantine.tsv").display()
         );
     }
-    text
+    text += "next:\n";
+    text + &next.iter().map(|command| format!("  {command}\n")).collect::<String>()
 }

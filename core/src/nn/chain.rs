@@ -52,6 +52,18 @@ impl Chain {
         forward(&self.operations(), pass, weights, x).0
     }
 
+    /// As [`run`](Self::run), with what the last operation's linear layer looks at, if that is a head.
+    ///
+    /// # Panics
+    /// As there.
+    pub(crate) fn run_with_features(&self, pass: &Pass, weights: &[f32], x: &[f32]) -> (Buffer, Option<Vec<f32>>) {
+        let Some((last, before)) = self.0.split_last() else { return (Buffer::default(), None) };
+        let (body, own) = weights.split_at(weights.len() - last.parameters());
+        let before: Vec<_> = before.iter().map(|operation| &**operation as &dyn Operation).collect();
+        let (x, _) = forward(&before, pass, body, x);
+        (forward(&[&**last as &dyn Operation], pass, own, &x).0, last.features(pass, own, &x))
+    }
+
     /// The loss that `last` computes from the output, with the gradients of all parameters added to `gradients`.
     ///
     /// # Panics

@@ -70,6 +70,11 @@ impl Operation for Operator {
 impl ModuleOperation for Operator {
     fn set_precision(&mut self, _: Precision) {}
 
+    fn features(&self, pass: &Pass, weights: &[f32], x: &[f32]) -> Option<Vec<f32>> {
+        let shape = self.shape(pass);
+        Some(head::features(&shape, &Weights::split(weights, &shape), x))
+    }
+
     fn frozen(&self) -> Box<dyn ModuleOperation> {
         Box::new(*self)
     }

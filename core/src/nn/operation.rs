@@ -62,6 +62,12 @@ pub trait ModuleOperation: Operation {
         None
     }
 
+    /// What its linear layer looks at, `[N, D]`, if it is a head.
+    fn features(&self, pass: &Pass, weights: &[f32], x: &[f32]) -> Option<Vec<f32>> {
+        let _ = (pass, weights, x);
+        None
+    }
+
     /// The same operation for parameters that stay the same from pass to pass: what products read of them is laid out once.
     fn frozen(&self) -> Box<dyn ModuleOperation>;
 }

@@ -92,6 +92,16 @@ impl FrozenClassifier {
     pub fn logits(&self, images: &[f32], samples: usize) -> Vec<f32> {
         self.chain.run(&Pass::inference(samples), &self.weights, images).to_vec()
     }
+
+    /// Logits `[N, CLASSES]` as [`logits`](Self::logits) has them, and features `[N, D]`: what the head's linear layer looks
+    /// at, the pooled output of the encoder after its norm.
+    ///
+    /// # Panics
+    /// If there is another number of images.
+    pub fn logits_and_features(&self, images: &[f32], samples: usize) -> (Vec<f32>, Vec<f32>) {
+        let (logits, features) = self.chain.run_with_features(&Pass::inference(samples), &self.weights, images);
+        (logits.to_vec(), features.expect("a classifier ends in a head"))
+    }
 }
 
 /// A masked autoencoder without its parameters.

@@ -5,10 +5,7 @@ use super::{
     written::Recipe,
 };
 use crate::{
-    settings::{
-        Augment, Checkpoint, Data, Evaluate, MOST_EPOCHS, MOST_MEASURED, MOST_THREADS, Machine, NonFinitePolicy,
-        Optimizer, Problems, RecipeError, ResolvedOptimizer,
-    },
+    settings::{Augment, Checkpoint, Evaluate, Optimizer, Problems, RecipeError, ResolvedOptimizer, Stop},
     tasks::{self, Defaults, Section},
 };
 
@@ -17,8 +14,8 @@ type Job = (Option<Training>, Option<Evaluate>);
 
 pub(super) fn resolve(recipe: Recipe) -> Result<Resolved, RecipeError> {
     let mut problems = Problems::default();
-    problems.data(&recipe.data);
-    problems.machine(&recipe.machine);
+    problems.ranges("data", &recipe.data);
+    problems.ranges("machine", &recipe.machine);
     let Recipe { seed, model, data, machine, .. } = recipe.clone();
     if model.is_none() {
         problems.push("model.name", "which variant? give --model, or name = \"atto\" in [model]");
@@ -33,7 +30,7 @@ pub(super) fn resolve(recipe: Recipe) -> Result<Resolved, RecipeError> {
 }
 
 fn job(recipe: Recipe, problems: &mut Problems) -> Option<Job> {
-    let Recipe { mut tasks, evaluate, optimizer, augment, checkpoint, .. } = recipe;
+    let Recipe { mut tasks, evaluate, optimizer, augment, checkpoint, stop, .. } = recipe;
     match (tasks.pop(), tasks.pop(), evaluate) {
         (Some(last), Some(first), _) => {
             let what = format!("there is [{}] too; write two recipes", last.task().name());
@@ -47,14 +44,15 @@ fn job(recipe: Recipe, problems: &mut Problems) -> Option<Job> {
         }
         (Some(section), None, evaluate) => {
             let evaluate = (!section.task().metrics().is_empty()).then(|| evaluate.unwrap_or_default());
-            evaluate.iter().for_each(|evaluate| problems.evaluate(evaluate));
-            Some((Some(training(section, optimizer, augment, checkpoint, problems)), evaluate))
+            evaluate.iter().for_each(|evaluate| problems.ranges("evaluate", evaluate));
+            Some((Some(training(section, (optimizer, augment, checkpoint, stop), problems)), evaluate))
         }
         (None, _, Some(evaluate)) => {
-            problems.evaluate(&evaluate);
+            problems.ranges("evaluate", &evaluate);
             problems.unused(optimizer.is_some(), "optimizer");
             problems.unused(augment.is_some(), "augment");
             problems.unused(checkpoint.is_some(), "checkpoint");
+            problems.unused(stop.is_some(), "stop");
             Some((None, Some(evaluate)))
         }
         (None, _, None) => {
@@ -65,103 +63,40 @@ fn job(recipe: Recipe, problems: &mut Problems) -> Option<Job> {
     }
 }
 
-fn training(
-    mut section: Section,
-    optimizer: Option<Optimizer>,
-    augment: Option<Augment>,
-    checkpoint: Option<Checkpoint>,
-    problems: &mut Problems,
-) -> Training {
+/// The sections that every task may have beside its own.
+type Shared = (Option<Optimizer>, Option<Augment>, Option<Checkpoint>, Option<Stop>);
+
+fn training(mut section: Section, (optimizer, augment, checkpoint, stop): Shared, problems: &mut Problems) -> Training {
     let (name, defaults) = (section.task().name(), section.task().defaults());
     problems.course(name, &section.course());
     section.resolve(problems);
-    let optimizer = optimizer_of(&defaults, optimizer.unwrap_or_default());
+    let (optimizer, checkpoint) = (optimizer.unwrap_or_default(), checkpoint.unwrap_or_default());
+    problems.ranges("optimizer", &optimizer);
+    problems.ranges("checkpoint", &checkpoint);
+    let optimizer = optimizer_of(&defaults, optimizer);
     let augment = augment_of(&defaults, augment.unwrap_or_default());
-    let checkpoint = checkpoint.unwrap_or_default();
-    problems.optimizer(&optimizer);
-    problems.augment(&augment);
+    problems.ranges("augment", &augment);
+    for (key, range) in [("crop_scale", augment.crop_scale), ("crop_ratio", Some(augment.crop_ratio))] {
+        range.into_iter().for_each(|range| problems.ordered(&format!("augment.{key}"), range));
+    }
     if augment.pad > 0 {
         let crop = augment_of(&defaults, Augment::default());
         let cropped = augment.crop_scale != crop.crop_scale || augment.crop_ratio != crop.crop_ratio;
         problems.unless(!cropped, "augment.pad", augment.pad, "0 to crop, or leave crop_scale and crop_ratio out");
     }
-    problems.checkpoint(&checkpoint);
-    Training { section, optimizer, augment, checkpoint }
+    if let Some(stop) = stop {
+        problems.ranges("stop", &stop);
+        let measured = !section.task().metrics().is_empty();
+        problems.unless(measured, "stop.patience", stop.patience, "none: this is not measured on the way");
+    }
+    Training { section, optimizer, augment, checkpoint, stop }
 }
 
 fn optimizer_of(defaults: &Defaults, written: Optimizer) -> ResolvedOptimizer {
-    ResolvedOptimizer {
-        betas: written.betas.unwrap_or([0.9, defaults.beta2]),
-        eps: written.eps.unwrap_or(1e-8),
-        weight_decay: written.weight_decay.unwrap_or(0.05),
-        clip: written.clip,
-        non_finite: written.non_finite.unwrap_or(NonFinitePolicy::Stop),
-    }
+    let Optimizer { betas, eps, weight_decay, clip, non_finite } = written;
+    ResolvedOptimizer { betas: betas.unwrap_or([0.9, defaults.beta2]), eps, weight_decay, clip, non_finite }
 }
 
 fn augment_of(defaults: &Defaults, written: Augment) -> Augment {
     Augment { crop_scale: Some(written.crop_scale.unwrap_or([defaults.smallest_crop, 1.0])), ..written }
-}
-
-/// The sections that all tasks share.
-impl Problems {
-    fn data(&mut self, data: &Data) {
-        let rate = data.bad.max_rate;
-        self.unless((0.0..=1.0).contains(&rate), "data.bad.max_rate", rate, "a number from 0 to 1");
-        let stds = data.std.as_deref().unwrap_or(&[]);
-        let fine = stds.iter().all(|std| (1e-6..=1e6).contains(std));
-        self.unless(fine, "data.std", stds, "numbers from 1e-6 to 1e6; pixels run from 0 to 1");
-        let means = data.mean.as_deref().unwrap_or(&[]);
-        let fine = means.iter().all(|mean| (-1e6..=1e6).contains(mean));
-        self.unless(fine, "data.mean", means, "numbers from -1e6 to 1e6; pixels run from 0 to 1");
-        self.unless(data.max_pixels != Some(0), "data.max_pixels", 0, "1 or more");
-    }
-
-    fn machine(&mut self, machine: &Machine) {
-        self.threads("machine.threads", machine.threads);
-        self.threads("machine.workers", machine.workers);
-    }
-
-    fn threads(&mut self, key: &str, value: usize) {
-        let fine = value as u64 <= MOST_THREADS;
-        self.unless(fine, key, value, &format!("a number up to {MOST_THREADS}, or 0 for one a core"));
-    }
-
-    fn evaluate(&mut self, evaluate: &Evaluate) {
-        self.count("evaluate.batch", evaluate.batch, MOST_MEASURED);
-        self.count("evaluate.every_epochs", evaluate.every_epochs, MOST_EPOCHS);
-        self.within("evaluate.crop", evaluate.crop, [0.1, 1.0]);
-    }
-
-    fn optimizer(&mut self, optimizer: &ResolvedOptimizer) {
-        let fine = optimizer.betas.iter().all(|&beta| beta >= 0.0 && (beta as f32) < 1.0);
-        self.unless(fine, "optimizer.betas", optimizer.betas, "two numbers from 0 to below 1, by 6e-8 or more");
-        self.within("optimizer.eps", optimizer.eps, [1e-30, 1.0]);
-        self.within("optimizer.weight_decay", optimizer.weight_decay, [0.0, 1e6]);
-        if let Some(clip) = optimizer.clip {
-            let fine = (1e-9..=1e9).contains(&clip);
-            let wanted = "a number from 1e-9 to 1e9, or leave it out (--set optimizer.clip=)";
-            self.unless(fine, "optimizer.clip", clip, wanted);
-        }
-    }
-
-    fn augment(&mut self, augment: &Augment) {
-        if let Some(scale) = augment.crop_scale {
-            self.ordered("augment.crop_scale", scale, [1e-4, 1.0]);
-        }
-        self.ordered("augment.crop_ratio", augment.crop_ratio, [0.01, 100.0]);
-        self.unless(augment.pad <= 4096, "augment.pad", augment.pad, "a number from 0 to 4096");
-        self.within("augment.erasing", augment.erasing, [0.0, 1.0]);
-        if let Some(random) = augment.rand_augment {
-            self.within("augment.rand_augment.magnitude", random.magnitude, [0.0, 10.0]);
-            self.within("augment.rand_augment.std", random.std, [0.0, 10.0]);
-            self.count("augment.rand_augment.operations", random.operations.into(), 15);
-        }
-    }
-
-    fn checkpoint(&mut self, checkpoint: &Checkpoint) {
-        self.count("checkpoint.every_epochs", checkpoint.every_epochs, MOST_EPOCHS);
-        self.count("checkpoint.every_steps", checkpoint.every_steps.unwrap_or(1), MOST_EPOCHS);
-        self.count("checkpoint.keep_last", checkpoint.keep_last as u64, MOST_EPOCHS);
-    }
 }

@@ -24,10 +24,12 @@
 
 mod check;
 mod overrides;
+pub mod reference;
 mod resolved;
 mod suggest;
 #[cfg(test)]
 mod tests;
+mod words;
 mod written;
 
 use std::{
@@ -44,7 +46,7 @@ pub use written::Recipe;
 pub use crate::settings::{
     Augment, BadPolicy, BadSamples, Checkpoint, Data, Ema, Evaluate, EvaluatedWeights, Init, Io, LayerDecay,
     LayerDecayMode, Machine, Model, NonFinitePolicy, Patterns, Precision, Problem, RandAugment, RecipeError,
-    ResolvedOptimizer, Run, UnknownPrecision,
+    ResolvedOptimizer, Run, Stop, UnknownPrecision,
 };
 
 impl Recipe {
@@ -68,9 +70,11 @@ impl Recipe {
     /// [`RecipeError::Syntax`] for the text and [`RecipeError::Set`] for a setting, with the line and what was likely
     /// meant.
     pub fn parse<S: AsRef<str>>(name: &str, text: &str, sets: &[S]) -> Result<Self, RecipeError> {
-        let syntax = |error: toml::de::Error| RecipeError::Syntax {
-            name: name.into(),
-            message: format!("{}{}", error.to_string().trim_end(), suggest::hint(error.message())),
+        let syntax = |error: toml::de::Error| {
+            // As a table, the error says which key it is about; as text, where that is.
+            let again = toml::from_str::<toml::Table>(text).ok().and_then(|table| table.try_into::<Self>().err());
+            let message = format!("{}{}", words::told(&error, again.as_ref()), suggest::hint(error.message()));
+            RecipeError::Syntax { name: name.into(), message }
         };
         let written: Self = toml::from_str(text).map_err(syntax)?;
         if sets.is_empty() {

@@ -1,30 +1,30 @@
 //! `--set key=value` on top of a recipe.
 
+use serde::de::Error;
 use toml::{Table, Value};
 
-use super::{Recipe, RecipeError, suggest};
+use super::{Recipe, RecipeError, suggest, words};
 
 /// Puts each `key=value` into the table, in order, then reads the table as a recipe.
 pub(super) fn apply<S: AsRef<str>>(mut table: Table, sets: &[S]) -> Result<Recipe, RecipeError> {
-    let mut recipe = Err((String::new(), String::new()));
+    let mut recipe = Err((String::new(), toml::de::Error::custom("nothing is set")));
     for set in sets {
         let set = set.as_ref();
         let fail = |message: String| RecipeError::Set { set: set.into(), message };
         let (key, value) = parse(set).map_err(fail)?;
         put(&mut table, key, value).map_err(fail)?;
-        recipe = table.clone().try_into::<Recipe>().map_err(|error| (set.to_owned(), error.to_string()));
+        recipe = table.clone().try_into::<Recipe>().map_err(|error| (set.to_owned(), error));
         // What is missing may be set by the next one; anything else is this one's mistake.
-        if let Err((_, message)) = &recipe
-            && !suggest::is_missing_field(message)
+        if let Err((_, error)) = &recipe
+            && !words::is_missing(error)
         {
             break;
         }
     }
-    recipe.map_err(|(set, message)| RecipeError::Set { set, message: with_hint(&message) })
-}
-
-fn with_hint(message: &str) -> String {
-    format!("{}{}", message.trim_end(), suggest::hint(message))
+    recipe.map_err(|(set, error)| {
+        let message = format!("{}{}", words::told(&error, None), suggest::hint(error.message()));
+        RecipeError::Set { set, message }
+    })
 }
 
 /// Key and value; no value takes the key out.

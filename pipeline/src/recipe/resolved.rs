@@ -8,7 +8,7 @@ use toml::{Table, Value};
 
 use crate::{
     settings::{
-        Augment, Checkpoint, Data, Evaluate, Machine, Model, Problem, RecipeError, ResolvedOptimizer, Run, Terms,
+        Augment, Checkpoint, Data, Evaluate, Machine, Model, Problem, RecipeError, ResolvedOptimizer, Run, Stop, Terms,
     },
     tasks::{self, Section, Task},
 };
@@ -44,11 +44,15 @@ pub struct Training {
     pub augment: Augment,
     /// When a checkpoint is written and which ones stay.
     pub checkpoint: Checkpoint,
+    /// When the run ends before its last epoch; never if `None`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop: Option<Stop>,
 }
 
-/// Sections, and keys of `[data]`, that say where things are, how fast they go or what is kept, and change no weight. A
+/// Sections, and keys of `[data]`, that say where things are, how fast they go, what is kept or how long, and change no step. A
 /// task's [own places](tasks::Task::places) are left out with them.
-const NOT_HASHED: [&[&str]; 4] = [&["machine"], &["checkpoint"], &["data", "train"], &["data", "validation"]];
+const NOT_HASHED: [&[&str]; 5] =
+    [&["machine"], &["checkpoint"], &["stop"], &["data", "train"], &["data", "validation"]];
 
 /// Keys of a task that a run may change when it is resumed: what there is to do about one that diverges. They decide
 /// numbers, so the hash sees them, and a run says and records what it changed.
@@ -96,7 +100,7 @@ impl Resolved {
 
     /// SHA-256, in hexadecimal, of everything in the recipe that decides the numbers of a run.
     ///
-    /// Left out are `[machine]`, `[checkpoint]`, where data and weights lie, and how what is trained is measured on the way:
+    /// Left out are `[machine]`, `[checkpoint]`, `[stop]`, where data and weights lie, and how what is trained is measured on the way:
     /// a run may be resumed with others.
     pub fn hash(&self) -> String {
         let text = toml::to_string(&self.hashed()).expect("a table is TOML");
@@ -151,7 +155,7 @@ impl Resolved {
     /// # Errors
     /// [`RecipeError::Invalid`] when there are fewer images than one step takes, or when the recipe only evaluates.
     pub fn run(&self, samples: u64, machines: u64) -> Result<Run, RecipeError> {
-        let Some(Training { section, optimizer, checkpoint, .. }) = &self.training else {
+        let Some(Training { section, optimizer, checkpoint, stop, .. }) = &self.training else {
             let tasks: Vec<String> = tasks::ALL.iter().map(|task| format!("[{}]", task.name())).collect();
             let what = format!("nothing to train; write {}", tasks.join(" or "));
             return Err(RecipeError::Invalid { problems: vec![Problem::new(Self::EVALUATE, what)] });
@@ -161,6 +165,7 @@ impl Resolved {
             course: section.course(),
             optimizer,
             checkpoint,
+            stop: *stop,
             layer_decay: section.layer_decay(),
             ema: section.ema(),
             // What is not measured has no best checkpoint.

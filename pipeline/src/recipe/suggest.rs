@@ -1,9 +1,6 @@
 //! "Did you mean": what an unknown key was likely meant to be.
 
-use crate::{
-    settings::{Augment, BadSamples, Checkpoint, Data, Evaluate, Machine, Model, Optimizer, RandAugment, fields},
-    tasks::Section,
-};
+use super::reference;
 
 /// A hint for the parser's message about an unknown key or word; empty if there is none to give.
 pub(super) fn hint(message: &str) -> String {
@@ -17,11 +14,6 @@ pub(super) fn hint(message: &str) -> String {
         Some(nearest) => format!("\ndid you mean `{nearest}`?"),
         None => String::new(),
     }
-}
-
-/// Whether the parser's message says that something is not there yet.
-pub(super) fn is_missing_field(message: &str) -> bool {
-    message.contains("missing field")
 }
 
 /// The unknown word and the known ones of serde's "unknown field `a`, expected one of `b`, `c`".
@@ -38,34 +30,17 @@ pub fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&
     scored.filter(|(score, _)| *score >= 0.5).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, known)| known)
 }
 
-/// The section that has this very key, when it was written in another.
-fn home_of(key: &str, expected: &[String]) -> Option<&'static str> {
-    let homes = sections().into_iter().filter(|(_, fields)| fields.contains(&key));
-    let mut homes = homes.filter(|(_, fields)| !fields.iter().any(|field| expected.iter().any(|known| known == field)));
-    homes.next().map(|(section, _)| section)
-}
-
-fn sections() -> Vec<(&'static str, &'static [&'static str])> {
-    let before = [("model", fields::<Model>()), ("data", fields::<Data>()), ("data.bad", fields::<BadSamples>())];
-    let after = [
-        ("evaluate", fields::<Evaluate>()),
-        ("optimizer", fields::<Optimizer>()),
-        ("augment", fields::<Augment>()),
-        ("augment.rand_augment", fields::<RandAugment>()),
-        ("checkpoint", fields::<Checkpoint>()),
-        ("machine", fields::<Machine>()),
-    ];
-    before.into_iter().chain(Section::keys()).chain(after).collect()
+/// The section or table that has this very key, when it was written in another.
+fn home_of(key: &str, expected: &[String]) -> Option<String> {
+    let sections = reference::sections();
+    let tables: Vec<_> = sections.iter().flat_map(reference::Section::tables).collect();
+    let known = |keys: &[&str]| keys.iter().any(|key| expected.iter().any(|known| known == key));
+    tables.into_iter().find(|(_, keys)| keys.contains(&key) && !known(keys)).map(|(table, _)| table)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_section_has_keys() {
-        assert!(sections().iter().all(|(_, fields)| !fields.is_empty()));
-    }
 
     #[test]
     fn the_nearest_word_is_offered() {
@@ -77,7 +52,8 @@ mod tests {
 
     #[test]
     fn the_right_section_is_offered() {
-        let message = "unknown field `weight_decay`, expected one of `epochs`, `base_lr`";
-        assert_eq!(hint(message), "\n`weight_decay` belongs in [optimizer]");
+        let hint = |key: &str| hint(&format!("unknown field `{key}`, expected one of `epochs`, `base_lr`"));
+        assert_eq!(hint("weight_decay"), "\n`weight_decay` belongs in [optimizer]");
+        assert_eq!(hint("magnitude"), "\n`magnitude` belongs in [augment.rand_augment]");
     }
 }

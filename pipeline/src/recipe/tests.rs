@@ -189,6 +189,7 @@ fn every_mistake_is_reported_at_once() {
         "finetune.base_lr=-1",
         "finetune.min_lr=nan",
         "finetune.warmup_epochs=3",
+        "finetune.mixup=0.001",
         "finetune.drop_path=1",
         "finetune.smoothing=1.5",
         "finetune.layer_decay.rate=0",
@@ -201,25 +202,11 @@ fn every_mistake_is_reported_at_once() {
         "checkpoint.keep_last=0",
         "data.std=[0]",
     ];
-    let expected = [
-        "data.std",
-        "evaluate.crop",
-        "finetune.epochs",
-        "finetune.batch",
-        "finetune.base_lr",
-        "finetune.min_lr",
-        "finetune.warmup_epochs",
-        "finetune.drop_path",
-        "finetune.smoothing",
-        "finetune.layer_decay.rate",
-        "finetune.ema.decay",
-        "optimizer.betas",
-        "optimizer.clip",
-        "augment.crop_scale",
-        "augment.erasing",
-        "checkpoint.keep_last",
-    ];
-    assert_eq!(refused(FINETUNE, &sets), expected);
+    let mut expected: Vec<&str> = sets.iter().filter_map(|set| Some(set.split_once('=')?.0)).collect();
+    let mut found = refused(FINETUNE, &sets);
+    expected.sort();
+    found.sort();
+    assert_eq!(found, expected);
 }
 
 #[test]
@@ -230,6 +217,15 @@ fn a_recipe_does_one_thing() {
     assert_eq!(with(PRETRAIN, &["evaluate.batch=2"]).evaluate.unwrap().batch, 2);
     assert_eq!(refused("[model]\nname = 'a'\n[evaluate]\n[optimizer]\n[augment]", &[]), ["optimizer", "augment"]);
     assert_eq!(refused(PRETRAIN.replace("[model]\n    name = 'atto'", "").as_str(), &[]), ["model.name"]);
+}
+
+#[test]
+fn arguments_of_tasks_set_keys_that_there_are() {
+    let sections = reference::sections();
+    let keys: Vec<&str> = sections.iter().flat_map(|section| &section.settings).map(|s| s.key.as_str()).collect();
+    for flag in crate::tasks::ALL.iter().flat_map(|task| task.flags()) {
+        assert!(keys.contains(&flag.key), "{}", flag.key);
+    }
 }
 
 #[test]
@@ -256,6 +252,7 @@ fn numbers_have_ranges() {
         ("pretrain.batch", "4294967296"),
         ("pretrain.accumulation", "1048577"),
         ("pretrain.base_lr", "inf"),
+        ("pretrain.base_lr", "1e308"),
         ("pretrain.min_lr", "1e308"),
         ("pretrain.warmup_epochs", "nan"),
         ("machine.workers", "9223372036854775807"),
@@ -303,8 +300,6 @@ fn products_of_numbers_do_not_wrap() {
     assert!(said.contains("pretrain.batch") && said.contains("2^53"), "{said}");
     let said = message(&["pretrain.epochs=1000000000"], 1 << 40);
     assert!(said.contains("pretrain.epochs") && said.contains("2^53"), "{said}");
-    let said = message(&["pretrain.base_lr=1e308"], 1 << 40);
-    assert!(said.contains("pretrain.base_lr"), "{said}");
 }
 
 #[test]

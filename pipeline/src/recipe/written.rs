@@ -8,7 +8,7 @@ use serde::{
 };
 
 use crate::{
-    settings::{Augment, Checkpoint, Data, Evaluate, Machine, Model, Optimizer},
+    settings::{Augment, Checkpoint, Data, Evaluate, Machine, Model, Optimizer, Stop},
     tasks::{self, Section},
 };
 
@@ -32,6 +32,8 @@ pub struct Recipe {
     pub augment: Option<Augment>,
     /// `[checkpoint]`.
     pub checkpoint: Option<Checkpoint>,
+    /// `[stop]`.
+    pub stop: Option<Stop>,
     /// `[machine]`.
     pub machine: Machine,
 }
@@ -39,7 +41,7 @@ pub struct Recipe {
 /// The keys of the file.
 static KEYS: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
     let tasks = tasks::ALL.iter().map(|task| task.name());
-    let after = ["evaluate", "optimizer", "augment", "checkpoint", "machine"];
+    let after = ["evaluate", "optimizer", "augment", "checkpoint", "stop", "machine"];
     ["seed", "model", "data"].into_iter().chain(tasks).chain(after).collect()
 });
 
@@ -70,6 +72,7 @@ impl<'de> Visitor<'de> for Sections {
                 "optimizer" => recipe.optimizer = Some(map.next_value()?),
                 "augment" => recipe.augment = Some(map.next_value()?),
                 "checkpoint" => recipe.checkpoint = Some(map.next_value()?),
+                "stop" => recipe.stop = Some(map.next_value()?),
                 "machine" => recipe.machine = map.next_value()?,
                 task => recipe.tasks.push(Section::read(task, &mut map)?),
             }

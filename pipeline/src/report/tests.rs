@@ -54,6 +54,8 @@ fn record(kind: &str) -> RunRecord {
         substituted: 0,
         evaluation: None,
         best: None,
+        start: None,
+        stopped: None,
     }
 }
 

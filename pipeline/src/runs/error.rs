@@ -45,6 +45,11 @@ pub enum RunError {
     /// The recipe only evaluates.
     #[error("the recipe trains nothing; give one that has the section of a task")]
     NothingToTrain,
+    /// A run is to end when nothing gets better, and nothing is measured.
+    #[error(
+        "stop.patience counts measurements, and there is nothing to measure on; give --validation, or data.validation"
+    )]
+    NothingToStopBy,
     /// A loss, a gradient or an update was not finite, and the policy is to stop.
     #[error("step {step}: {what}; nothing was changed by this step. {}", goes_on(newest))]
     NonFinite {

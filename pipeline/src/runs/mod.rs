@@ -2,6 +2,7 @@
 
 mod clock;
 mod error;
+mod patience;
 mod steps;
 mod train;
 
@@ -12,11 +13,13 @@ use convnext_weights::checkpoint::Store;
 pub use error::RunError;
 pub use train::train;
 
+use patience::Patience;
+
 use crate::{
     fingerprint::Fingerprint,
     inside,
     recipe::{Resolved, Run},
-    records::{self, BestRecord, History, Metric, RunRecord},
+    records::{self, BestRecord, History, Metric, MetricKind, RunRecord},
     run_dir::{self, RunDir, RunDirError},
     tell,
     trainer::ModelError,
@@ -55,19 +58,33 @@ impl Destination {
 const MOST_BYTES: u64 = 1 << 30;
 
 /// The record of the run in `dir`, if it is at its end already.
-fn finished(dir: &RunDir, run: &Run) -> Result<Option<RunRecord>, RunError> {
+fn finished(dir: &RunDir, run: &Run, metrics: &[MetricKind]) -> Result<Option<RunRecord>, RunError> {
     let Some(record) = dir.json(records::RUN, MOST_BYTES)? else { return Ok(None) };
-    match dir.checkpoints(run.keep)?.newest() {
-        Ok((checkpoint, _)) if checkpoint.state().step >= run.steps() => {
-            tell::say(format_args!(
-                "{}: the run is finished, all {} steps are done; nothing is left to do",
-                dir.path().display(),
-                run.steps()
-            ));
-            Ok(Some(record))
-        }
-        _ => Ok(None),
-    }
+    let Ok((checkpoint, _)) = dir.checkpoints(run.keep)?.newest() else { return Ok(None) };
+    let step = checkpoint.state().step;
+    let why = match step >= run.steps() {
+        true => Some(format!("all {} steps are done", run.steps())),
+        false => patience(dir, run, metrics, step)?.ended(),
+    };
+    let Some(why) = why else { return Ok(None) };
+    let path = dir.path().display();
+    tell::say(format_args!("{path}: the run is finished, {why}; nothing is left to do"));
+    Ok(Some(record))
+}
+
+/// How long the run in `dir` goes on, from what was measured up to `step`.
+fn patience(dir: &RunDir, run: &Run, metrics: &[MetricKind], step: u64) -> Result<Patience, RunError> {
+    let so_far = if run.stop.is_some() { history(dir)?.evaluate } else { Vec::new() };
+    let mut patience = Patience::new(run.stop, metrics, &so_far);
+    patience.forget_after(step);
+    Ok(patience)
+}
+
+/// What the run in `dir` has recorded.
+fn history(dir: &RunDir) -> Result<History, RunError> {
+    let path = dir.path().join(records::METRICS);
+    let read = inside::open(dir.path(), records::METRICS).and_then(|file| History::read(BufReader::new(file)));
+    Ok(read.map_err(|source| ModelError::Read { path, source })?)
 }
 
 /// Whether the run in `dir` has a checkpoint to go on from.
@@ -78,9 +95,7 @@ fn has_checkpoint(dir: &RunDir, run: &Run) -> Result<bool, RunError> {
 /// Completes the record of a run that has ended with what its directory tells, and writes it there; `metric` names what
 /// decides which checkpoint is the best.
 fn finish(dir: &RunDir, run: &Run, metric: Option<&str>, mut record: RunRecord) -> Result<RunRecord, RunError> {
-    let path = dir.path().join(records::METRICS);
-    let read = inside::open(dir.path(), records::METRICS).and_then(|file| History::read(BufReader::new(file)));
-    let history = read.map_err(|source| ModelError::Read { path, source })?;
+    let history = history(dir)?;
     record.evaluation = history.evaluate.last().cloned();
     record.best = best(&dir.checkpoints(run.keep)?, &history, metric)?;
     dir.put_json(records::RUN, &record)?;

@@ -27,14 +27,14 @@ use serde::Serialize;
 use trouble::Trouble;
 use window::Window;
 
-use super::{RunError, clock::Clock};
+use super::{RunError, clock::Clock, patience, patience::Patience};
 use crate::{
     device::Device,
     input::{Input, Span},
     notify::Lines,
     progress::Progress,
     recipe::{NonFinitePolicy, Resolved, Run},
-    records::{ChangeRecord, EvaluateRecord, Line, MetricKind, RunRecord, TrainRecord},
+    records::{ChangeRecord, EvaluateRecord, Line, MetricKind, RunRecord, StartRecord, TrainRecord},
     run_dir::{MetricsLog, RunDir, Spent},
     stream::{Replaced, Stream},
     tasks, tell,
@@ -111,6 +111,8 @@ pub(crate) struct RunContext<'a> {
     pub(crate) notify: Option<&'a Lines>,
     /// How the model is to be used: checkpoints say so.
     pub(crate) usage: Usage,
+    /// What it begins with.
+    pub(crate) start: StartRecord,
     /// Whether the run is asked to stop.
     pub(crate) asked: &'a dyn Fn() -> bool,
 }
@@ -175,6 +177,7 @@ struct Training<'a> {
     /// The newest checkpoint, and what it holds.
     saved: Option<(PathBuf, Reached)>,
     trouble: Trouble,
+    patience: Patience,
     submitted: InFlight,
     stream: Stream,
     log: MetricsLog,
@@ -208,7 +211,7 @@ pub(crate) fn train(
     }
 
     // ---- steps -----------------------------------------------------------------------------------------------------
-    while training.reached.step < run.steps() {
+    while training.reached.step < run.steps() && training.patience.ended().is_none() {
         if (context.asked)() {
             training.stop()?;
         }
@@ -260,6 +263,7 @@ impl<'a> Training<'a> {
             log.go_back(reached.step, false)?;
         }
         tell_changes(context.dir, &mut log, reached.step)?;
+        let patience = patience(context.dir, context.run, measurement.metrics(), reached.step)?;
         let stream = open(source, reached, &state)?;
         let training = Self {
             measurement,
@@ -270,10 +274,11 @@ impl<'a> Training<'a> {
             reached,
             saved,
             trouble: Trouble::of(&state.counters),
+            patience,
             submitted: InFlight::of(reached),
             stream,
             log,
-            progress: Progress::new(context.name, reached.step, context.run.steps()),
+            progress: Progress::new(context.name, reached.step, context.run.steps(), context.run.steps_per_epoch),
             window: Window::of(&state.counters),
             clock,
             measured: None,
@@ -367,6 +372,7 @@ impl<'a> Training<'a> {
         self.saved = Some((path, Reached::of(&state)));
         self.reached.step = state.step;
         self.log.go_back(state.step, true)?;
+        self.patience.forget_after(state.step);
         self.stream = open(self.source, self.reached, &state)?;
         self.submitted = InFlight::of(self.reached);
         self.window = Window::of(&state.counters);
@@ -418,6 +424,7 @@ impl<'a> Training<'a> {
             state: &saving,
             usage: Some(&context.usage),
         })?;
+        tell::detail(format_args!("saved {}", saved.path.display()));
         self.saved = Some((saved.path, reached));
         context.dir.keep_spent(&self.clock.spent());
         Ok(())
@@ -443,11 +450,17 @@ impl<'a> Training<'a> {
         };
         for record in &records {
             self.record_measurement(epoch, record)?;
+            self.patience.add(record);
         }
         let Some(last) = records.last() else { return Ok(()) };
         (self.measured, self.not_finite) = (Some(last.clone()), None);
+        let ends = self.patience.ended();
+        if ends.is_some() && self.saved.as_ref().is_none_or(|(_, saved)| *saved != self.reached) {
+            self.save()?;
+        }
         let decides = self.measurement.metrics().first().and_then(|kind| last.metrics.get(kind.name));
-        if let (Some((path, _)), Some(metric)) = (self.saved.as_ref().filter(|_| run.saves_after(step)), decides) {
+        let saved = self.saved.as_ref().filter(|_| ends.is_some() || run.saves_after(step));
+        if let (Some((path, _)), Some(metric)) = (saved, decides) {
             self.log.sync()?;
             self.store.record_metric(path, metric.value, metric.better)?;
         }
@@ -506,6 +519,8 @@ impl<'a> Training<'a> {
             substituted: replaced.substituted,
             evaluation: self.measured,
             best: None,
+            start: Some(context.start.clone()),
+            stopped: self.patience.ended().filter(|_| self.reached.step < context.run.steps()),
         })
     }
 }

@@ -1,6 +1,6 @@
 //! A training run, whatever it is trained for: everything is looked at, then the steps are made.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use convnext_core::nn::Entry;
 use convnext_data::{ShardSet, TargetKind};
@@ -17,9 +17,10 @@ use crate::{
     interrupt,
     notify::Notifier,
     recipe::{Resolved, Training},
-    records::{EvaluateRecord, MetricKind, RunRecord, Weights},
+    records::{EvaluateRecord, MetricKind, RunRecord, StartRecord, Weights},
     settings::{Evaluate, EvaluatedWeights},
     tasks::{Measure, Setup, Task},
+    tell,
     trainer::{ModelError, Trainer},
 };
 
@@ -44,7 +45,7 @@ pub fn train(
     let data = Fingerprint::of(&shards, validation.as_deref())?;
     let reopened = destination.reopen(&recipe, &data)?;
     let run = recipe.run(shards.len(), 1)?;
-    if let Some(record) = reopened.as_ref().map_or(Ok(None), |dir| finished(dir, &run))? {
+    if let Some(record) = reopened.as_ref().map_or(Ok(None), |dir| finished(dir, &run, task.metrics()))? {
         return Ok(record);
     }
     let input = Input { plan, data: &recipe.data, workers: recipe.machine.workers };
@@ -55,6 +56,9 @@ pub fn train(
     let classes = shards.class_names().filter(|_| task.samples(plan).target != TargetKind::None);
     let usage = usage(plan, &recipe.data, view, classes.unwrap_or(&[]))?;
     let measured = validation.as_ref().map(|_| evaluate.batch as usize);
+    if run.stop.is_some() && measured.is_none() {
+        return Err(RunError::NothingToStopBy);
+    }
     if let Some(batch) = measured {
         input.check_evaluation(batch, view, task.samples(plan))?;
     }
@@ -66,6 +70,18 @@ pub fn train(
     // ---- the run ---------------------------------------------------------------------------------------------------
     let notifier = destination.notify.as_deref().map(Notifier::start).transpose().map_err(RunError::Notify)?;
     let dir = destination.open(reopened, &recipe, &data)?;
+    let labelled = task.samples(plan).target != TargetKind::None;
+    let start = StartRecord {
+        images: shards.len(),
+        validation: validation.as_ref().map(|set| set.len()),
+        classes: labelled.then(|| shards.classes().into()),
+        batch: run.batch as u64,
+        accumulation: run.accumulation as u64,
+        epochs: run.epochs,
+        steps: run.steps(),
+        weights: section.starts_from().map_or_else(|| format!("random, seed {seed}"), str::to_owned),
+    };
+    tell_start(plan.name, trainer.layout().len(), device, &start, dir.path());
     let quarantine = dir.quarantine_path();
     let source = Source { plan, recipe: &recipe, run: &run, shards, quarantine, bytes };
     let measure = Measure { data: &recipe.data, view, batch: evaluate.batch as usize, workers: recipe.machine.workers };
@@ -82,6 +98,7 @@ pub fn train(
         resume: destination.resume,
         notify: notifier.as_ref().map(Notifier::lines),
         usage,
+        start,
         asked: &interrupt::asked,
     };
     let record = steps::train(&held_out, &mut *trainer, &source, &context)
@@ -108,6 +125,27 @@ impl<'a> End<'a> {
             Err(error) => Self::Failed { error: error.to_string() },
         }
     }
+}
+
+/// Says what a run begins with, as a table.
+fn tell_start(model: &str, parameters: usize, device: &Device, start: &StartRecord, out: &Path) {
+    let StartRecord { images, validation, classes, batch, accumulation, epochs, steps, weights } = start;
+    let classes = classes.map(|classes| format!(" in {classes} classes")).unwrap_or_default();
+    let validation = validation.map(|images| format!("; measured on {images}")).unwrap_or_default();
+    let batches = if *accumulation > 1 { format!("{accumulation} batches of {batch}") } else { format!("{batch}") };
+    let threads = rayon::current_num_threads();
+    tell::say(format_args!(
+        "model      {model}, {:.2} M parameters\n\
+         device     {}; threads: {threads}\n\
+         images     {images}{classes}{validation}\n\
+         steps      {steps}, of {batches} images; epochs: {epochs}, of {} steps\n\
+         weights    {weights}\n\
+         writes to  {}",
+        parameters as f64 / 1e6,
+        device.machine(),
+        steps / epochs.max(&1),
+        out.display()
+    ));
 }
 
 /// A validation set, if there is one, and how the run is measured on it.

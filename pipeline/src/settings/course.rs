@@ -23,26 +23,33 @@ pub struct Course {
 macro_rules! training_section {
     ($(#[$about:meta])* pub struct $name:ident { $($own:tt)* }) => {
         $(#[$about])*
-        #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+        #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
         #[serde(deny_unknown_fields)]
         pub struct $name {
             /// Passes over the training set.
+            #[schemars(range(min = 1, max = crate::settings::MOST_EPOCHS))]
             pub epochs: u64,
             /// Images of one forward and backward pass, on each machine.
+            #[schemars(range(min = 1, max = crate::settings::MOST_IMAGES))]
             pub batch: u64,
-            /// Batches whose gradients make one step; 1 if absent.
+            /// Batches whose gradients make one step.
             #[serde(default = "crate::settings::Course::one_batch")]
+            #[schemars(range(min = 1, max = crate::settings::MOST_IMAGES))]
             pub accumulation: u64,
             /// Learning rate for 256 images a step.
+            #[schemars(range(min = 1e-30, max = crate::settings::HIGHEST_RATE))]
             pub base_lr: f64,
-            /// Epochs of linear warm-up.
+            /// Epochs of linear warm-up; at most as many as there are.
             #[serde(default)]
+            #[schemars(range(min = 0, max = crate::settings::MOST_EPOCHS))]
             pub warmup_epochs: f64,
             /// Learning rate that the warm-up starts from; absolute.
             #[serde(default)]
+            #[schemars(range(min = 0.0, max = crate::settings::HIGHEST_RATE))]
             pub warmup_lr: f64,
             /// Learning rate that the cosine ends at; absolute.
             #[serde(default)]
+            #[schemars(range(min = 0.0, max = crate::settings::HIGHEST_RATE))]
             pub min_lr: f64,
             $($own)*
         }

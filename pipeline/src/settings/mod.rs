@@ -4,20 +4,19 @@
 
 mod course;
 mod error;
-mod fields;
 mod problems;
 mod run;
+pub(crate) mod schema;
 mod values;
 
 pub use course::Course;
 pub(crate) use course::training_section;
 pub use error::{Problem, RecipeError};
-pub(crate) use fields::fields;
-pub(crate) use problems::{MOST_EPOCHS, MOST_MEASURED, MOST_THREADS, Problems};
+pub(crate) use problems::{BELOW_ONE, HIGHEST_RATE, MOST_EPOCHS, MOST_IMAGES, Problems};
 pub use run::Run;
 pub(crate) use run::Terms;
 pub use values::{
     Augment, BadPolicy, BadSamples, Checkpoint, Data, Ema, Evaluate, EvaluatedWeights, Init, Io, LayerDecay,
     LayerDecayMode, Machine, Model, NonFinitePolicy, Optimizer, Patterns, Precision, RandAugment, ResolvedOptimizer,
-    UnknownPrecision,
+    Stop, UnknownPrecision,
 };

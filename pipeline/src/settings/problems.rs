@@ -1,17 +1,25 @@
 //! Everything that is wrong with a recipe, found in one pass.
 
-use super::{Course, Problem};
+use schemars::JsonSchema;
+use serde::Serialize;
+use toml::Value;
+
+use super::{Course, Problem, schema};
 
 /// Most epochs, and most of anything that comes every so many epochs or steps.
 pub(crate) const MOST_EPOCHS: u64 = 1_000_000_000;
 /// Most images of a batch, and most batches of a step.
-const MOST_IMAGES: u64 = 1 << 20;
+pub(crate) const MOST_IMAGES: u64 = 1 << 20;
 /// Most images of a pass that measures.
 pub(crate) const MOST_MEASURED: u64 = 1 << 16;
 /// Most threads of a kind: as many as `--threads` takes.
 pub(crate) const MOST_THREADS: u64 = 1024;
+/// Highest learning rate: times the images of the largest step it is still a number.
+pub(crate) const HIGHEST_RATE: f64 = 1e30;
+/// Highest of what must be below 1, in f32 too, which is what it becomes.
+pub(crate) const BELOW_ONE: f64 = 0.999_999_9;
 
-/// Everything found wrong so far. Each check looks at one value, or at one section.
+/// Everything found wrong so far.
 #[derive(Debug, Default)]
 pub struct Problems(Vec<Problem>);
 
@@ -36,6 +44,16 @@ impl Problems {
         }
     }
 
+    /// Every value of the section `name` must be in the range that its type says.
+    pub(crate) fn ranges<T: Serialize + JsonSchema>(&mut self, name: &str, section: &T) {
+        match Value::try_from(section) {
+            Ok(value) => schema::faults(name, &value, &schema::of::<T>(), &mut |key, value, wanted| {
+                self.push(&key, format!("{value}; give {wanted}"));
+            }),
+            Err(error) => self.push(name, error.to_string()),
+        }
+    }
+
     /// A section that nothing reads.
     pub(crate) fn unused(&mut self, present: bool, section: &str) {
         if present {
@@ -43,45 +61,16 @@ impl Problems {
         }
     }
 
-    /// A count from 1 to `most`.
-    pub fn count(&mut self, key: &str, value: u64, most: u64) {
-        self.unless((1..=most).contains(&value), key, value, &format!("a number from 1 to {most}"));
+    /// The least and the most of something.
+    pub(crate) fn ordered(&mut self, key: &str, [low, high]: [f64; 2]) {
+        self.unless(low <= high, key, [low, high], "[low, high] with low <= high");
     }
 
-    /// A number from `low` to `high`.
-    pub fn within(&mut self, key: &str, value: f64, [low, high]: [f64; 2]) {
-        self.unless((low..=high).contains(&value), key, value, &format!("a number from {low:?} to {high:?}"));
-    }
-
-    /// From 0 to below 1, in f32 too, which is what it becomes: the largest is 0.99999994.
-    pub fn share(&mut self, key: &str, value: f64) {
-        let fine = value >= 0.0 && (value as f32) < 1.0;
-        self.unless(fine, key, value, "a number from 0 to below 1, by 6e-8 or more");
-    }
-
-    /// Alpha of a beta distribution, or none.
-    pub fn alpha(&mut self, key: &str, value: f64) {
-        let fine = value == 0.0 || (0.01..=100.0).contains(&value);
-        self.unless(fine, key, value, "0 for none, or a number from 0.01 to 100");
-    }
-
-    pub(crate) fn ordered(&mut self, key: &str, [low, high]: [f64; 2], [least, most]: [f64; 2]) {
-        let wanted = format!("[low, high] with {least} <= low <= high <= {most}");
-        self.unless(least <= low && low <= high && high <= most, key, [low, high], &wanted);
-    }
-
-    /// Length, batch and learning rates of the task `section`.
+    /// How length and warm-up of the task `section` go together.
     pub(crate) fn course(&mut self, section: &str, course: &Course) {
-        let key = |name: &str| format!("{section}.{name}");
-        self.count(&key("epochs"), course.epochs, MOST_EPOCHS);
-        self.count(&key("batch"), course.batch, MOST_IMAGES);
-        self.count(&key("accumulation"), course.accumulation, MOST_IMAGES);
-        let fine = course.base_lr > 0.0 && course.base_lr.is_finite();
-        self.unless(fine, &key("base_lr"), course.base_lr, "a number above 0");
-        self.within(&key("warmup_lr"), course.warmup_lr, [0.0, 1e30]);
-        self.within(&key("min_lr"), course.min_lr, [0.0, 1e30]);
-        let fine = course.warmup_epochs >= 0.0 && course.warmup_epochs <= course.epochs as f64;
-        let wanted = format!("a number from 0 to the {} epochs of the run", course.epochs);
-        self.unless(fine, &key("warmup_epochs"), course.warmup_epochs, &wanted);
+        // What is no number is out of its range already.
+        let fine = course.warmup_epochs <= course.epochs as f64 || course.warmup_epochs.is_nan();
+        let wanted = format!("at most the {} epochs of the run", course.epochs);
+        self.unless(fine, &format!("{section}.warmup_epochs"), course.warmup_epochs, &wanted);
     }
 }

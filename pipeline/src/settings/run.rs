@@ -4,7 +4,7 @@ use convnext_core::optim::{self, AdamW, LearningRate};
 use convnext_weights::checkpoint::{Better, Keep};
 
 use super::{
-    Checkpoint, Course, Ema, LayerDecay, LayerDecayMode, NonFinitePolicy, Problem, RecipeError, ResolvedOptimizer,
+    Checkpoint, Course, Ema, LayerDecay, LayerDecayMode, NonFinitePolicy, Problem, RecipeError, ResolvedOptimizer, Stop,
 };
 
 /// Images a step that base learning rates are quoted for.
@@ -41,6 +41,8 @@ pub struct Run {
     pub non_finite: NonFinitePolicy,
     /// Which checkpoints stay.
     pub keep: Keep,
+    /// When it ends before its last step; never if `None`.
+    pub stop: Option<Stop>,
     save_every: (u64, Option<u64>),
 }
 
@@ -51,6 +53,7 @@ pub(crate) struct Terms<'a> {
     pub(crate) course: Course,
     pub(crate) optimizer: &'a ResolvedOptimizer,
     pub(crate) checkpoint: &'a Checkpoint,
+    pub(crate) stop: Option<Stop>,
     pub(crate) layer_decay: Option<optim::LayerDecay>,
     pub(crate) ema: Option<optim::Ema>,
     /// Which is the better of two checkpoints, if they are measured.
@@ -63,7 +66,7 @@ impl Run {
     /// # Errors
     /// [`RecipeError::Invalid`] when there are fewer images than one step takes, or more than can be counted.
     pub(crate) fn new(terms: &Terms<'_>, samples: u64, machines: u64) -> Result<Self, RecipeError> {
-        let Terms { section, course, optimizer, checkpoint, layer_decay, ema, better } = *terms;
+        let Terms { section, course, optimizer, checkpoint, stop, layer_decay, ema, better } = *terms;
         let images_per_step = (course.batch.checked_mul(course.accumulation)).and_then(|n| n.checked_mul(machines));
         let images_per_step =
             images_per_step.filter(|&n| n <= MOST_NUMBERS).ok_or_else(|| too_many(section, &course))?;
@@ -74,12 +77,6 @@ impl Run {
         let images = (steps_per_epoch * images_per_step).checked_mul(course.epochs);
         if images.is_none_or(|images| images > MOST_NUMBERS) {
             return Err(too_long(section, &course, samples));
-        }
-        let peak = course.base_lr * images_per_step as f64 / LR_BATCH;
-        if !peak.is_finite() {
-            let what =
-                format!("{:?} for 256 images, and a step has {images_per_step}: no number; lower it", course.base_lr);
-            return Err(invalid(&format!("{section}.base_lr"), what));
         }
         Ok(Self {
             epochs: course.epochs,
@@ -99,6 +96,7 @@ impl Run {
             clip: optimizer.clip,
             non_finite: optimizer.non_finite,
             keep: Keep { last: checkpoint.keep_last, best: better.filter(|_| checkpoint.keep_best) },
+            stop,
             save_every: (checkpoint.every_epochs, checkpoint.every_steps),
         })
     }

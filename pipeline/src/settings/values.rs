@@ -2,10 +2,13 @@
 //! and types.
 
 use convnext_data::Normalise;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// `[model]`: which variant.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+use super::problems::{BELOW_ONE, MOST_EPOCHS, MOST_MEASURED, MOST_THREADS};
+
+/// Which variant is used.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Model {
     /// Name of the variant, e.g. `atto`.
@@ -19,8 +22,9 @@ pub struct Model {
 }
 
 /// How exactly is computed. Weights, the optimiser's state and sums are f32 in all.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", try_from = "String")]
+#[schemars(!try_from)]
 pub enum Precision {
     /// f32.
     #[default]
@@ -85,7 +89,7 @@ impl TryFrom<String> for Precision {
 }
 
 /// How convolutions and linear layers start.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Init {
     /// Normal, standard deviation 0.02 everywhere: the paper's.
@@ -95,8 +99,8 @@ pub enum Init {
     FanIn,
 }
 
-/// `[data]`: which images, and what happens to bad ones.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+/// Which images are used, and what happens to bad ones.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Data {
     /// Shards to train on, as a glob or a list of them. Not part of the recipe's hash: data may move.
@@ -105,22 +109,26 @@ pub struct Data {
     /// Shards to evaluate on, as a glob or a list of them. Not part of the recipe's hash.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub validation: Option<Patterns>,
-    /// Mean of each channel, pixels running from 0 to 1; see [`Data::normalisation`] for what absence means.
+    /// Mean of each channel, pixels running from 0 to 1; one value serves all channels. ImageNet's if absent with three
+    /// channels, and 0.5 with any other number.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(inner(range(min = -1e6, max = 1e6)))]
     pub mean: Option<Vec<f32>>,
-    /// Standard deviation of each channel.
+    /// Standard deviation of each channel, as the mean; ImageNet's if absent with three channels, else 0.25.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(inner(range(min = 1e-6, max = 1e6)))]
     pub std: Option<Vec<f32>>,
     /// Most pixels of an image, before it is resized; 67 million if absent. Memory is limited with it.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub max_pixels: Option<u64>,
     /// What happens to a sample of the training set that cannot be read. In evaluation it is always an error.
     pub bad: BadSamples,
 }
 
 /// Files, as one glob or a list of them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged, expecting = "a pattern of files, or a list of such patterns")]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged, expecting = "give a pattern of files, or a list of such patterns")]
 pub enum Patterns {
     /// `"train-*.tar"`
     One(String),
@@ -138,8 +146,8 @@ impl Patterns {
     }
 }
 
-/// `[data.bad]`: the policy for samples that cannot be read.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// What happens to samples that cannot be read.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct BadSamples {
     /// What to do.
@@ -148,6 +156,7 @@ pub struct BadSamples {
     pub max_count: u64,
     /// `substitute` gives up when more than this share of the set is bad. Above 0, a small set may have three bad samples,
     /// if these are not more than a quarter of it.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub max_rate: f64,
 }
 
@@ -158,7 +167,7 @@ impl Default for BadSamples {
 }
 
 /// What to do with a sample that cannot be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BadPolicy {
     /// Stop.
@@ -167,18 +176,19 @@ pub enum BadPolicy {
     Substitute,
 }
 
-/// `finetune.layer_decay`: learning rates that shrink towards the input.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+/// Learning rates that shrink towards the input.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LayerDecay {
     /// Factor from a layer to the one before it.
+    #[schemars(range(min = 1e-3, max = 1.0))]
     pub rate: f64,
     /// How layers are numbered.
     pub mode: LayerDecayMode,
 }
 
 /// How layers are numbered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LayerDecayMode {
     /// Each block is a layer.
@@ -187,29 +197,33 @@ pub enum LayerDecayMode {
     Group,
 }
 
-/// `finetune.ema`: the moving average of the weights.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+/// The moving average of the weights.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Ema {
     /// Decay an update.
+    #[schemars(range(min = 0.0, max = BELOW_ONE))]
     pub decay: f64,
     /// Whether the decay rises from 0.1 to its value at first: for short runs.
     #[serde(default)]
     pub warmup: bool,
 }
 
-/// `[evaluate]`: how a classifier is evaluated.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// How a classifier is evaluated.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Evaluate {
     /// Images of one forward pass.
+    #[schemars(range(min = 1, max = MOST_MEASURED))]
     pub batch: u64,
     /// Share of the shrunk image's side that the centre crop keeps; 1 warps the whole image to the input's size. The
     /// paper's is 0.875 below 384 pixels and 1 from there on. A model trained with `augment.pad` sees images as they are.
+    #[schemars(range(min = 0.1, max = 1.0))]
     pub crop: f64,
     /// Which weights are evaluated.
     pub weights: EvaluatedWeights,
     /// While fine-tuning: every so many epochs, and after the last.
+    #[schemars(range(min = 1, max = MOST_EPOCHS))]
     pub every_epochs: u64,
 }
 
@@ -220,7 +234,7 @@ impl Default for Evaluate {
 }
 
 /// Which weights are evaluated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EvaluatedWeights {
     /// Those that are trained.
@@ -231,24 +245,34 @@ pub enum EvaluatedWeights {
     Best,
 }
 
-/// `[optimizer]`: AdamW.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// AdamW.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
 pub struct Optimizer {
-    /// Decays of the two moments; (0.9, 0.95) in pre-training and (0.9, 0.999) in fine-tuning if absent.
+    /// Decays of the two moments; [0.9, 0.95] in pre-training and [0.9, 0.999] in fine-tuning if absent.
+    #[schemars(inner(range(min = 0.0, max = BELOW_ONE)))]
     pub betas: Option<[f64; 2]>,
-    /// Added to the root of the second moment; 1e-8 if absent.
-    pub eps: Option<f64>,
-    /// Weight decay of convolutions and linear layers; 0.05 if absent.
-    pub weight_decay: Option<f64>,
+    /// Added to the root of the second moment.
+    #[schemars(range(min = 1e-30, max = 1.0))]
+    pub eps: f64,
+    /// Weight decay of convolutions and linear layers.
+    #[schemars(range(min = 0.0, max = 1e6))]
+    pub weight_decay: f64,
     /// Largest norm of the gradient; not clipped if absent.
+    #[schemars(range(min = 1e-9, max = 1e9))]
     pub clip: Option<f64>,
-    /// What a loss or gradient that is not finite leads to; `stop` if absent.
-    pub non_finite: Option<NonFinitePolicy>,
+    /// What a loss or gradient that is not finite leads to.
+    pub non_finite: NonFinitePolicy,
+}
+
+impl Default for Optimizer {
+    fn default() -> Self {
+        Self { betas: None, eps: 1e-8, weight_decay: 0.05, clip: None, non_finite: NonFinitePolicy::Stop }
+    }
 }
 
 /// What a loss or gradient that is not finite leads to. It never reaches the weights.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum NonFinitePolicy {
     /// The run stops with an error.
@@ -259,22 +283,26 @@ pub enum NonFinitePolicy {
     Rollback,
 }
 
-/// `[augment]`: what happens to a training image.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// What happens to a training image.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Augment {
-    /// Share of the image's area that the random crop takes; (0.2, 1) in pre-training and (0.08, 1) in fine-tuning if
-    /// absent. Never absent once resolved.
+    /// Least and largest share of the image's area that the random crop takes; [0.2, 1] in pre-training and [0.08, 1] in
+    /// fine-tuning if absent. Never absent once resolved.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(inner(range(min = 1e-4, max = 1.0)))]
     pub crop_scale: Option<[f64; 2]>,
-    /// Width over height of the random crop; (3/4, 4/3) if absent.
+    /// Least and largest width over height of the random crop.
+    #[schemars(inner(range(min = 0.01, max = 100.0)))]
     pub crop_ratio: [f64; 2],
-    /// Whether half of the images are mirrored; they are if absent.
+    /// Whether half of the images are mirrored.
     pub flip: bool,
     /// Above 0, images are not cropped and resampled but put in the middle of the model's input, black around them, and
-    /// shifted by up to so many pixels each way: for pictures smaller than the input. 0 if absent.
+    /// shifted by up to so many pixels each way: for pictures smaller than the input.
+    #[schemars(range(min = 0, max = 4096))]
     pub pad: u32,
-    /// Chance that a rectangle is replaced by noise; 0 if absent.
+    /// Chance that a rectangle is replaced by noise.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub erasing: f64,
     /// RandAugment; none if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -288,30 +316,36 @@ impl Default for Augment {
     }
 }
 
-/// `augment.rand_augment`: the paper's `m9-mstd0.5-inc1` is `{ operations = 2, magnitude = 9, std = 0.5 }`.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+/// RandAugment. The paper's `m9-mstd0.5-inc1` is `{ operations = 2, magnitude = 9, std = 0.5 }`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RandAugment {
     /// Operations that an image goes through.
     #[serde(default = "two")]
+    #[schemars(range(min = 1, max = 15))]
     pub operations: u32,
-    /// Mean magnitude, from 0 to 10.
+    /// Mean magnitude.
+    #[schemars(range(min = 0.0, max = 10.0))]
     pub magnitude: f64,
     /// Standard deviation of the magnitude.
     #[serde(default)]
+    #[schemars(range(min = 0.0, max = 10.0))]
     pub std: f64,
 }
 
-/// `[checkpoint]`: when a checkpoint is written and which ones stay. Not part of the recipe's hash.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// When a checkpoint is written and which ones stay. Not part of the recipe's hash.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Checkpoint {
     /// Every so many epochs, and after the last.
+    #[schemars(range(min = 1, max = MOST_EPOCHS))]
     pub every_epochs: u64,
     /// Also every so many steps, for epochs that take hours.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = MOST_EPOCHS))]
     pub every_steps: Option<u64>,
     /// The newest so many stay.
+    #[schemars(range(min = 1, max = MOST_EPOCHS))]
     pub keep_last: usize,
     /// The one with the best validation metric stays too; pre-training has none.
     pub keep_best: bool,
@@ -323,20 +357,35 @@ impl Default for Checkpoint {
     }
 }
 
-/// `[machine]`: what changes the speed of a run and none of its numbers. Not part of the recipe's hash.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+/// When a run ends before its last epoch. Not part of the recipe's hash: a run may be resumed with more patience.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Stop {
+    /// Measurements in a row without a better value of the first metric, after which the run ends.
+    #[schemars(range(min = 1, max = MOST_EPOCHS))]
+    pub patience: u64,
+    /// How much better a value has to be to count; of a share, 0.001 is 0.1 %.
+    #[serde(default)]
+    #[schemars(range(min = 0.0, max = 1e6))]
+    pub min_delta: f64,
+}
+
+/// What changes the speed of a run and none of its numbers. Not part of the recipe's hash.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Machine {
     /// Threads that compute; 0 for one a core.
+    #[schemars(range(min = 0, max = MOST_THREADS))]
     pub threads: usize,
     /// Threads that decode and augment; 0 for as many as the pipeline thinks right.
+    #[schemars(range(min = 0, max = MOST_THREADS))]
     pub workers: usize,
     /// How the bytes of shards are reached.
     pub io: Io,
 }
 
 /// How the bytes of shards are reached.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Io {
     /// Mapped into memory; read where that is impossible.

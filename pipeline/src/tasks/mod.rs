@@ -30,7 +30,7 @@ use crate::{
     device::Device,
     input::Samples,
     records::{Evaluation, MetricKind},
-    settings::{Course, Data, Init, Model, Problems, Run, fields},
+    settings::{Course, Data, Init, Model, Problems, Run, schema},
     stream::Batch,
     tell,
     trainer::{Inference, ModelError, Trainer, Workplace},
@@ -63,11 +63,6 @@ pub trait Task: Debug + Sync {
     /// Keys of its section that say where something lies. They are no part of a recipe's hash: things may move.
     fn places(&self) -> &'static [&'static str] {
         &[]
-    }
-
-    /// The tables within its section, with their keys: `("finetune.ema", ["decay", "warmup"])`.
-    fn tables(&self) -> Vec<(&'static str, &'static [&'static str])> {
-        Vec::new()
     }
 
     // ---- samples ---------------------------------------------------------------------------------------------------
@@ -151,6 +146,9 @@ pub trait Task: Debug + Sync {
         None
     }
 
+    /// The commands that go on from one of its runs, by their arguments: `RUN` stands for the run's path.
+    fn next(&self) -> &'static [&'static str];
+
     /// What `bench` measures, in its help.
     fn benchmark(&self) -> &'static str;
 
@@ -171,7 +169,7 @@ pub struct Flag {
     pub help: &'static str,
     /// The key of the recipe.
     pub key: &'static str,
-    /// Whether it may be repeated.
+    /// Whether it takes several values.
     pub several: bool,
 }
 
@@ -179,7 +177,7 @@ pub struct Flag {
 const VALIDATION: Flag = Flag {
     name: "validation",
     value: "GLOB",
-    help: "Shards to measure on after each epoch, as a quoted pattern; may be repeated",
+    help: "Shards to measure on after each epoch, as patterns",
     key: "data.validation",
     several: true,
 };
@@ -231,7 +229,8 @@ pub trait TaskSettings {
     /// Length, batch and learning rates.
     fn course(&self) -> Course;
 
-    /// Fills in defaults and checks every value but those of the [`course`](Self::course).
+    /// Fills in defaults, and checks how values go together; their ranges are checked, and so is the
+    /// [`course`](Self::course).
     fn resolve(&mut self, problems: &mut Problems) {
         let _ = problems;
     }
@@ -243,6 +242,11 @@ pub trait TaskSettings {
 
     /// Moving average of the weights.
     fn ema(&self) -> Option<optim::Ema> {
+        None
+    }
+
+    /// The path that first weights are read from; `None` where they are random.
+    fn starts_from(&self) -> Option<&str> {
         None
     }
 
@@ -329,19 +333,19 @@ macro_rules! tasks {
                 Err(serde::de::Error::unknown_variant(name, &[]))
             }
 
-            /// The keys of every task's section.
-            pub(crate) fn keys() -> Vec<(&'static str, &'static [&'static str])> {
-                let mut keys = Vec::new();
-                $(
-                    keys.push(($task.name(), fields::<$settings>()));
-                    keys.extend($task.tables());
-                )*
-                keys
+            /// What every task's section may hold, by the task's name.
+            pub(crate) fn schemas() -> Vec<(&'static str, serde_json::Value)> {
+                vec![$(($task.name(), schema::of::<$settings>())),*]
             }
 
-            /// The same, to be resolved.
+            /// Fills in defaults, and checks every value but how those of the [`course`](TaskSettings::course) go together.
             pub(crate) fn resolve(&mut self, problems: &mut Problems) {
-                match self { $(Self::$variant(settings) => TaskSettings::resolve(settings, problems),)* }
+                match self {
+                    $(Self::$variant(settings) => {
+                        problems.ranges($task.name(), settings);
+                        TaskSettings::resolve(settings, problems);
+                    })*
+                }
             }
         }
 
@@ -399,15 +403,5 @@ mod tests {
             assert!(task.examples().contains(task.name()), "{} has no example", task.name());
         }
         assert!(named("evaluate").is_none(), "a recipe's own section");
-    }
-
-    #[test]
-    fn flags_set_keys_that_there_are() {
-        let keys = Section::keys();
-        for flag in ALL.iter().flat_map(|task| task.flags()) {
-            let (section, key) = flag.key.split_once('.').unwrap();
-            let known = keys.iter().any(|(name, keys)| *name == section && keys.contains(&key));
-            assert!(known || fields::<Data>().contains(&key) && section == "data", "{}", flag.key);
-        }
     }
 }

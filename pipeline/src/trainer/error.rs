@@ -80,6 +80,9 @@ pub enum ModelError {
         "the run keeps no moving average of the weights; give it one (finetune.ema), or evaluate.weights = \"raw\""
     )]
     NoAverage,
+    /// Features were asked for on a GPU.
+    #[error("features are computed on the CPU alone; give --device cpu")]
+    NoFeatures,
     /// A signal asked for an end while something was measured, predicted or reconstructed.
     #[error("stopped by a signal, before there was a result")]
     Stopped,

@@ -155,7 +155,7 @@ pub enum CheckpointError {
     /// A weight is NaN or infinite: nothing computed from it means anything.
     #[error(
         "{}: `{name}` is {value} at element {element}: the training that wrote it had diverged, or the file is damaged; take \
-         earlier weights, of a run `--checkpoint newest` or one checkpoint by its path", path.display()
+         earlier weights, of a run those of one step, `RUN@step-...`", path.display()
     )]
     NotFinite {
         /// The file.
@@ -207,6 +207,24 @@ pub enum CheckpointError {
         /// Each with its reason, newest first.
         skipped: Vec<Skipped>,
     },
+    /// A run has no checkpoint of the name that was asked for.
+    #[error("{}: has no checkpoint `{word}`; {}", path.display(), names(there))]
+    NoneSo {
+        /// The run, or folder of checkpoints.
+        path: PathBuf,
+        /// The name.
+        word: String,
+        /// Those that there are.
+        there: Vec<String>,
+    },
+    /// A checkpoint was asked for of what is no run.
+    #[error("{}: is no run, so that `@{word}` means nothing; leave it out", path.display())]
+    NotSeveral {
+        /// What it is.
+        path: PathBuf,
+        /// What was asked for.
+        word: String,
+    },
     /// No checkpoint at all.
     #[error("{}: no checkpoint here; give a run that has saved one, a checkpoint, or a file of weights", .0.display())]
     Empty(PathBuf),
@@ -225,6 +243,13 @@ impl fmt::Display for Skipped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The reason names the file.
         write!(f, "{}", self.reason)
+    }
+}
+
+fn names(there: &[String]) -> String {
+    match there {
+        [] => "it has none yet".to_owned(),
+        there => format!("it has {}", there.join(", ")),
     }
 }
 

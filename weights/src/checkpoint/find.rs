@@ -8,7 +8,7 @@ use super::{
     manifest::{EMA, MANIFEST},
     store::Store,
     tensors::TensorFile,
-    which::{Origin, Taken, Which, WhichCheckpoint},
+    which::{Named, Origin, Taken, Which, WhichCheckpoint, named},
 };
 use crate::pytorch::Section;
 
@@ -26,6 +26,11 @@ const TRANSFORMERS: [&str; 4] =
 
 /// The file of tensors that `path` means, opened.
 pub(super) fn find(path: &Path, which: Which, section: Section<'_>) -> Result<(Found, TensorFile), CheckpointError> {
+    let (path, asked) = named(path);
+    let path = path.as_path();
+    if let Some(Named { word, .. }) = asked.filter(|_| !path.is_dir() || path.join(MANIFEST).exists()) {
+        return Err(CheckpointError::NotSeveral { path: path.to_owned(), word: word.to_owned() });
+    }
     if !path.is_dir() {
         return plain(path, section);
     }
@@ -43,7 +48,24 @@ pub(super) fn find(path: &Path, which: Which, section: Section<'_>) -> Result<(F
             return plain(&file, section);
         }
     }
-    of_store(&store, which, section)
+    let Some(Named { word, checkpoint }) = asked else { return of_store(&store, which, section) };
+    let none = || CheckpointError::NoneSo { path: path.to_owned(), word: word.to_owned(), there: there(&store) };
+    let checkpoint = checkpoint.ok_or_else(none)?;
+    match of_store(&store, Which { checkpoint, ..which }, section) {
+        Err(CheckpointError::Empty(_)) => Err(none()),
+        found => found,
+    }
+}
+
+/// What can stand behind the `@` of a run.
+fn there(store: &Store) -> Vec<String> {
+    let list = store.list().unwrap_or_default();
+    let measured = list.iter().any(|path| validation(path).is_some());
+    let mut steps: Vec<String> =
+        list.iter().rev().filter_map(|path| Store::step(path)).map(|step| format!("step-{step}")).collect();
+    steps.dedup();
+    let names = [("best", measured), ("last", !list.is_empty())].into_iter().filter(|(_, there)| *there);
+    names.map(|(name, _)| name.to_owned()).chain(steps).collect()
 }
 
 fn plain(path: &Path, section: Section<'_>) -> Result<(Found, TensorFile), CheckpointError> {
@@ -53,18 +75,30 @@ fn plain(path: &Path, section: Section<'_>) -> Result<(Found, TensorFile), Check
 }
 
 fn of_store(store: &Store, which: Which, section: Section<'_>) -> Result<(Found, TensorFile), CheckpointError> {
-    let best = which.checkpoint == WhichCheckpoint::Best;
+    let best = matches!(which.checkpoint, WhichCheckpoint::Best | WhichCheckpoint::BestOrLast);
     let open = |path: &Path| {
         let (checkpoint, file) = Checkpoint::open_values(path, which.values)?;
         let metric = validation(checkpoint.path()).filter(|_| best).map(|measured| measured.metric);
-        let origin = |step| metric.map_or(Origin::Newest { step }, |metric| Origin::Best { step, metric });
+        let origin = |step| match (metric, which.checkpoint) {
+            (Some(metric), _) => Origin::Best { step, metric },
+            (None, WhichCheckpoint::Step(_)) => Origin::Checkpoint { step },
+            (None, _) => Origin::Last { step },
+        };
         let found = Found::new(&checkpoint, file, origin);
         let file = TensorFile::open(&found.path, section)?;
         Ok((found, file))
     };
     let ((found, file), skipped) = match which.checkpoint {
-        WhichCheckpoint::Newest => store.first_sound(Store::list, open)?,
-        WhichCheckpoint::Best => store.first_sound(Store::list_best_first, open)?,
+        WhichCheckpoint::Last => store.first_sound(Store::list, open)?,
+        WhichCheckpoint::BestOrLast => store.first_sound(Store::list_best_first, open)?,
+        WhichCheckpoint::Best => {
+            let measured = |path: &PathBuf| validation(path).is_some();
+            store.first_sound(|store| Ok(store.list_best_first()?.into_iter().filter(measured).collect()), open)?
+        }
+        WhichCheckpoint::Step(step) => {
+            let is_it = |path: &PathBuf| Store::step(path) == Some(step);
+            store.first_sound(|store| Ok(store.list()?.into_iter().filter(is_it).collect()), open)?
+        }
     };
     Ok((Found { skipped, ..found }, file))
 }

@@ -36,6 +36,14 @@ impl Better {
         *self == Self::default()
     }
 
+    /// Whether `a` is better than `b` by more than `delta`.
+    pub fn is_better_by(self, a: f64, b: f64, delta: f64) -> bool {
+        match self {
+            Self::Lower => self.is_better(a + delta, b),
+            Self::Higher => self.is_better(a - delta, b),
+        }
+    }
+
     /// Whether `a` is better than `b`. What is not finite is better than nothing, and every finite number better than it.
     pub fn is_better(self, a: f64, b: f64) -> bool {
         match self {

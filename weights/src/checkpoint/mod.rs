@@ -45,6 +45,6 @@ pub use state::RunState;
 pub use store::{Keep, Saved, Store};
 pub use usage::{Usage, View};
 pub use weights::{Header, read_header, save_weights};
-pub use which::{Origin, Taken, Which, WhichCheckpoint, WhichValues};
+pub use which::{Named, Origin, Taken, Which, WhichCheckpoint, WhichValues, named};
 
 pub(crate) use weights::Source;

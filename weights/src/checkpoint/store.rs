@@ -168,6 +168,11 @@ impl Store {
         names.collect::<io::Result<_>>().map_err(at("list", &self.path))
     }
 
+    /// The step of the checkpoint at `path`, as its name has it.
+    pub(super) fn step(path: &Path) -> Option<u64> {
+        parse(path.file_name()?.to_str()?).map(|(step, _)| step)
+    }
+
     /// All checkpoints, newest first, sound or not.
     ///
     /// # Errors

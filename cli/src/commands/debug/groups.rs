@@ -12,7 +12,7 @@ use crate::{Context, Outcome, output};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
-  convnext debug groups --model base --recipe cli/recipes/finetune-base.toml")]
+  convnext debug groups --model base --recipe finetune-base")]
 pub(crate) struct Args {
     /// The variant; `convnext models` lists them.
     #[arg(long)]

@@ -14,10 +14,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use convnext_core::{nn::Flat, plan::Plan};
-use convnext_pipeline::{
-    recipe::{Recipe, Resolved},
-    tasks::warn_of,
-};
+use convnext_pipeline::{recipe::Resolved, tasks::warn_of};
 use convnext_weights::{checkpoint::Which, convert};
 use serde::Serialize;
 
@@ -25,7 +22,7 @@ use super::train::toml_string;
 use crate::{
     Context, Failure, Outcome,
     npy::{self, Array},
-    output,
+    output, recipes,
 };
 
 /// Runs single passes on arrays, to compare with another framework.
@@ -84,8 +81,8 @@ struct Given {
 /// A recipe, and settings on top of it.
 #[derive(Debug, clap::Args)]
 struct Written {
-    /// The recipe.
-    #[arg(long, value_name = "FILE")]
+    /// The recipe: a file, or one of `convnext recipes`.
+    #[arg(long, value_name = "RECIPE")]
     recipe: PathBuf,
     /// Changes a value of the recipe, e.g. --set optimizer.clip=1; may be repeated.
     #[arg(long, value_name = "KEY=VALUE")]
@@ -97,7 +94,7 @@ impl Written {
     fn resolve(&self, model: Option<&str>) -> Outcome<Resolved> {
         let model = model.map(|model| format!("model.name={}", toml_string(model)));
         let sets: Vec<String> = model.into_iter().chain(self.set.iter().cloned()).collect();
-        Ok(Recipe::load(&self.recipe, &sets)?.resolve()?)
+        Ok(recipes::load(&self.recipe, &sets)?.resolve()?)
     }
 
     fn name(&self) -> String {

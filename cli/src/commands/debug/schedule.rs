@@ -9,7 +9,7 @@ use crate::{Outcome, output};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
-  convnext debug schedule --recipe cli/recipes/finetune-tiny.toml --images 10240 --set model.name=tiny")]
+  convnext debug schedule --recipe finetune-tiny --images 10240 --set model.name=tiny")]
 pub(crate) struct Args {
     #[command(flatten)]
     written: Written,

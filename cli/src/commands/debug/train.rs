@@ -25,7 +25,7 @@ use crate::{Context, Failure, Outcome, output};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
-  convnext debug train --model atto --weights w.safetensors --recipe cli/recipes/finetune-atto.toml \\
+  convnext debug train --model atto --weights w.safetensors --recipe finetune-atto \\
       --set finetune.batch=2 --set finetune.accumulation=1 --input x.npy --targets t.npy --steps 10 \\
       --output trained.safetensors --ema average.safetensors")]
 pub(crate) struct Args {

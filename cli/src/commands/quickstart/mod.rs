@@ -17,7 +17,7 @@ use convnext_pipeline::{
     device::Device,
     input::view_of,
     interrupt,
-    recipe::{Evaluate, Recipe, Resolved},
+    recipe::{Evaluate, Resolved},
     records::{Evaluation, RECONSTRUCTION, RunRecord},
     report,
     runs::{self, Destination},
@@ -36,7 +36,7 @@ use serde::Serialize;
 
 use self::drawn::Drawn;
 use super::train::toml_string;
-use crate::{Context, Failure, Outcome, device, output, table::Table};
+use crate::{Context, Failure, Outcome, device, output, recipes, table::Table};
 
 /// Where Debian's `dataset-fashion-mnist` installs its files.
 const INSTALLED: &str = "/usr/share/datasets/fashion-mnist";
@@ -48,7 +48,7 @@ const LABELS_PER_CLASS: u64 = 100;
 const LABELS_SEED: u64 = 1;
 
 /// What is measured: the weights that a run ends with. Choosing among checkpoints on the test images would flatter.
-const LAST: Which = Which { checkpoint: WhichCheckpoint::Newest, values: WhichValues::AverageIfThere };
+const LAST: Which = Which { checkpoint: WhichCheckpoint::Last, values: WhichValues::AverageIfThere };
 
 /// Packs real images, pre-trains, fine-tunes, evaluates, and reports, in a few minutes on a laptop's CPU.
 #[derive(Debug, clap::Args)]
@@ -114,9 +114,9 @@ pub fn run(args: &Args, context: &Context<'_>) -> Outcome {
 
     // ---- pre-train on all images, without labels -------------------------------------------------------------------
     let model = format!("model.name={}", toml_string(entry.plan.name));
-    let recipe = |text: &str, more: &[String]| {
+    let recipe = |name: &str, more: &[String]| {
         let more: Vec<String> = more.iter().chain([&model]).cloned().collect();
-        read(text, &more, &args.set)
+        read(name, &more, &args.set)
     };
     let pretraining = args.out.join("pretrain");
     let train = format!("data.train={}", pattern(&shards.unlabelled));
@@ -149,8 +149,8 @@ pub fn run(args: &Args, context: &Context<'_>) -> Outcome {
     output::text(&format!("{}{}\n", table(&lines), page.display()))
 }
 
-const PRETRAIN: &str = include_str!("../../../recipes/quickstart-pretrain.toml");
-const FINETUNE: &str = include_str!("../../../recipes/quickstart-finetune.toml");
+const PRETRAIN: &str = "quickstart-pretrain";
+const FINETUNE: &str = "quickstart-finetune";
 
 /// What the fine-tuning recipe becomes without pre-trained weights: layer decay is for those only.
 const SCRATCH: [&str; 2] = ["finetune.start=scratch", "finetune.layer_decay="];
@@ -202,9 +202,9 @@ fn unsuitable(plan: &Plan) -> Option<String> {
     few.then(|| format!("it tells {} classes apart; the pictures have {CLASSES}", plan.classes))
 }
 
-fn read(text: &str, more: &[String], sets: &[String]) -> Outcome<Resolved> {
-    let sets: Vec<&String> = more.iter().chain(sets).collect();
-    Ok(Recipe::parse("the quickstart's recipe", text, &sets)?.resolve()?)
+fn read(name: &str, more: &[String], sets: &[String]) -> Outcome<Resolved> {
+    let sets: Vec<String> = more.iter().chain(sets).cloned().collect();
+    Ok(recipes::parse(recipes::find(name)?, &sets)?.resolve()?)
 }
 
 /// Trains a classifier and measures what it ends with.
@@ -320,7 +320,7 @@ mod tests {
             all.iter().filter(|entry| names.contains(&entry.plan.name)).cloned().collect()
         };
         let chosen = |entries: &[Entry], asked: Option<&str>| {
-            let context = Context { registry: Registry::new(entries)?, threads: None };
+            let context = Context { name: "convnext", version: None, registry: Registry::new(entries)?, threads: None };
             variant(asked, &context).map(|entry| entry.plan.name)
         };
         assert_eq!(chosen(&all, None).unwrap(), "micro");

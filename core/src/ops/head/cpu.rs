@@ -42,6 +42,14 @@ pub(super) fn forward(
     }
 }
 
+pub(super) fn features(level: Level, shape: &Shape, weights: &Weights, x: &[f32]) -> Vec<f32> {
+    let mut pooled = Buffer::zeros(shape.samples * shape.dim);
+    pool(level, shape, x, &mut pooled);
+    let mut z = vec![0.0; pooled.len()];
+    simd::layer_norm(level, &pooled, weights.norm, weights.norm_bias, &mut z);
+    z
+}
+
 /// Mean over the rows of each sample; `pooled [N, D]` is zero before.
 fn pool(level: Level, shape: &Shape, x: &[f32], pooled: &mut [f32]) {
     let samples = pooled.par_chunks_exact_mut(shape.dim).zip(x.par_chunks_exact(shape.rows * shape.dim));

@@ -90,6 +90,12 @@ pub fn forward(shape: &Shape, weights: &Weights, x: &[f32], logits: &mut [f32], 
     cpu::forward(Level::current(), shape, weights, x, logits, saved);
 }
 
+/// What the linear layer looks at, `LN(p)`: of `x [N, R, D]`, `[N, D]`.
+pub fn features(shape: &Shape, weights: &Weights, x: &[f32]) -> Vec<f32> {
+    shape.check(weights, x.len(), shape.output());
+    cpu::features(Level::current(), shape, weights, x)
+}
+
 /// Adds the gradients of the input and the weights; the input itself is not needed.
 pub fn backward(
     shape: &Shape,

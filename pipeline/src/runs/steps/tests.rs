@@ -233,6 +233,11 @@ fn usage() -> Usage {
     Usage { model: "none".into(), height: 4, width: 4, channels: 1, mean, std, view: View::Padded, classes }
 }
 
+fn start() -> StartRecord {
+    let weights = "random".to_owned();
+    StartRecord { images: 0, validation: None, classes: None, batch: 4, accumulation: 2, epochs: 3, steps: 24, weights }
+}
+
 fn run_given(trainer: &mut Late, folder: &Path, given: Given<'_>) -> Left {
     let Given { policy, resume, sets, signal, fate, pictures } = given;
     let shards = folder.join("shards");
@@ -274,9 +279,14 @@ fn run_given(trainer: &mut Late, folder: &Path, given: Given<'_>) -> Left {
         resume,
         notify: None,
         usage: usage(),
+        start: start(),
         asked: &asked,
     };
-    let ended = train(&Measured { fate, stopped: &stopped }, trainer, &source, &context).map(|record| record.images);
+    let ended = train(&Measured { fate, stopped: &stopped }, trainer, &source, &context);
+    if let Ok(record) = &ended {
+        assert_eq!(record.stopped.is_some(), record.images < numbers.steps() * 8, "{record:?}");
+    }
+    let ended = ended.map(|record| record.images);
     let ended = ended.map_err(|error| error.to_string().split(';').next().unwrap().to_owned());
     let (values, updates) = (trainer.values.clone(), trainer.updates);
     Left { metrics: metrics(&out), checkpoints: checkpoints(&out), values, updates, ended }
@@ -402,6 +412,27 @@ fn assert_same(resumed: &Left, whole: &Left) {
 
 fn has(left: &Left, file: &str) -> bool {
     left.checkpoints.iter().any(|(name, _)| name == &format!("checkpoints/step-0000000000{file}"))
+}
+
+/// Nothing is better by ten, so that the run ends after its second measurement, wherever it was interrupted before.
+#[test]
+fn a_run_that_ends_early_ends_the_same_after_a_signal() {
+    let sets = ["stop.patience=1", "stop.min_delta=10", "checkpoint.every_epochs=2"];
+    let given = Given { sets: &sets, ..GIVEN };
+    let expected = whole(given);
+    assert_eq!((expected.ended.clone(), expected.metrics.len()), (Ok(128), 16 + 2));
+    assert!(has(&expected, "16/metric.json") && !has(&expected, "18/weights.safetensors"));
+    for (lag, signal) in [(0, 1), (3, 7), (0, 9), (3, 10), (3, 15), (0, 17)] {
+        let folder = tempfile::tempdir().unwrap();
+        let stopped = run_given(&mut Late::new(lag, 2, None), folder.path(), Given { signal: Some(signal), ..given });
+        assert!(stopped.ended.is_err(), "{signal}: {stopped:?}");
+        let resumed = run_given(&mut Late::new(lag, 2, None), folder.path(), Given { resume: true, ..given });
+        assert_eq!(resumed.ended, expected.ended, "{signal}");
+        assert_same(&resumed, &expected);
+        // With more patience it goes on to its last step.
+        let patient = Given { resume: true, sets: &["stop.patience=9"], ..GIVEN };
+        assert_eq!(run_given(&mut Late::new(lag, 2, None), folder.path(), patient).ended, Ok(192), "{signal}");
+    }
 }
 
 #[test]

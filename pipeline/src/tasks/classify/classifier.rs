@@ -34,6 +34,26 @@ pub(super) fn logits(classifier: &FrozenClassifier, pass: usize, batch: &mut Bat
     Ok(logits)
 }
 
+/// As [`logits`], with features `[N, D]`.
+fn logits_and_features(
+    classifier: &FrozenClassifier,
+    pass: usize,
+    batch: &mut Batch,
+) -> Result<(Vec<f32>, Vec<f32>), ModelError> {
+    let (images, samples) = (std::mem::take(&mut batch.images), batch.samples);
+    let image = images.len() / samples.max(1);
+    let (mut logits, mut features) = (Vec::new(), Vec::new());
+    for images in images.chunks((pass * image).max(1)) {
+        if interrupt::asked() {
+            return Err(ModelError::Stopped);
+        }
+        let (more, pooled) = classifier.logits_and_features(images, images.len() / image);
+        logits.extend(more);
+        features.extend(pooled);
+    }
+    Ok((logits, features))
+}
+
 /// A classifier with weights of its own.
 pub enum Classifier {
     /// On the CPU.
@@ -90,6 +110,17 @@ impl Classifier {
         }
         Ok(())
     }
+
+    /// Logits `[N, CLASSES]` of a batch, and features `[N, D]`: what the head's linear layer looks at.
+    ///
+    /// # Errors
+    /// [`ModelError::NoFeatures`] on a GPU; [`ModelError::Stopped`] after a signal.
+    pub fn outputs_and_features(&mut self, batch: &mut Batch) -> Result<(Vec<f32>, Vec<f32>), ModelError> {
+        match self {
+            Self::Cpu { classifier, pass, .. } => logits_and_features(classifier, *pass, batch),
+            Self::Cuda(..) => Err(ModelError::NoFeatures),
+        }
+    }
 }
 
 impl Inference for Classifier {
@@ -121,8 +152,22 @@ mod tests {
         let logits = |pass| logits(&classifier, pass, &mut batch()).unwrap();
         let together = logits(13);
         assert_eq!(together.len(), 13 * 5);
+        // The features are what the last layer makes logits of, in f64 by its definition.
+        let (_, features) = logits_and_features(&classifier, 5, &mut batch()).unwrap();
+        let layout = model.layout();
+        let tensor = |name: &str| {
+            let segment = layout.segments().iter().find(|segment| segment.name == name).unwrap();
+            model.values()[segment.range.clone()].iter().map(|&value| f64::from(value)).collect::<Vec<_>>()
+        };
+        let (weight, bias) = (tensor("head.linear.weight"), tensor("head.linear.bias"));
+        for (at, logit) in together.iter().enumerate() {
+            let (features, class) = (&features[at / 5 * 16..][..16], at % 5);
+            let sum: f64 = features.iter().enumerate().map(|(d, &z)| f64::from(z) * weight[d * 5 + class]).sum();
+            assert!((sum + bias[class] - f64::from(*logit)).abs() < 1e-6, "{at}");
+        }
         for pass in [1, 2, 5, 12] {
             assert!(logits(pass) == together, "passes of {pass}");
+            assert!(logits_and_features(&classifier, pass, &mut batch()).unwrap().0 == together, "passes of {pass}");
         }
     }
 }

@@ -23,14 +23,13 @@ pub use classifier::Classifier;
 pub use evaluate::evaluate;
 pub use mix::{ImageSize, Mix, Mixing};
 pub use objective::{Classification, Source, Targets};
-pub use predict::{Prediction, Predictor};
+pub use predict::{Prediction, Predictor, Question};
 pub use settings::{Finetune, Start};
 
 use super::{Defaults, Flag, Measure, Task, VALIDATION};
 use crate::{
     input::Samples,
     records::{Evaluation, MetricKind},
-    settings::{Ema, LayerDecay, fields},
     stream::Batch,
     tell,
     trainer::{Inference, ModelError},
@@ -60,7 +59,7 @@ impl Task for Classify {
         "\
 Example:
   convnext finetune --model micro --data 'data/train-*.tar' --validation 'data/test-*.tar' --weights runs/pretrain \\
-      --recipe cli/recipes/micro-finetune.toml --out runs/finetune
+      --recipe micro-finetune --out runs/finetune
   convnext finetune --out runs/finetune --resume"
     }
 
@@ -68,7 +67,7 @@ Example:
         const WEIGHTS: Flag = Flag {
             name: "weights",
             value: "PATH",
-            help: "The run, checkpoint or file that the encoder starts from",
+            help: "The run (RUN@best, RUN@last, RUN@step-800), checkpoint or file that the encoder starts from",
             key: "finetune.weights",
             several: false,
         };
@@ -81,10 +80,6 @@ Example:
 
     fn places(&self) -> &'static [&'static str] {
         &["weights"]
-    }
-
-    fn tables(&self) -> Vec<(&'static str, &'static [&'static str])> {
-        vec![("finetune.layer_decay", fields::<LayerDecay>()), ("finetune.ema", fields::<Ema>())]
     }
 
     fn samples(&self, _: &Plan) -> Samples {
@@ -140,6 +135,10 @@ Example:
 
     fn loss(&self) -> &'static str {
         "Cross-entropy of images as they are augmented and mixed."
+    }
+
+    fn next(&self) -> &'static [&'static str] {
+        &["evaluate RUN", "predict --weights RUN IMAGE...", "report RUN"]
     }
 
     fn benchmark(&self) -> &'static str {

@@ -11,39 +11,46 @@ use convnext_weights::{
     checkpoint::Which,
     convert::{self, Take},
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::{Classification, Classify, Mix, Source};
 use crate::{
-    settings::{Course, Ema, LayerDecay, Problems, training_section},
+    settings::{BELOW_ONE, Course, Ema, LayerDecay, Problems, training_section},
     tasks::{self, Setup, Task, TaskSettings},
     tell,
     trainer::{self, ModelError, Trainer},
 };
 
 training_section! {
-    /// `[finetune]`: supervised training, of a pre-trained encoder or from scratch.
+    /// Supervised training, of a pre-trained encoder or from scratch.
     pub struct Finetune {
         /// What the encoder starts from.
         pub start: Start,
-        /// The run, checkpoint or `.safetensors` file that a pre-trained encoder is read from. Not part of the recipe's
-        /// hash.
+        /// The run (or `RUN@best`, `RUN@last`, `RUN@step-800`), checkpoint or `.safetensors` file that a pre-trained encoder
+        /// is read from. Not part of the recipe's hash.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub weights: Option<String>,
         /// Factor on the head's first weights; 0.001 if absent, and 1 from scratch.
         #[serde(skip_serializing_if = "Option::is_none")]
+        #[schemars(range(min = 1e-9, max = 1e9))]
         pub head_scale: Option<f64>,
         /// Drop-path rate of the last block; the variant's own if absent.
         #[serde(skip_serializing_if = "Option::is_none")]
+        #[schemars(range(min = 0.0, max = BELOW_ONE))]
         pub drop_path: Option<f64>,
         /// Label smoothing.
         #[serde(default)]
+        #[schemars(range(min = 0.0, max = BELOW_ONE))]
         pub smoothing: f64,
         /// Mixup's alpha; 0 for none.
         #[serde(default)]
+        #[schemars(extend("anyOf" = alpha()))]
         pub mixup: f64,
         /// CutMix's alpha; 0 for none. With mixup too, each batch takes one of them.
         #[serde(default)]
+        #[schemars(extend("anyOf" = alpha()))]
         pub cutmix: f64,
         /// Layer-wise decay of the learning rate; none if absent.
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -54,8 +61,13 @@ training_section! {
     }
 }
 
+/// Alpha of a beta distribution, or none.
+fn alpha() -> serde_json::Value {
+    json!([{ "const": 0 }, { "type": "number", "minimum": 0.01, "maximum": 100 }])
+}
+
 /// What the encoder starts from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Start {
     /// Weights of an earlier run.
@@ -83,7 +95,6 @@ impl Finetune {
 
     fn check_head(&self, problems: &mut Problems) {
         let scale = self.head_scale();
-        problems.within("finetune.head_scale", scale, [1e-9, 1e9]);
         if self.start == Start::Scratch {
             let from = "from scratch, or start = \"pretrained\"";
             problems.unless(scale == 1.0, "finetune.head_scale", scale, &format!("1 {from}"));
@@ -126,16 +137,6 @@ impl TaskSettings for Finetune {
     }
 
     fn resolve(&mut self, problems: &mut Problems) {
-        problems.share("finetune.drop_path", self.drop_path.unwrap_or(0.0));
-        problems.share("finetune.smoothing", self.smoothing);
-        problems.alpha("finetune.mixup", self.mixup);
-        problems.alpha("finetune.cutmix", self.cutmix);
-        if let Some(decay) = self.layer_decay {
-            problems.within("finetune.layer_decay.rate", decay.rate, [1e-3, 1.0]);
-        }
-        if let Some(ema) = self.ema {
-            problems.share("finetune.ema.decay", ema.decay);
-        }
         self.check_head(problems);
         self.head_scale = Some(self.head_scale());
     }
@@ -146,6 +147,10 @@ impl TaskSettings for Finetune {
 
     fn ema(&self) -> Option<optim::Ema> {
         self.ema.map(Into::into)
+    }
+
+    fn starts_from(&self) -> Option<&str> {
+        self.weights.as_deref()
     }
 
     fn trainer(&self, setup: &Setup<'_>) -> Result<Box<dyn Trainer>, ModelError> {

@@ -38,7 +38,7 @@ use crate::{
 pub struct Masked;
 
 training_section! {
-    /// `[pretrain]`: masked-autoencoder pre-training. The mask ratio belongs to the variant.
+    /// Masked-autoencoder pre-training. The mask ratio belongs to the variant.
     pub struct Pretrain {}
 }
 
@@ -67,7 +67,7 @@ impl Task for Masked {
     fn examples(&self) -> &'static str {
         "\
 Example:
-  convnext pretrain --model micro --data 'data/train-*.tar' --recipe cli/recipes/micro-pretrain.toml --out runs/pretrain
+  convnext pretrain --model micro --data 'data/train-*.tar' --recipe micro-pretrain --out runs/pretrain
   convnext pretrain --out runs/pretrain --resume"
     }
 
@@ -141,6 +141,10 @@ Example:
             command: "convnext reconstruct",
         };
         Some(&RECONSTRUCTION)
+    }
+
+    fn next(&self) -> &'static [&'static str] {
+        &["finetune --weights RUN --recipe RECIPE --data GLOB --out OUT", "reconstruct RUN", "report RUN"]
     }
 
     fn benchmark(&self) -> &'static str {

@@ -504,9 +504,9 @@ fn the_last_few_and_the_best_stay() {
     assert_eq!(steps, [5, 4, 2]);
     let best = read_header(folder.path(), Which::default()).unwrap();
     assert_eq!(best.taken.from, Origin::Best { step: 2, metric: 0.9 });
-    let newest = Which { checkpoint: WhichCheckpoint::Newest, values: WhichValues::Raw };
+    let newest = Which { checkpoint: WhichCheckpoint::Last, values: WhichValues::Raw };
     let newest = read_header(folder.path(), newest).unwrap();
-    assert_eq!(newest.taken, Taken { from: Origin::Newest { step: 5 }, average: false, section: None });
+    assert_eq!(newest.taken, Taken { from: Origin::Last { step: 5 }, average: false, section: None });
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::*;
 
-const NEWEST: Which = Which { checkpoint: WhichCheckpoint::Newest, values: WhichValues::AverageIfThere };
+const NEWEST: Which = Which { checkpoint: WhichCheckpoint::Last, values: WhichValues::AverageIfThere };
 
 fn raw() -> Which {
     WhichValues::Raw.into()
@@ -40,9 +40,36 @@ fn the_best_is_taken_if_there_is_one_and_the_newest_if_asked_for() {
     let (folder, _store) = validated(&[None, Some(0.7), Some(0.9), Some(0.9), Some(0.5), None]);
     // The newer one of equals.
     assert_eq!(origin(folder.path(), Which::default()), Origin::Best { step: 4, metric: 0.9 });
-    assert_eq!(origin(folder.path(), NEWEST), Origin::Newest { step: 6 });
+    assert_eq!(origin(folder.path(), NEWEST), Origin::Last { step: 6 });
     let (folder, _store) = validated(&[None, None]);
-    assert_eq!(origin(folder.path(), Which::default()), Origin::Newest { step: 2 });
+    assert_eq!(origin(folder.path(), Which::default()), Origin::Last { step: 2 });
+}
+
+#[test]
+fn a_run_s_checkpoints_have_names() {
+    let (folder, store) = validated(&[None, Some(0.9), Some(0.7)]);
+    let run = folder.path().display();
+    let taken = |word: &str| read_header(format!("{run}@{word}"), raw()).map(|header| header.taken.from);
+    assert_eq!(taken("best").unwrap(), Origin::Best { step: 2, metric: 0.9 });
+    assert_eq!(taken("last").unwrap(), Origin::Last { step: 3 });
+    assert_eq!(taken("step-1").unwrap(), Origin::Checkpoint { step: 1 });
+    assert_eq!(taken("step-000000000001").unwrap(), Origin::Checkpoint { step: 1 });
+    for wrong in ["bets", "step-7", "step-", "step-+1", ""] {
+        let error = taken(wrong).unwrap_err().to_string();
+        let there = format!("has no checkpoint `{wrong}`; it has best, last, step-1, step-2, step-3");
+        assert!(error.contains(&there), "{error}");
+    }
+    let one = store.list().unwrap().remove(0);
+    let error = read_header(format!("{}@best", one.display()), raw()).unwrap_err().to_string();
+    assert!(error.contains("is no run"), "{error}");
+    let (folder, _store) = validated(&[None]);
+    let error = read_header(format!("{}@best", folder.path().display()), raw()).unwrap_err().to_string();
+    assert!(error.contains("no checkpoint `best`; it has last, step-1"), "{error}");
+    // A name of a folder is a name of a folder.
+    let strange = folder.path().join("run@last");
+    fs::rename(folder.path().join("checkpoints"), &strange).unwrap();
+    assert_eq!(read_header(&strange, raw()).unwrap().taken.from, Origin::Last { step: 1 });
+    assert_eq!(named(&strange), (strange.clone(), None));
 }
 
 #[test]
@@ -53,7 +80,7 @@ fn what_was_taken_is_said() {
         said(folder.path(), Which::default()),
         "moving average of step 1, the best checkpoint (0.8557 in validation)"
     );
-    assert_eq!(said(folder.path(), NEWEST), "moving average of step 1, the newest checkpoint");
+    assert_eq!(said(folder.path(), NEWEST), "moving average of step 1, the last checkpoint");
     let checkpoint = store.list().unwrap().remove(0);
     assert_eq!(said(&checkpoint, raw()), "trained weights of step 1");
     assert_eq!(said(&checkpoint.join(EMA), raw()), "moving average");
@@ -91,7 +118,7 @@ fn the_number_that_pre_training_once_noted_is_no_validation() {
             })
             .unwrap();
     }
-    assert_eq!(origin(folder.path(), Which::default()), Origin::Newest { step: 4 });
+    assert_eq!(origin(folder.path(), Which::default()), Origin::Last { step: 4 });
     assert_eq!(store.list().unwrap().len(), 2, "the smallest of them is nothing to keep");
 }
 
