@@ -6,7 +6,7 @@ use convnext_core::plan::Plan;
 use convnext_data::{
     Access, Augment as Step, AugmentError, Chain, Channels, Decoder, Geometry, Normalise as Table, Order, ShardSet,
     TargetKind,
-    augment::{CentreCrop, Erase, Flip, Pad, RandAugment, RandomResizedCrop},
+    augment::{CentreCrop, Pad},
 };
 use convnext_weights::checkpoint::Usage;
 pub use convnext_weights::checkpoint::View;
@@ -204,7 +204,7 @@ impl Input<'_> {
         samples: Samples,
         bytes: bool,
     ) -> Result<Vec<Box<dyn Stage>>, InputError> {
-        self.stages(self.training_steps(augment), samples, bytes)
+        self.stages(augment.steps(self.plan.height, self.plan.width), samples, bytes)
     }
 
     fn stages(
@@ -228,34 +228,6 @@ impl Input<'_> {
         }
         stages.extend(samples.stages);
         Ok(stages)
-    }
-
-    /// What training does to an image, in order.
-    fn training_steps(&self, augment: &Augment) -> Vec<Box<dyn Step>> {
-        let (height, width) = (self.plan.height, self.plan.width);
-        let mut steps: Vec<Box<dyn Step>> = Vec::new();
-        match augment.pad {
-            0 => {
-                let crop = RandomResizedCrop::new(height, width);
-                let scale = augment.crop_scale.map_or(crop.scale, Into::into);
-                steps.push(Box::new(RandomResizedCrop { scale, ratio: augment.crop_ratio.into(), ..crop }));
-            }
-            shift => steps.push(Box::new(Pad { height, width, shift: shift as usize, fill: 0 })),
-        }
-        if augment.flip {
-            steps.push(Box::new(Flip::default()));
-        }
-        if let Some(rand_augment) = augment.rand_augment {
-            steps.push(Box::new(RandAugment {
-                operations: rand_augment.operations as usize,
-                magnitude: rand_augment.magnitude,
-                deviation: rand_augment.std,
-            }));
-        }
-        if augment.erasing > 0.0 {
-            steps.push(Box::new(Erase { probability: augment.erasing, ..Erase::default() }));
-        }
-        steps
     }
 
     fn evaluation_step(&self, view: View) -> Box<dyn Step> {

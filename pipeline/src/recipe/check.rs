@@ -74,16 +74,8 @@ fn training(mut section: Section, (optimizer, augment, checkpoint, stop): Shared
     problems.ranges("optimizer", &optimizer);
     problems.ranges("checkpoint", &checkpoint);
     let optimizer = optimizer_of(&defaults, optimizer);
-    let augment = augment_of(&defaults, augment.unwrap_or_default());
-    problems.ranges("augment", &augment);
-    for (key, range) in [("crop_scale", augment.crop_scale), ("crop_ratio", Some(augment.crop_ratio))] {
-        range.into_iter().for_each(|range| problems.ordered(&format!("augment.{key}"), range));
-    }
-    if augment.pad > 0 {
-        let crop = augment_of(&defaults, Augment::default());
-        let cropped = augment.crop_scale != crop.crop_scale || augment.crop_ratio != crop.crop_ratio;
-        problems.unless(!cropped, "augment.pad", augment.pad, "0 to crop, or leave crop_scale and crop_ratio out");
-    }
+    let mut augment = augment.unwrap_or_default();
+    augment.resolve(defaults.smallest_crop, problems);
     if let Some(stop) = stop {
         problems.ranges("stop", &stop);
         let measured = !section.task().metrics().is_empty();
@@ -97,6 +89,4 @@ fn optimizer_of(defaults: &Defaults, written: Optimizer) -> ResolvedOptimizer {
     ResolvedOptimizer { betas: betas.unwrap_or([0.9, defaults.beta2]), eps, weight_decay, clip, non_finite }
 }
 
-fn augment_of(defaults: &Defaults, written: Augment) -> Augment {
-    Augment { crop_scale: Some(written.crop_scale.unwrap_or([defaults.smallest_crop, 1.0])), ..written }
 }

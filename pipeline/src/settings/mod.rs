@@ -2,6 +2,7 @@
 //!
 //! A task declares its own section on top of these; [`recipe`](crate::recipe) puts the sections together.
 
+mod augment;
 mod course;
 mod error;
 mod problems;
@@ -9,6 +10,7 @@ mod run;
 pub(crate) mod schema;
 mod values;
 
+pub use augment::{Augment, RandAugment};
 pub use course::Course;
 pub(crate) use course::training_section;
 pub use error::{Problem, RecipeError};
@@ -16,7 +18,6 @@ pub(crate) use problems::{BELOW_ONE, HIGHEST_RATE, MOST_EPOCHS, MOST_IMAGES, Pro
 pub use run::Run;
 pub(crate) use run::Terms;
 pub use values::{
-    Augment, BadPolicy, BadSamples, Checkpoint, Data, Ema, Evaluate, EvaluatedWeights, Init, Io, LayerDecay,
-    LayerDecayMode, Machine, Model, NonFinitePolicy, Optimizer, Patterns, Precision, RandAugment, ResolvedOptimizer,
-    Stop, UnknownPrecision,
+    BadPolicy, BadSamples, Checkpoint, Data, Ema, Evaluate, EvaluatedWeights, Init, Io, LayerDecay, LayerDecayMode,
+    Machine, Model, NonFinitePolicy, Optimizer, Patterns, Precision, ResolvedOptimizer, Stop, UnknownPrecision,
 };

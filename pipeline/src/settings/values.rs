@@ -283,56 +283,6 @@ pub enum NonFinitePolicy {
     Rollback,
 }
 
-/// What happens to a training image.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Augment {
-    /// Least and largest share of the image's area that the random crop takes; [0.2, 1] in pre-training and [0.08, 1] in
-    /// fine-tuning if absent. Never absent once resolved.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(inner(range(min = 1e-4, max = 1.0)))]
-    pub crop_scale: Option<[f64; 2]>,
-    /// Least and largest width over height of the random crop.
-    #[schemars(inner(range(min = 0.01, max = 100.0)))]
-    pub crop_ratio: [f64; 2],
-    /// Whether half of the images are mirrored.
-    pub flip: bool,
-    /// Above 0, images are not cropped and resampled but put in the middle of the model's input, black around them, and
-    /// shifted by up to so many pixels each way: for pictures smaller than the input.
-    #[schemars(range(min = 0, max = 4096))]
-    pub pad: u32,
-    /// Chance that a rectangle is replaced by noise.
-    #[schemars(range(min = 0.0, max = 1.0))]
-    pub erasing: f64,
-    /// RandAugment; none if absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub rand_augment: Option<RandAugment>,
-}
-
-impl Default for Augment {
-    fn default() -> Self {
-        let crop_ratio = [3.0 / 4.0, 4.0 / 3.0];
-        Self { crop_scale: None, crop_ratio, flip: true, pad: 0, erasing: 0.0, rand_augment: None }
-    }
-}
-
-/// RandAugment. The paper's `m9-mstd0.5-inc1` is `{ operations = 2, magnitude = 9, std = 0.5 }`.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RandAugment {
-    /// Operations that an image goes through.
-    #[serde(default = "two")]
-    #[schemars(range(min = 1, max = 15))]
-    pub operations: u32,
-    /// Mean magnitude.
-    #[schemars(range(min = 0.0, max = 10.0))]
-    pub magnitude: f64,
-    /// Standard deviation of the magnitude.
-    #[serde(default)]
-    #[schemars(range(min = 0.0, max = 10.0))]
-    pub std: f64,
-}
-
 /// When a checkpoint is written and which ones stay. Not part of the recipe's hash.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -414,10 +364,6 @@ impl std::str::FromStr for Io {
             _ => Err("expected mmap or pread".to_owned()),
         }
     }
-}
-
-fn two() -> u32 {
-    2
 }
 
 /// `[optimizer]`, resolved.
