@@ -267,6 +267,17 @@ impl<'a> Network<'a> {
     }
 }
 
+impl Location {
+    /// The stage that it belongs to, with the stem in the first; `None` outside of the encoder.
+    pub const fn stage(self) -> Option<usize> {
+        match self {
+            Self::Stem => Some(0),
+            Self::Downsample { stage } | Self::Block { stage, .. } => Some(stage),
+            Self::Head | Self::Densify | Self::Decoder { .. } | Self::Prediction => None,
+        }
+    }
+}
+
 impl Part {
     /// Its name in checkpoints, e.g. `encoder.stages.0.blocks.1`.
     pub fn name(&self) -> String {
@@ -283,11 +294,7 @@ impl Part {
 
     /// The stage that it belongs to, with the stem in the first; `None` outside of the encoder.
     pub const fn stage(&self) -> Option<usize> {
-        match self.location {
-            Location::Stem => Some(0),
-            Location::Downsample { stage } | Location::Block { stage, .. } => Some(stage),
-            _ => None,
-        }
+        self.location.stage()
     }
 
     /// The parameters, in order.
@@ -348,17 +355,14 @@ mod tests {
             normalised: true,
         };
         Plan {
-            name: "paper",
-            about: "",
             height: size,
             width: size,
             channels: 3,
             stem: 4,
-            flavour: Flavour::V2,
             stages: stages(sizes, 7),
             classes: 1000,
-            drop_path: 0.0,
             fcmae: Some(fcmae),
+            ..Plan::blank("paper")
         }
     }
 
@@ -486,17 +490,13 @@ mod tests {
     fn a_walk_is_constant() {
         const STAGES: &[StagePlan] = &[StagePlan { dim: 2, depth: 1, kernel: 3 }];
         const PLAN: Plan = Plan {
-            name: "constant",
-            about: "",
             height: 4,
             width: 4,
-            channels: 1,
             stem: 2,
             flavour: Flavour::V1,
             stages: STAGES,
             classes: 2,
-            drop_path: 0.0,
-            fcmae: None,
+            ..Plan::blank("constant")
         };
         const PARAMETERS: u64 = PLAN.classifier().parameters();
         let block = (18 + 2) + 4 + (16 + 8) + (16 + 2) + 2;

@@ -123,9 +123,9 @@ impl Patches {
 }
 
 impl Plan {
-    /// What stands in for the plan of a declaration that does not compile.
-    #[doc(hidden)]
-    pub const fn mistaken(name: &'static str) -> Self {
+    /// One pixel, one class and no stage: what other plans are written on top of (`Plan { stem: 4, ..Plan::blank("own") }`),
+    /// and what stands in for that of a declaration that does not compile.
+    pub const fn blank(name: &'static str) -> Self {
         Self {
             name,
             about: "",

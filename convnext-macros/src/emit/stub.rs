@@ -61,7 +61,7 @@ fn variant(names: &Names, model: &Declaration) -> TokenStream {
     quote! {
         #(#shared)*
         impl ::convnext_core::Variant for #model {
-            const PLAN: ::convnext_core::plan::Plan = ::convnext_core::plan::Plan::mistaken(#name);
+            const PLAN: ::convnext_core::plan::Plan = ::convnext_core::plan::Plan::blank(#name);
 
             fn entry() -> ::convnext_core::Entry {
                 ::core::unreachable!()

@@ -127,13 +127,13 @@ fn last_layer_id(plan: &Plan, mode: LayerDecayMode) -> usize {
     ids_before(plan, plan.stages.len(), mode) + 1
 }
 
-/// The id of a layer.
+/// The id of a layer. What is neither stem nor block has that of its stage's first block.
 fn layer_id(location: Location, plan: &Plan, mode: LayerDecayMode) -> usize {
-    match location {
-        Location::Stem => stem_id(mode),
-        Location::Downsample { stage } => block_id(stage, 0, plan, mode),
-        Location::Block { stage, block, .. } => block_id(stage, block, plan, mode),
-        _ => last_layer_id(plan, mode),
+    match (location, location.stage()) {
+        (Location::Stem, _) => stem_id(mode),
+        (Location::Block { stage, block, .. }, _) => block_id(stage, block, plan, mode),
+        (_, Some(stage)) => block_id(stage, 0, plan, mode),
+        (_, None) => last_layer_id(plan, mode),
     }
 }
 
@@ -182,17 +182,14 @@ mod tests {
             normalised: true,
         };
         Plan {
-            name: "own",
-            about: "",
             height: side,
             width: side,
             channels: 3,
             stem: 4,
-            flavour: Flavour::V2,
             stages: Box::leak(stages.into()),
             classes: 10,
-            drop_path: 0.0,
             fcmae: Some(decoder),
+            ..Plan::blank("own")
         }
     }
 

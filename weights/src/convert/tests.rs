@@ -616,8 +616,6 @@ fn plan(flavour: Flavour) -> Plan {
         normalised: true,
     };
     Plan {
-        name: "own",
-        about: "",
         height: 16,
         width: 16,
         channels: 3,
@@ -625,8 +623,8 @@ fn plan(flavour: Flavour) -> Plan {
         flavour,
         stages: &[StagePlan { dim: 2, depth: 1, kernel: 7 }, StagePlan { dim: 3, depth: 2, kernel: 7 }],
         classes: 5,
-        drop_path: 0.0,
         fcmae: Some(fcmae),
+        ..Plan::blank("own")
     }
 }
 

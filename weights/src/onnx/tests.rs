@@ -20,17 +20,14 @@ const fn stage(dim: usize, kernel: usize, depth: usize) -> StagePlan {
 
 /// Two stages of different kernels, twelve by twenty pixels of one channel, a stem of two pixels.
 const OBLONG: Plan = Plan {
-    name: "oblong",
     about: "A strip of grey.",
     height: 12,
     width: 20,
     channels: 1,
     stem: 2,
-    flavour: Flavour::V2,
     stages: &[stage(4, 5, 2), stage(6, 3, 1)],
     classes: 3,
-    drop_path: 0.0,
-    fcmae: None,
+    ..Plan::blank("oblong")
 };
 
 const OBLONG_V1: Plan = Plan { name: "oblong-v1", flavour: Flavour::V1, ..OBLONG };

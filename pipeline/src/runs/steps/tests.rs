@@ -2,7 +2,7 @@
 
 use std::{cell::Cell, collections::VecDeque, fs, path::Path};
 
-use convnext_core::{ops::block::Flavour, optim::Layout};
+use convnext_core::optim::Layout;
 use convnext_data::pack::Options;
 use convnext_weights::checkpoint::{self, View};
 
@@ -19,19 +19,7 @@ use crate::{
     trainer::Inference,
 };
 
-const PLAN: Plan = Plan {
-    name: "none",
-    about: "",
-    height: 4,
-    width: 4,
-    channels: 1,
-    stem: 1,
-    flavour: Flavour::V2,
-    stages: &[],
-    classes: 2,
-    drop_path: 0.0,
-    fcmae: None,
-};
+const PLAN: Plan = Plan { height: 4, width: 4, classes: 2, ..Plan::blank("none") };
 
 /// A number that depends on which samples a batch has, and in which order.
 fn worth(ids: &[u64]) -> f64 {
