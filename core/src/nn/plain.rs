@@ -4,7 +4,13 @@
 
 use std::sync::Arc;
 
-use super::{chain::Chain, cross_entropy::CrossEntropy, operation::Pass, part::Parts, prediction::Pixels};
+use super::{
+    chain::Chain,
+    cross_entropy::CrossEntropy,
+    operation::{Operation, Pass},
+    part::Parts,
+    prediction::Pixels,
+};
 use crate::{simd::Precision, visibility::Visibility};
 
 /// A classifier without its parameters.
@@ -54,8 +60,24 @@ impl PlainClassifier {
         samples: usize,
         gradients: &mut [f32],
     ) -> f32 {
+        self.step_towards(&CrossEntropy::new(self.classes, targets), weights, images, samples, gradients)
+    }
+
+    /// The loss that `last` computes from logits `[N, CLASSES]`, one value; adds its gradients to `gradients`. `last` has no
+    /// parameters.
+    ///
+    /// # Panics
+    /// If a buffer has another length than the model asks for.
+    pub fn step_towards(
+        &self,
+        last: &dyn Operation,
+        weights: &[f32],
+        images: &[f32],
+        samples: usize,
+        gradients: &mut [f32],
+    ) -> f32 {
         let pass = Pass { samples, visible: None, keeps: true, drops: true };
-        self.chain.step(&CrossEntropy::new(self.classes, targets), &pass, weights, images, gradients)
+        self.chain.step(last, &pass, weights, images, gradients)
     }
 
     /// The classifier with parameters that stay the same.

@@ -104,8 +104,11 @@ pub trait Task: Debug + Sync {
     /// A step of `batches` batches on a GPU.
     ///
     /// # Errors
-    /// A batch that is too large, or a variant that lacks what the task needs.
-    fn schedule(&self, plan: &Plan, options: &Options, batches: usize) -> Result<TrainingStep, ModelError>;
+    /// A batch that is too large, or a variant that lacks what the task needs; [`ModelError::CpuOnly`] unless there is one.
+    fn schedule(&self, plan: &Plan, options: &Options, batches: usize) -> Result<TrainingStep, ModelError> {
+        let _ = (plan, options, batches);
+        Err(ModelError::CpuOnly(self.name()))
+    }
 
     // ---- measurement -----------------------------------------------------------------------------------------------
 

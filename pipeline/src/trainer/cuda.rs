@@ -127,7 +127,7 @@ impl<O: Objective> Trainer for CudaTrainer<O> {
 
     fn submit(&mut self, batch: &mut Batch, lr: f64) -> Result<(), ModelError> {
         let targets = self.objective.targets(batch)?;
-        let (targets, mix) = self.objective.on_device(&targets);
+        let (targets, mix) = self.objective.on_device(&targets)?;
         let images = BatchImages::Bytes { pixels: &batch.bytes, flips: &batch.flips, mix };
         Ok(self.trainer.submit(&trainer::Batch { images, targets }, lr)?)
     }

@@ -40,7 +40,7 @@ pub enum ModelError {
     #[error(transparent)]
     Picture(#[from] PictureError),
     /// Memory ran out.
-    #[error("the model's device refused: {0}; use a smaller batch (--set finetune.batch=N and accumulation=M)")]
+    #[error("the model's device refused: {0}; use a smaller batch and a larger accumulation")]
     Device(#[from] CpuError),
     /// A batch cannot be scheduled on the GPU.
     #[error(transparent)]
@@ -48,6 +48,9 @@ pub enum ModelError {
     /// The GPU refuses.
     #[error("the GPU cannot go on: {0}; --device cpu computes without it")]
     Cuda(#[from] ExecuteError),
+    /// A task that has no step for a GPU.
+    #[error("`{0}` trains on a CPU only; give --device cpu")]
+    CpuOnly(&'static str),
     /// The shards have more classes than the head.
     #[error(
         "the shards have labels up to {largest}, and `{model}` tells {classes} classes apart; declare a variant with \

@@ -155,11 +155,20 @@ pub trait Objective {
     /// A step of `batches` batches on a GPU.
     ///
     /// # Errors
-    /// A batch that is too large.
-    fn schedule(&self, options: &Options, batches: usize) -> Result<TrainingStep, ModelError>;
+    /// A batch that is too large; [`ModelError::CpuOnly`] unless there is one.
+    fn schedule(&self, options: &Options, batches: usize) -> Result<TrainingStep, ModelError> {
+        let _ = (options, batches);
+        Err(ModelError::CpuOnly(self.task()))
+    }
 
     /// The targets of a batch as a GPU takes them, and how it mixes the images of the batch.
-    fn on_device<'a>(&self, targets: &'a Self::Targets) -> (BatchTargets<'a>, [f32; 5]);
+    ///
+    /// # Errors
+    /// [`ModelError::CpuOnly`] for a task without a [`schedule`](Self::schedule).
+    fn on_device<'a>(&self, targets: &'a Self::Targets) -> Result<(BatchTargets<'a>, [f32; 5]), ModelError> {
+        let _ = targets;
+        Err(ModelError::CpuOnly(self.task()))
+    }
 
     /// Drop-path rate of the last block.
     fn drop_path(&self) -> f32 {

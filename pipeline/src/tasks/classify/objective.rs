@@ -133,9 +133,9 @@ impl Objective for Classification {
         Classify.schedule(&self.plan, options, batches)
     }
 
-    fn on_device<'a>(&self, targets: &'a Targets) -> (BatchTargets<'a>, [f32; 5]) {
+    fn on_device<'a>(&self, targets: &'a Targets) -> Result<(BatchTargets<'a>, [f32; 5]), ModelError> {
         let Targets { values, mixing, drop_path_keys } = targets;
-        (BatchTargets::Labelled { targets: values, drop_path_keys }, mixing.on_device())
+        Ok((BatchTargets::Labelled { targets: values, drop_path_keys }, mixing.on_device()))
     }
 
     fn drop_path(&self) -> f32 {

@@ -283,7 +283,7 @@ impl Objective for Masking {
         Masked.schedule(&self.plan, options, batches)
     }
 
-    fn on_device<'a>(&self, visible: &'a Arc<Visibility>) -> (BatchTargets<'a>, [f32; 5]) {
-        (BatchTargets::Masked(visible), mix(1.0, [0; 4]))
+    fn on_device<'a>(&self, visible: &'a Arc<Visibility>) -> Result<(BatchTargets<'a>, [f32; 5]), ModelError> {
+        Ok((BatchTargets::Masked(visible), mix(1.0, [0; 4])))
     }
 }
