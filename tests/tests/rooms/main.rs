@@ -22,6 +22,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("convnext-data", &["convnext-files"]),
     ("convnext-pipeline", &["convnext-core", "convnext-files", "convnext-weights", "convnext-cuda", "convnext-data"]),
     ("convnext", &["convnext-core", "convnext-weights", "convnext-cuda", "convnext-data", "convnext-pipeline"]),
+    ("convnext-examples", &["convnext-core", "convnext-weights", "convnext-data", "convnext"]),
     (
         "convnext-tests",
         &["convnext-core", "convnext-weights", "convnext-cuda", "convnext-data", "convnext-pipeline", "convnext"],
