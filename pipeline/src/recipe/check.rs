@@ -88,5 +88,3 @@ fn optimizer_of(defaults: &Defaults, written: Optimizer) -> ResolvedOptimizer {
     let Optimizer { betas, eps, weight_decay, clip, non_finite } = written;
     ResolvedOptimizer { betas: betas.unwrap_or([0.9, defaults.beta2]), eps, weight_decay, clip, non_finite }
 }
-
-}
