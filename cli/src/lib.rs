@@ -41,6 +41,7 @@ mod memory;
 mod npy;
 mod numbers;
 mod output;
+mod passed_over;
 mod preprocessing;
 mod recipes;
 mod registry;

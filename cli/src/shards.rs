@@ -1,15 +1,16 @@
-//! Shards by patterns.
+//! Shards by patterns, and folders of images by their names.
 
 use std::{
     collections::HashSet,
+    fs,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use convnext_data::{ShardSet, shard::Opening};
+use convnext_data::{Folder, ShardSet, shard::Opening};
 use convnext_pipeline::{input::access, recipe::Io, tell};
 
-use crate::{Failure, Outcome};
+use crate::{Failure, Outcome, passed_over};
 
 /// The environment variable that names a folder of indices, for shards beside which nothing can be written.
 pub(crate) const INDICES: &str = "CONVNEXT_INDEX_DIR";
@@ -27,22 +28,44 @@ pub(crate) fn opening(io: Io) -> Opening {
     Opening { access: access(io), indices: indices() }
 }
 
-/// Opens the shards of some patterns as one set, and says what is to be known of them.
+/// Opens the shards and folders of some patterns as one set, and says what is to be known of them.
 pub(crate) fn open(patterns: &[String], io: Io) -> Outcome<Arc<ShardSet>> {
     open_set(patterns, io).map(Arc::new)
 }
 
 /// As [`open`], for callers that change the labels.
 pub(crate) fn open_set(patterns: &[String], io: Io) -> Outcome<ShardSet> {
-    let set = ShardSet::open_with(&expand(patterns)?, &opening(io))?;
+    open_paths(&expand(patterns)?, io)
+}
+
+/// Opens shards and folders as one set, and says what is to be known of them.
+pub(crate) fn open_paths(paths: &[PathBuf], io: Io) -> Outcome<ShardSet> {
+    paths.iter().try_for_each(|path| check_folder(path))?;
+    let set = ShardSet::open_with(paths, &opening(io))?;
     tell_of(&set);
     tell::detail(format_args!("opened shards: {}, samples: {}", set.shards().len(), set.len()));
     Ok(set)
 }
 
-/// Says, once, what is unusual about shards.
-pub(crate) fn tell_of(set: &ShardSet) {
-    let moved: Vec<_> = set.shards().iter().filter(|shard| shard.is_moved()).collect();
+/// Fails for a folder of shards, whose shards are to be named: they may belong to several sets.
+fn check_folder(path: &Path) -> Outcome {
+    let is_shard = |entry: &fs::DirEntry| entry.path().extension().is_some_and(|extension| extension == "tar");
+    match path.is_dir() && fs::read_dir(path).is_ok_and(|entries| entries.flatten().any(|entry| is_shard(&entry))) {
+        true => {
+            let folder = path.display().to_string();
+            let folder = folder.trim_end_matches('/');
+            Err(Failure::failed(format!(
+                "`{folder}` is a folder of shards; say which, for example '{folder}/train-*.tar'"
+            )))
+        }
+        false => Ok(()),
+    }
+}
+
+/// Says, once, what is unusual about shards and folders.
+fn tell_of(set: &ShardSet) {
+    set.folders().for_each(tell_of_folder);
+    let moved: Vec<_> = set.shards().filter(|shard| shard.is_moved()).collect();
     if let [first, others @ ..] = moved.as_slice() {
         let more = if others.is_empty() { String::new() } else { format!(" and {} more", others.len()) };
         tell::say(format_args!(
@@ -50,9 +73,22 @@ pub(crate) fn tell_of(set: &ShardSet) {
             first.path().display()
         ));
     }
-    if let Some((shard, why)) = set.shards().iter().find_map(|shard| Some((shard, shard.not_mapped()?))) {
+    if let Some((shard, why)) = set.shards().find_map(|shard| Some((shard, shard.not_mapped()?))) {
         let path = shard.path().display();
         tell::warn(format_args!("{path}: cannot be mapped into memory ({why}); shards are read with ordinary reads"));
+    }
+}
+
+/// Says what a folder holds beside its images, and when shards would be faster.
+fn tell_of_folder(folder: &Folder) {
+    passed_over::tell(folder.passed_over());
+    if folder.len() >= Folder::MANY {
+        let path = folder.path().display();
+        tell::say(format_args!(
+            "{path}: {} files, each of which is opened in every epoch; shards are read faster, on network disks above all: \
+             `convnext pack --folder {path} --output DIR/NAME`",
+            folder.len()
+        ));
     }
 }
 
@@ -60,13 +96,13 @@ pub(crate) fn tell_of(set: &ShardSet) {
 pub(crate) fn tell_of_classes(set: &ShardSet) {
     if let Some(names) = set.class_names().filter(|_| set.is_joined_by_name()) {
         tell::say(format_args!(
-            "several sets of shards, joined by the names of their classes: {} classes",
+            "several sets of images, joined by the names of their classes: {} classes",
             names.len()
         ));
     }
 }
 
-/// The files of some patterns, pattern by pattern, in the order of their names; each once.
+/// The files and folders of some patterns, pattern by pattern, in the order of their names; each once.
 pub(crate) fn expand(patterns: &[String]) -> Outcome<Vec<PathBuf>> {
     let mut paths = Vec::new();
     let mut seen = HashSet::new();
@@ -83,11 +119,10 @@ pub(crate) fn expand(patterns: &[String]) -> Outcome<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// The files of one pattern.
+/// The files of one pattern, or the folder that it names.
 fn matches(pattern: &str) -> Outcome<Vec<PathBuf>> {
     if Path::new(pattern).is_dir() {
-        let folder = pattern.trim_end_matches('/');
-        return Err(Failure::failed(format!("`{pattern}` is a folder; for the shards in it, say '{folder}/*.tar'")));
+        return Ok(vec![PathBuf::from(pattern)]);
     }
     let what = || format!("`{pattern}` is not a pattern of files");
     let paths = glob::glob(pattern).map_err(|error| Failure::because(what(), error))?;
@@ -105,7 +140,7 @@ fn matches(pattern: &str) -> Outcome<Vec<PathBuf>> {
     }
     match paths.is_empty() {
         true => Err(Failure::failed(format!(
-            "no file matches `{pattern}`; quote the pattern, or make shards with `convnext pack`"
+            "no file matches `{pattern}`; quote the pattern, name a folder of images, or make shards with `convnext pack`"
         ))),
         false => Ok(paths),
     }

@@ -101,7 +101,7 @@ fn patterns_are_files_and_not_folders() {
     assert_eq!(folder.run(PACK).code, 0);
     let load =
         |data: &str| folder.run(&format!("bench --job load --model micro --batch 2 --steps 1 --warmup 0 {data}"));
-    load("--data @data").failed(1, &["is a folder", "/*.tar"]);
+    load("--data @data").failed(1, &["is a folder of shards", "/train-*.tar"]);
     load("--data @data/train-*").failed(1, &["which is not a shard"]);
     load("--data @data/{train,nothing}-*.tar").failed(1, &["nothing-*.tar"]);
     for data in ["--data @data/{train,}-{000000..000000}.tar", "--data @data/train-*.tar --data @data/{train}*.tar"] {
@@ -184,4 +184,27 @@ fn a_signal_ends_packing_and_leaves_nothing() {
         assert!(error.contains("stopped before the end"), "{error}");
         assert!(!written(), "{signal} leaves something behind");
     }
+}
+
+#[test]
+fn a_folder_is_split_into_two_sets() {
+    let folder = Folder::new();
+    folder.photographs("photos", &[("ant", 10), ("bee", 5), ("elk", 1)]);
+    let said = folder.run("pack --folder @photos --output @data --split 0.2");
+    assert_eq!(said.code, 0, "{said:?}");
+    for text in ["class  train  validation\n", "ant        8           2\n", "elk        1           0\n", "next:\n"] {
+        assert!(said.out.contains(text), "no {text:?} in {said:?}");
+    }
+    assert!(said.error.contains("classes of one image") && said.error.contains("\"elk\""), "{said:?}");
+    for (set, samples) in [("train", 13), ("validation", 3)] {
+        let report = folder.run(&format!("inspect @data/{set}-000000.tar --json")).json();
+        assert_eq!((&report["samples"], &report["class_names"]), (&json!(samples), &json!(["ant", "bee", "elk"])));
+    }
+    folder.run("pack --folder @photos --output @data --split 0.2").failed(1, &["already there"]);
+    for share in ["0", "1", "1.5", "nan", "x"] {
+        let split = format!("pack --folder @photos --output @other --split {share}");
+        folder.run(&split).failed(2, &["between 0 and 1"]);
+    }
+    let report = folder.run("pack --folder @photos --output @seeded --split 0.5 --seed 3 --json").json();
+    assert_eq!((&report["train"]["samples"], &report["validation"]["samples"]), (&json!(8), &json!(8)));
 }

@@ -3,6 +3,7 @@
 use crate::augment::AugmentError;
 use crate::decode::DecodeError;
 use crate::pack::PackError;
+use crate::set::SetError;
 use crate::shard::ShardError;
 
 /// Any error of this crate.
@@ -12,6 +13,9 @@ pub enum Error {
     /// A shard, its index or the bytes in it.
     #[error(transparent)]
     Shard(#[from] ShardError),
+    /// A set of shards and folders, or a sample of it.
+    #[error(transparent)]
+    Set(Box<SetError>),
     /// An image outside a shard.
     #[error(transparent)]
     Decode(#[from] DecodeError),
@@ -21,4 +25,10 @@ pub enum Error {
     /// Making shards.
     #[error(transparent)]
     Pack(#[from] PackError),
+}
+
+impl From<SetError> for Error {
+    fn from(error: SetError) -> Self {
+        Self::Set(Box::new(error))
+    }
 }

@@ -1,7 +1,8 @@
-//! Bytes to pixels: shards, their index, sample order, decoding and augmentation. Knows no tensor.
+//! Bytes to pixels: shards, their index, folders of images, sample order, decoding and augmentation. Knows no tensor.
 //!
 //! ```text
-//! pack -> Shard (tar + index, mapped) -> Order -> Sample -> Decoder -> Augment -> Normalise -> [f32], [H, W, C]
+//! pack -> Shard (tar + index, mapped) \
+//!                            Folder  -> ShardSet -> Order -> Sample -> Decoder -> Augment -> Normalise -> [f32], [H, W, C]
 //! ```
 //!
 //! Nothing here starts a thread that outlives a call (jpeg-decoder starts some), or keeps global state, but for the list of
@@ -19,6 +20,7 @@ pub mod mask;
 pub mod order;
 pub mod pack;
 pub mod random;
+pub mod set;
 pub mod shard;
 pub mod target;
 
@@ -32,5 +34,6 @@ pub use mask::random_mask;
 pub use order::Order;
 pub use pack::PackError;
 pub use random::{Draw, Purpose, Random};
-pub use shard::{Access, ClassDifference, Encoding, Sample, Shard, ShardError, ShardSet, ShardWriter};
+pub use set::{Folder, Part, Sample, SetError, ShardSet};
+pub use shard::{Access, ClassDifference, Encoding, Shard, ShardError, ShardWriter};
 pub use target::{BoundingBox, Example, Target, TargetKind};

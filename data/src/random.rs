@@ -39,6 +39,8 @@ pub enum Purpose {
     Subset = 10,
     /// The shift of a padded image.
     Shift = 11,
+    /// Which samples are held out for validation.
+    Split = 12,
 }
 
 /// Names a sample at a time: everything random about it follows from this and a [`Purpose`].

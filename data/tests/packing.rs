@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use convnext_data::decode::Format;
 use convnext_data::pack::{
     Classes, FolderSource, IdxFault, IdxSource, ListSource, Options, PackError, Packed, Recode, Source, pack,
+    pack_split,
 };
 use convnext_data::{Channels, Decoder, Encoding, Image, ShardSet, encode};
 use flate2::Compression;
@@ -35,7 +36,7 @@ fn file(folder: &TempDir, name: &str, bytes: &[u8]) -> PathBuf {
 
 fn run(source: &dyn Source, to: &Path, options: &Options) -> Result<(Packed, ShardSet), PackError> {
     let packed = pack(source, to, options, &mut |_, _| ControlFlow::Continue(()))?;
-    let set = ShardSet::open(&packed.written.shards)?;
+    let set = ShardSet::open(&packed.written.shards).unwrap();
     Ok((packed, set))
 }
 
@@ -171,9 +172,9 @@ fn a_tree_of_class_folders_is_packed_as_it_is() {
     assert_eq!(
         found,
         [
-            ("00000000-deeper-felix".to_owned(), Some(0), Encoding::Png),
-            ("00000001-cats-tom".to_owned(), Some(0), Encoding::Jpeg),
-            ("00000002-dogs-rex-v1-2".to_owned(), Some(1), Encoding::Png),
+            ("00000000-deeper-felix".to_owned(), Some(0), Some(Encoding::Png)),
+            ("00000001-cats-tom".to_owned(), Some(0), Some(Encoding::Jpeg)),
+            ("00000002-dogs-rex-v1-2".to_owned(), Some(1), Some(Encoding::Png)),
         ]
     );
     let kept = set.sample(1).unwrap();
@@ -419,5 +420,97 @@ fn fashion_mnist_packs() {
     let options = Options { per_class: Some(60), ..Options::default() };
     let (packed, set) = run(&source, out.path(), &options).unwrap();
     assert_eq!((packed.written.samples, set.len(), set.classes()), (600, 600, 10));
-    set.shards()[0].verify().unwrap();
+    set.shards().next().unwrap().verify().unwrap();
+}
+
+/// Class folders of small images that all differ: so many of each.
+fn classes(counts: &[(&str, usize)]) -> TempDir {
+    let folder = TempDir::new().unwrap();
+    for (class, count) in counts {
+        (0..*count).for_each(|number| drop(file(&folder, &format!("{class}/{number}.pgm"), &numbered(number))));
+    }
+    folder
+}
+
+fn numbered(number: usize) -> Vec<u8> {
+    [b"P5\n1 1\n255\n", [number as u8].as_slice()].concat()
+}
+
+/// The names of a set's pictures by class, from their keys.
+fn names_by_class(set: &ShardSet) -> Vec<(u32, String)> {
+    let samples = (0..set.len()).map(|id| set.sample(id).unwrap());
+    let mut names: Vec<_> =
+        samples.map(|s| (s.label().unwrap(), s.key().split_once('-').unwrap().1.to_owned())).collect();
+    names.sort();
+    names
+}
+
+fn split(source: &dyn Source, share: f64, seed: u64) -> [Vec<(u32, String)>; 2] {
+    let (out, options) = (TempDir::new().unwrap(), Options { seed, ..Options::default() });
+    let packed = pack_split(source, out.path(), &options, share, &mut |_, _| ControlFlow::Continue(())).unwrap();
+    packed.map(|packed| names_by_class(&ShardSet::open(&packed.written.shards).unwrap()))
+}
+
+#[test]
+fn a_split_is_stratified_and_depends_on_names_alone() {
+    let counts = [("a", 10), ("b", 3), ("c", 2), ("d", 1)];
+    let tree = classes(&counts);
+    let source = FolderSource::open(tree.path(), None).unwrap();
+    let [train, validation] = split(&source, 0.2, 0);
+    let of = |set: &[(u32, String)]| [0, 1, 2, 3].map(|class| set.iter().filter(|(of, _)| *of == class).count());
+    assert_eq!((of(&train), of(&validation)), ([8, 2, 1, 1], [2, 1, 1, 0]));
+    let mut all = [train.clone(), validation.clone()].concat();
+    all.sort();
+    all.dedup();
+    assert_eq!(all.len(), 16, "each image is on one side");
+    assert_ne!(split(&source, 0.2, 1)[1], validation);
+
+    // A list of the same paths, in another order and elsewhere.
+    let (elsewhere, mut lines) = (TempDir::new().unwrap(), Vec::new());
+    for (class, (name, count)) in counts.iter().enumerate() {
+        (0..*count).for_each(|number| {
+            let path = format!("{name}/{number}.pgm");
+            file(&elsewhere, &path, &numbered(number));
+            lines.push(format!("{path}\t{class}"));
+        });
+    }
+    lines.reverse();
+    let names = file(&elsewhere, "names.txt", b"a\nb\nc\nd\n");
+    let list = file(&elsewhere, "list.tsv", lines.join("\n").as_bytes());
+    let list = ListSource::open(&list, Some(&Classes::read(&names).unwrap())).unwrap();
+    assert_eq!(split(&list, 0.2, 0), [train, validation]);
+}
+
+#[test]
+fn an_added_image_moves_at_most_one_other() {
+    let tree = classes(&[("a", 12), ("b", 5)]);
+    let held_out = || split(&FolderSource::open(tree.path(), None).unwrap(), 0.3, 7)[1].clone();
+    let mut before = held_out();
+    for number in 12..40 {
+        file(&tree, &format!("a/{number}.pgm"), &numbered(number));
+        let after = held_out();
+        let moved = before.iter().filter(|name| !after.contains(name)).count()
+            + after.iter().filter(|name| !before.contains(name) && name.1 != format!("a-{number}")).count();
+        assert!(moved <= 1, "{number}: {before:?} {after:?}");
+        before = after;
+    }
+}
+
+#[test]
+fn both_sets_of_a_split_are_there_or_none() {
+    let (tree, out) = (classes(&[("a", 4), ("b", 4)]), TempDir::new().unwrap());
+    let run = |tree: &TempDir| {
+        let source = FolderSource::open(tree.path(), None).unwrap();
+        pack_split(&source, out.path(), &Options::default(), 0.25, &mut |_, _| ControlFlow::Continue(()))
+    };
+    // Whichever side it is on.
+    let broken = file(&tree, "b/x.pgm", b"P5\n1");
+    assert!(matches!(run(&tree), Err(PackError::Image { .. })));
+    assert_eq!(fs::read_dir(out.path()).unwrap().count(), 0);
+    fs::remove_file(broken).unwrap();
+    run(&tree).unwrap();
+    let names = |set: &str| fs::read_to_string(out.path().join(format!("{set}.classes.txt"))).unwrap();
+    assert_eq!((names("train"), names("validation")), ("a\nb\n".to_owned(), "a\nb\n".to_owned()));
+    assert!(matches!(run(&tree), Err(PackError::Shard(_))), "it is there already");
+    assert!(matches!(run(&classes(&[("a", 1), ("b", 1)])), Err(PackError::NothingToHoldOut)));
 }

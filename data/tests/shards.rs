@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use convnext_data::shard::{
     CLASS_NAMES, ClassDifference, ClassNamesFault, IndexFault, Indexing, Limits, Opening, TarFault,
 };
-use convnext_data::{Access, Channels, Decoder, Encoding, Image, Shard, ShardError, ShardSet, ShardWriter};
+use convnext_data::{Access, Channels, Decoder, Encoding, Image, SetError, Shard, ShardError, ShardSet, ShardWriter};
 use tempfile::TempDir;
 
 /// A PGM of 2x2 pixels.
@@ -407,7 +407,7 @@ fn indices_may_lie_elsewhere() {
         fs::remove_file(index_of(path)).unwrap();
         Shard::index_with(path, &Indexing { indices: Some(&indices), ..Indexing::default() }).unwrap();
     }
-    assert!(matches!(ShardSet::open(&paths), Err(ShardError::NoIndex { .. })));
+    assert!(matches!(ShardSet::open(&paths), Err(SetError::Shard(ShardError::NoIndex { .. }))));
     let opening = Opening { indices: Some(indices), ..Opening::default() };
     assert_eq!(ShardSet::open_with(&paths, &opening).unwrap().len(), 10);
 }
@@ -595,7 +595,7 @@ fn a_set_that_was_not_finished_is_told_and_begun_anew() {
 
     // A marker that claims nothing is of a writer that died before it wrote anything: what is there is another's.
     fs::write(&marker, "").unwrap();
-    assert!(matches!(ShardSet::open(&paths), Err(ShardError::Unfinished { .. })));
+    assert!(matches!(ShardSet::open(&paths), Err(SetError::Shard(ShardError::Unfinished { .. }))));
     assert!(matches!(create("train").err(), Some(ShardError::Exists { .. })));
     ShardSet::open(&paths).unwrap();
 
@@ -659,7 +659,7 @@ fn class_names_belong_to_a_set_and_not_to_a_folder() {
     fs::write(folder.path().join(CLASS_NAMES), "\u{feff}one\r\ntwo\r\n\r\n").unwrap();
     assert_eq!(ShardSet::open(&other).unwrap().class_names().unwrap(), ["one", "two"]);
     assert_eq!(ShardSet::open(&train).unwrap().class_names().unwrap(), ["cat", "dog", "emu"]);
-    assert!(matches!(ShardSet::open(&[]), Err(ShardError::NoShards)));
+    assert!(matches!(ShardSet::open(&[]), Err(SetError::Shard(ShardError::NoShards))));
 }
 
 #[test]
@@ -696,8 +696,10 @@ fn sets_are_joined_by_the_names_of_their_classes() {
     // What a number means beside names, nobody knows; who looks at no labels need not.
     let numbered = packed(folder.path(), "c", &[0], None);
     let set = join([&a, &numbered]);
-    assert!(matches!(set.require_labels(), Err(ShardError::ClassNames(ClassNamesFault::Mixed { .. }))));
-    assert!(matches!(set.sample(0).unwrap().require_label(), Err(ShardError::ClassNames(_))));
+    let unusable = |fault| matches!(fault, SetError::Shard(ShardError::ClassNames(ClassNamesFault::Mixed { .. })));
+    assert!(
+        unusable(set.require_labels().unwrap_err()) && unusable(set.sample(0).unwrap().require_label().unwrap_err())
+    );
     assert!(matches!(set.relabelled(&["dog".into(), "cat".into()]), Err(ClassDifference::Unusable(_))));
 
     // So with names that are fewer than the classes.

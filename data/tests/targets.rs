@@ -239,7 +239,7 @@ fn targets_follow_the_names_of_classes() {
     fs::write(path.with_file_name("x.classes.txt"), "ant\nbee\ncat\ndog\nelk\n").unwrap();
     let names = ["fox", "elk", "dog", "cat", "bee", "ant"].map(str::to_owned);
     let set = ShardSet::open(&[path]).unwrap().relabelled(&names).unwrap();
-    let shard = &set.shards()[0];
+    let shard = set.shards().next().unwrap();
     assert_eq!(read(shard, 0, TargetKind::Segmentation).unwrap(), map(2, 3, &[5, 4, 3, 5, IGNORED, 4]));
     assert_eq!(read(shard, 2, TargetKind::Classes).unwrap(), Target::Classes(vec![3, 5]));
     let Target::Boxes(found) = read(shard, 1, TargetKind::Boxes).unwrap() else { panic!() };

@@ -19,7 +19,8 @@ pub struct Fingerprint {
     pub validation: Option<SetPrint>,
 }
 
-/// One set of shards.
+/// One set of shards or folders. Of files in folders the bytes are not looked at: one that changes and keeps its name and
+/// length is not seen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SetPrint {
     /// Samples.
@@ -29,8 +30,8 @@ pub struct SetPrint {
     /// What the classes are called, if they have names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub names: Option<Vec<String>>,
-    /// SHA-256, in hexadecimal, of label, length and checksum of the samples, and of checksums of further targets, in their
-    /// order.
+    /// SHA-256, in hexadecimal, of label, length and checksum (of a file in a folder: name) of the samples, and of checksums
+    /// of further targets, in their order.
     pub contents: String,
 }
 
@@ -53,7 +54,7 @@ impl SetPrint {
             let sample = set.sample(id)?;
             hash.update(sample.label().map_or(u64::MAX, u64::from).to_le_bytes());
             hash.update(sample.size().to_le_bytes());
-            hash.update(sample.checksum().to_le_bytes());
+            hash.update(sample.identity().to_le_bytes());
             sample.target_checksums()?.for_each(|checksum| hash.update(checksum.to_le_bytes()));
         }
         Ok(Self {

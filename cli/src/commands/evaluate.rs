@@ -35,7 +35,7 @@ pub struct Args {
     /// A file of the model's class names, one a line, class 0 first; without it, those that the weights have.
     #[arg(long, value_name = "FILE")]
     classes: Option<PathBuf>,
-    /// Shards to measure on, as patterns; without it, the run's validation set.
+    /// Shards to measure on, as patterns, or a folder of class folders; without it, the run's validation set.
     #[arg(long, value_name = "GLOB", num_args = 1..)]
     data: Vec<String>,
     /// How shards are read: mmap, or pread for network disks.

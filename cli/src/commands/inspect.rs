@@ -1,25 +1,26 @@
-//! `convnext inspect`: what is in shards.
+//! `convnext inspect`: what is in shards and folders of images.
 
 use std::path::PathBuf;
 
-use convnext_data::{Channels, Decoder, Image, Shard, ShardError, ShardSet, shard::Summary};
+use convnext_data::{Channels, Decoder, Image, Part, SetError, shard::Summary};
 use convnext_pipeline::{recipe::Io, tell};
 use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::{Failure, Outcome, numbers::bytes, output, shards, table::Table};
 
-/// Shows what is in shards and, on request, checks every byte of them.
+/// Shows what is in shards and folders of images and, on request, checks every byte of them.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
   convnext inspect data/train-*.tar --samples 3
-  convnext inspect data/train-*.tar --verify --decode")]
+  convnext inspect data/train-*.tar --verify --decode
+  convnext inspect photos --decode")]
 pub struct Args {
-    /// The shards, or patterns of them.
+    /// Shards, patterns of them, or folders of images.
     #[arg(required = true, value_name = "SHARD")]
     shards: Vec<String>,
-    /// Also lists the first N samples of each shard.
+    /// Also lists the first N samples of each shard or folder.
     #[arg(long, value_name = "N", default_value_t = 0)]
     samples: u64,
     /// Reads every byte and lists every fault of index, headers, labels and pictures' checksums; the exit code is 1 if
@@ -113,12 +114,11 @@ enum Size {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Outcome {
-    let set = ShardSet::open_with(&shards::expand(&args.shards)?, &shards::opening(Io::Mmap))?;
-    shards::tell_of(&set);
+    let set = shards::open_set(&args.shards, Io::Mmap)?;
     if let Err(fault) = set.check_class_names() {
         tell::warn(fault);
     }
-    let contents = set.shards().iter().map(|shard| Contents::of(shard, args)).collect::<Outcome<Vec<_>>>()?;
+    let contents = set.parts().iter().map(|part| Contents::of(part, args)).collect::<Outcome<Vec<_>>>()?;
     let report = Report {
         samples: set.len(),
         unlabelled: contents.iter().map(|shard| shard.unlabelled).sum(),
@@ -139,7 +139,7 @@ pub fn run(args: &Args) -> Outcome {
 }
 
 impl Contents {
-    fn of(shard: &Shard, args: &Args) -> Outcome<Self> {
+    fn of(shard: &Part, args: &Args) -> Outcome<Self> {
         let counted = match shard.summary() {
             // What is wrong comes in the list of faults.
             Err(_) if args.verify => {
@@ -151,9 +151,9 @@ impl Contents {
         let [jpeg, png, raw, webp, gif, tiff, bmp] = encodings;
         let first = shard.samples().take(usize::try_from(args.samples).unwrap_or(usize::MAX));
         let first = first.map(|sample| Sample::of(&sample?)).filter(|first| !args.verify || first.is_ok());
-        let first = first.collect::<Result<_, ShardError>>()?;
+        let first = first.collect::<Result<_, SetError>>()?;
         let decoded = args.decode.then(|| Decoded::of(shard));
-        let faults = args.verify.then(|| shard.faults().map(|fault| fault.to_string()).collect());
+        let faults = args.verify.then(|| shard.faults().iter().map(ToString::to_string).collect());
         let shard = shard.path().to_owned();
         Ok(Self {
             shard,
@@ -177,8 +177,8 @@ impl Contents {
 }
 
 impl Decoded {
-    /// Decodes all pictures of a shard, on all threads.
-    fn of(shard: &Shard) -> Self {
+    /// Decodes all pictures of a shard or folder, on all threads.
+    fn of(shard: &Part) -> Self {
         let tools = || (Decoder::new(Channels::Rgb), Vec::new(), Image::default());
         let decoded: Vec<Result<(usize, usize), String>> = (0..shard.len())
             .into_par_iter()
@@ -198,7 +198,7 @@ impl Decoded {
 }
 
 impl Sample {
-    fn of(sample: &convnext_data::Sample<'_>) -> Result<Self, ShardError> {
+    fn of(sample: &convnext_data::Sample<'_>) -> Result<Self, SetError> {
         let mut scratch = Vec::new();
         let size = match Decoder::new(Channels::Rgb).info(sample.bytes(&mut scratch)?) {
             Ok(info) => Size::Known { height: info.height, width: info.width, channels: info.channels.count() },

@@ -1,5 +1,7 @@
 //! `convnext pack`: shards from images.
 
+pub(super) mod split;
+
 use std::{
     collections::BTreeMap,
     ffi::OsStr,
@@ -11,26 +13,31 @@ use clap::ValueEnum;
 use convnext_data::{
     Decoder,
     pack::{self, Classes, FolderSource, IdxSource, ListSource, Options, Packed, PassedOver, Recode, Source},
-    shard::Limits,
+    shard::{Limits, Written},
 };
 use convnext_pipeline::{interrupt, tell};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use crate::{Failure, Outcome, numbers, output};
+use crate::{Failure, Outcome, numbers, output, passed_over};
 
 /// Packs images and labels into shards (WebDataset tars) with their indices.
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("source").required(true), after_help = "\
 Examples:
   convnext pack --images train-images-idx3-ubyte.gz --labels train-labels-idx1-ubyte.gz --output data/train
+  convnext pack --folder photos --output data --split 0.2
   convnext pack --folder photos --output data/photos --format jpeg --resize 256
   convnext pack --folder photos/val --classes data/photos.classes.txt --output data/val
   convnext pack --list list.tsv --output data/some --per-class 100 --seed 1
 
 A folder holds one folder for each class, or images alone, which are packed without labels: for pre-training. A list has
 one image a line: its path (relative to the list), then, if it has one, a tab and its class: a number, or, with --classes,
-a name. Images are JPEG, PNG, WebP, GIF and TIFF (the first frame), BMP, PGM and PPM. Equal options give equal bytes.")]
+a name. Images are JPEG, PNG, WebP, GIF and TIFF (the first frame), BMP, PGM and PPM. Equal options give equal bytes.
+
+--split SHARE makes two sets in the folder --output, train-*.tar and validation-*.tar, with the same classes. Validation gets
+that share of each class, rounded; of two images or more, at least one goes to either set. The side of an image follows from
+--seed, its class and its path below the folder; an image that is added moves at most one other to the other side.")]
 pub struct Args {
     /// An IDX file of images (the MNIST family), gzipped or not.
     #[arg(long, value_name = "FILE", requires = "labels", group = "source")]
@@ -50,9 +57,12 @@ pub struct Args {
     /// A list of images.
     #[arg(long, value_name = "FILE", group = "source")]
     list: Option<PathBuf>,
-    /// Where to: DIR/NAME makes DIR/NAME-000000.tar and so on.
+    /// Where to: DIR/NAME makes DIR/NAME-000000.tar and so on; with --split it is a folder.
     #[arg(long, short, value_name = "DIR/NAME")]
     output: PathBuf,
+    /// Holds out this share of each class for validation: makes OUTPUT/train-*.tar and OUTPUT/validation-*.tar.
+    #[arg(long, value_name = "SHARE", value_parser = split::share)]
+    split: Option<f64>,
     /// How images are encoded.
     #[arg(long, value_enum, default_value_t = Format::Keep)]
     format: Format,
@@ -113,13 +123,18 @@ struct Pack {
     passed_over: PassedOver,
     folder: PathBuf,
     options: Options,
+    /// What is held out of each class.
+    split: Option<f64>,
 }
 
 impl Pack {
     fn resolve(args: &Args) -> Outcome<Self> {
-        let (folder, name) = output_of(&args.output)?;
+        let (folder, name) = match args.split {
+            Some(_) => (args.output.clone(), String::new()),
+            None => output_of(&args.output)?,
+        };
         let options = Options {
-            name: name.to_owned(),
+            name,
             limits: Limits {
                 bytes: args.max_mib_per_shard << 20,
                 samples: args.max_samples_per_shard.unwrap_or(u64::MAX),
@@ -139,7 +154,7 @@ impl Pack {
             skip_bad: args.skip_bad,
         };
         let (source, passed_over) = source(args)?;
-        Ok(Self { source, passed_over, folder, options })
+        Ok(Self { source, passed_over, folder, options, split: args.split })
     }
 }
 
@@ -180,36 +195,11 @@ fn source(args: &Args) -> Outcome<(Box<dyn Source>, PassedOver)> {
     }
 }
 
-/// Says what a folder holds beside what is packed.
-fn tell_passed_over(source: &dyn Source, PassedOver { kinds, unreadable, empty, absent, links }: &PassedOver) {
-    let quoted = |names: &[String]| names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
-    if source.class_names().is_none() {
-        tell::say("no class folders: the images are packed without labels, for pre-training");
-    }
-    let left_out = PassedOver { kinds: kinds.clone(), ..PassedOver::default() };
-    if !kinds.is_empty() {
-        tell::warn(format_args!("left out {} files: {}", left_out.files(), left_out.by_kind()));
-    }
-    if !unreadable.is_empty() {
-        tell::warn(format_args!("class folders without an image that can be read: {}", quoted(unreadable)));
-    }
-    if !empty.is_empty() {
-        let number = if absent.is_empty() { "; they have no number, which --classes would give them" } else { "" };
-        tell::warn(format_args!("empty class folders: {}{number}", quoted(empty)));
-    }
-    if !absent.is_empty() {
-        tell::warn(format_args!("classes without an image, which keep their numbers: {}", quoted(absent)));
-    }
-    if *links > 0 {
-        tell::warn(format_args!("{links} linked folders inside class folders were not entered"));
-    }
-}
-
+/// What was packed, as JSON: one set, or two by name.
 #[derive(Serialize)]
 struct Report<'a> {
-    shards: &'a [PathBuf],
-    samples: u64,
-    bytes: u64,
+    #[serde(flatten)]
+    sets: Sets<'a>,
     skipped: Vec<String>,
     /// Files of other kinds, by kind.
     left_out: &'a BTreeMap<String, u64>,
@@ -218,21 +208,66 @@ struct Report<'a> {
     absent_classes: &'a [String],
 }
 
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Sets<'a> {
+    One(Set<'a>),
+    Split(BTreeMap<&'static str, Set<'a>>),
+}
+
+#[derive(Serialize)]
+struct Set<'a> {
+    shards: &'a [PathBuf],
+    samples: u64,
+    bytes: u64,
+}
+
+impl<'a> Set<'a> {
+    fn of(Packed { written: Written { shards, samples, bytes }, .. }: &'a Packed) -> Self {
+        Self { shards, samples: *samples, bytes: *bytes }
+    }
+}
+
 /// Runs the command.
 pub fn run(args: &Args) -> Outcome {
-    let Pack { source, passed_over, folder, options } = Pack::resolve(args)?;
+    let Pack { source, passed_over, folder, options, split } = Pack::resolve(args)?;
     if args.folder.is_some() {
-        tell_passed_over(&*source, &passed_over);
+        if source.class_names().is_none() {
+            tell::say("no class folders: the images are packed without labels, for pre-training");
+        }
+        passed_over::tell(&passed_over);
     }
     interrupt::listen().map_err(|error| Failure::failed(format!("cannot listen for signals: {error}")))?;
+    let packed = write(&*source, &folder, &options, split)?;
+    if args.json {
+        return json(&packed, &passed_over);
+    }
+    tell_of_skipped(&packed);
+    output::text(&match packed.as_slice() {
+        [train, validation] => split::text([train, validation], source.class_names(), &folder),
+        sets => sets.iter().map(|set| text(&set.written)).collect(),
+    })
+}
+
+/// Packs into one set, or into two that are `split`, and shows how far it is.
+pub(super) fn write(source: &dyn Source, folder: &Path, options: &Options, split: Option<f64>) -> Outcome<Vec<Packed>> {
     let bar = progress_bar();
-    let packed = pack::pack(&*source, &folder, &options, &mut |done, of| {
+    let mut progress = |done, of| {
         bar.set_length(of);
         bar.set_position(done);
         if interrupt::asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    });
+    };
+    let packed = match split {
+        None => pack::pack(source, folder, options, &mut progress).map(|packed| vec![packed]),
+        Some(share) => pack::pack_split(source, folder, options, share, &mut progress).map(Vec::from),
+    };
     bar.finish_and_clear();
-    report(&packed?, &passed_over, args.json)
+    Ok(packed?)
+}
+
+/// Says which images were left out.
+pub(super) fn tell_of_skipped(packed: &[Packed]) {
+    packed.iter().flat_map(|set| &set.skipped).for_each(|why| tell::say(format_args!("left out: {why}")));
 }
 
 /// A bar where there is a terminal, nothing elsewhere.
@@ -242,25 +277,24 @@ fn progress_bar() -> ProgressBar {
     bar.with_style(style.expect("the template is sound"))
 }
 
-fn report(Packed { written, skipped }: &Packed, passed_over: &PassedOver, json: bool) -> Outcome {
-    let skipped: Vec<String> = skipped.iter().map(ToString::to_string).collect();
-    if json {
-        let (samples, bytes) = (written.samples, written.bytes);
-        return output::json_line(&Report {
-            shards: &written.shards,
-            samples,
-            bytes,
-            skipped,
-            left_out: &passed_over.kinds,
-            empty_classes: &passed_over.empty,
-            unreadable_classes: &passed_over.unreadable,
-            absent_classes: &passed_over.absent,
-        });
-    }
-    skipped.iter().for_each(|why| tell::say(format_args!("left out: {why}")));
-    let mut text: String = written.shards.iter().map(|path| format!("{}\n", path.display())).collect();
-    let shards =
-        if written.shards.len() == 1 { "1 shard".to_owned() } else { format!("{} shards", written.shards.len()) };
-    text += &format!("{} samples, {} of images, {shards}\n", written.samples, numbers::bytes(written.bytes));
-    output::text(&text)
+fn json(packed: &[Packed], passed_over: &PassedOver) -> Outcome {
+    let sets = match packed {
+        [one] => Sets::One(Set::of(one)),
+        sets => Sets::Split(pack::SPLIT_NAMES.into_iter().zip(sets.iter().map(Set::of)).collect()),
+    };
+    output::json_line(&Report {
+        sets,
+        skipped: packed.iter().flat_map(|set| &set.skipped).map(ToString::to_string).collect(),
+        left_out: &passed_over.kinds,
+        empty_classes: &passed_over.empty,
+        unreadable_classes: &passed_over.unreadable,
+        absent_classes: &passed_over.absent,
+    })
+}
+
+/// The shards of a set, one a line, and what is in them.
+fn text(Written { shards, samples, bytes }: &Written) -> String {
+    let paths: String = shards.iter().map(|path| format!("{}\n", path.display())).collect();
+    let number = if shards.len() == 1 { "1 shard".to_owned() } else { format!("{} shards", shards.len()) };
+    format!("{paths}{samples} samples, {} of images, {number}\n", numbers::bytes(*bytes))
 }

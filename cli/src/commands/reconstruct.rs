@@ -25,7 +25,7 @@ pub struct Args {
     weights: PathBuf,
     #[command(flatten)]
     images: images::Args,
-    /// Shards to take images from, as patterns; without it and without files, the run's training set.
+    /// Shards to take images from, as patterns, or a folder of images; without it and without files, the run's training set.
     #[arg(long, value_name = "GLOB", num_args = 1.., conflicts_with_all = ["images", "list"])]
     data: Vec<String>,
     /// How shards are read: mmap, or pread for network disks.

@@ -27,7 +27,7 @@ struct Args {
     /// The variant; without it, the recipe's.
     #[arg(long, value_name = "MODEL")]
     model: Option<String>,
-    /// Shards to train on, as patterns (*, ?, {a,b}, {000..120}); without it, the recipe's.
+    /// Shards to train on, as patterns (*, ?, {a,b}, {000..120}), or a folder of images; without it, the recipe's.
     #[arg(long, value_name = "GLOB", num_args = 1..)]
     data: Vec<String>,
     /// How shards are read: mmap, or pread for network disks; as the recipe's machine.io.

@@ -73,6 +73,19 @@ impl Folder {
         write_npy(&self.path(name), shape, (0..count).map(value));
     }
 
+    /// Class folders of so many small grey pictures each, which all differ.
+    pub(crate) fn photographs(&self, name: &str, classes: &[(&str, u8)]) {
+        for (class, (folder, count)) in classes.iter().enumerate() {
+            let folder = self.path(name).join(folder);
+            std::fs::create_dir_all(&folder).unwrap();
+            for number in 0..*count {
+                let pixels = (0..784).map(|pixel| (pixel * 7 + class * 60) as u8 ^ number);
+                let bytes = b"P5\n28 28\n255\n".iter().copied().chain(pixels).collect::<Vec<u8>>();
+                std::fs::write(folder.join(format!("{number}.pgm")), bytes).unwrap();
+            }
+        }
+    }
+
     /// IDX files of `count` images of 28x28, with labels 0, 1, 2, 0, ...
     pub(crate) fn idx(&self, count: u32) {
         let header = |magic: u32, sides: &[u32]| {

@@ -153,6 +153,11 @@ impl Decoder {
         self.channels
     }
 
+    /// Most pixels of an image.
+    pub fn max_pixels(&self) -> usize {
+        self.max_pixels
+    }
+
     /// Decodes to a new image.
     pub fn decode(&mut self, bytes: &[u8]) -> Result<Image, DecodeError> {
         let mut image = Image::default();

@@ -88,7 +88,7 @@ impl Encoder {
         if size.is_none() && (self.recode == Recode::Keep || target == lossless(info.format)) {
             // Nothing changes, but what is packed must decode.
             self.decoder(info.channels).decode(bytes)?;
-            return Ok((encoding_of(info.format), bytes));
+            return Ok((info.format.into(), bytes));
         }
         let channels = match (target, info.channels) {
             (Recode::Png, channels) => channels,
@@ -122,18 +122,6 @@ impl Encoder {
             (Recode::Keep, _) => Recode::Png,
             (other, _) => other,
         }
-    }
-}
-
-fn encoding_of(format: Format) -> Encoding {
-    match format {
-        Format::Jpeg => Encoding::Jpeg,
-        Format::Png => Encoding::Png,
-        Format::Pnm => Encoding::Pnm,
-        Format::Webp => Encoding::Webp,
-        Format::Gif => Encoding::Gif,
-        Format::Tiff => Encoding::Tiff,
-        Format::Bmp => Encoding::Bmp,
     }
 }
 

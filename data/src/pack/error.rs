@@ -55,7 +55,7 @@ pub enum PackError {
         left_out: String,
     },
     /// Too many of a tree's files are no image that can be read, or all of a class.
-    #[error("{}; convert them, or leave them out with --skip-other", left_out(*left, *all, kinds, classes))]
+    #[error("{}; convert them, or leave them out with `convnext pack --skip-other`", left_out(*left, *all, kinds, classes))]
     LeftOut {
         /// Files that would be left out.
         left: u64,
@@ -111,7 +111,8 @@ pub enum PackError {
     },
     /// A file is longer than is read of its kind.
     #[error(
-        "{}: has more than the {most} bytes that are read of such a file; for a larger image raise --max-pixels",
+        "{}: has more than the {most} bytes that are read of such a file; for a larger image raise --max-pixels (data.max_pixels in a \
+         recipe)",
         path.display()
     )]
     TooLong {
@@ -141,6 +142,9 @@ pub enum PackError {
         /// What is wrong.
         why: String,
     },
+    /// No class has two samples.
+    #[error("no class has two images, so that none can be held out for validation; pack without --split")]
+    NothingToHoldOut,
     /// Nothing to pack.
     #[error("no samples to pack with {options}; there are none, or the limits leave none")]
     Empty {

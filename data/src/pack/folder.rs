@@ -27,6 +27,8 @@ const NOTES: [&str; 18] = [
 /// without labels.
 #[derive(Clone, Debug)]
 pub struct FolderSource {
+    root: PathBuf,
+    /// Paths below the root, and classes.
     samples: Vec<(PathBuf, Option<u32>)>,
     classes: Option<Vec<String>>,
     passed_over: PassedOver,
@@ -86,7 +88,7 @@ impl FolderSource {
         for (name, found) in folders {
             let files = found.images.len() as u64 + found.others.values().sum::<u64>();
             passed_over.links += found.links;
-            add(&mut passed_over.kinds, found.others);
+            count(&mut passed_over.kinds, found.others);
             match (found.images.is_empty(), files) {
                 (false, _) => named.entry(name).or_default().extend(found.images),
                 (true, 0) => passed_over.empty.push(name),
@@ -99,12 +101,12 @@ impl FolderSource {
         if !beside.images.is_empty() {
             passed_over.kinds.insert("beside the class folders".to_owned(), beside.images.len() as u64);
         }
-        add(&mut passed_over.kinds, beside.others);
+        count(&mut passed_over.kinds, beside.others);
         if named.is_empty() {
             return Err(PackError::NoClasses { path: root.to_owned(), left_out: passed_over.by_kind() });
         }
-        let mut source = Self { samples: Vec::new(), classes: None, passed_over };
-        source.number(root, named, classes)?;
+        let mut source = Self { root: root.to_owned(), samples: Vec::new(), classes: None, passed_over };
+        source.number(named, classes)?;
         Ok(source)
     }
 
@@ -135,28 +137,29 @@ impl FolderSource {
         if classes.is_some() {
             return Err(PackError::NoClasses { path: root.to_owned(), left_out: passed_over.by_kind() });
         }
-        add(&mut passed_over.kinds, found.others);
-        let samples = found.images.into_iter().map(|path| (path, None)).collect();
-        Ok(Self { samples, classes: None, passed_over })
+        count(&mut passed_over.kinds, found.others);
+        let mut source = Self { root: root.to_owned(), samples: Vec::new(), classes: None, passed_over };
+        source.add(found.images, None);
+        Ok(source)
     }
 
-    fn number(
-        &mut self,
-        root: &Path,
-        named: BTreeMap<String, Vec<PathBuf>>,
-        classes: Option<&Classes>,
-    ) -> Result<(), PackError> {
+    fn add(&mut self, images: Vec<PathBuf>, label: Option<u32>) {
+        let below = |path: PathBuf| path.strip_prefix(&self.root).map(Path::to_owned).unwrap_or(path);
+        self.samples.extend(images.into_iter().map(|path| (below(path), label)));
+    }
+
+    fn number(&mut self, named: BTreeMap<String, Vec<PathBuf>>, classes: Option<&Classes>) -> Result<(), PackError> {
         let names: Vec<String> = named.keys().cloned().collect();
         let numbers = match classes {
             None => (0..names.len() as u32).collect(),
             Some(classes) => {
                 let folders: Vec<String> =
                     names.iter().chain(&self.passed_over.empty).chain(&self.passed_over.unreadable).cloned().collect();
-                classes.numbers(root, &folders)?
+                classes.numbers(&self.root, &folders)?
             }
         };
         for (images, number) in named.into_values().zip(numbers) {
-            self.samples.extend(images.into_iter().map(|path| (path, Some(number))));
+            self.add(images, Some(number));
         }
         if let Some(Classes { names: all, .. }) = classes {
             self.passed_over.absent = all.iter().filter(|name| !names.contains(name)).cloned().collect();
@@ -176,11 +179,15 @@ impl Source for FolderSource {
     }
 
     fn load(&self, index: usize, most: u64, bytes: &mut Vec<u8>) -> Result<(), PackError> {
-        read_file(&self.samples[index].0, most, bytes)
+        read_file(&self.origin(index), most, bytes)
     }
 
     fn origin(&self, index: usize) -> PathBuf {
-        self.samples[index].0.clone()
+        self.root.join(&self.samples[index].0)
+    }
+
+    fn name(&self, index: usize) -> String {
+        composed(&self.samples[index].0.to_string_lossy())
     }
 
     fn class_names(&self) -> Option<&[String]> {
@@ -188,7 +195,7 @@ impl Source for FolderSource {
     }
 }
 
-fn add(to: &mut BTreeMap<String, u64>, kinds: BTreeMap<String, u64>) {
+fn count(to: &mut BTreeMap<String, u64>, kinds: BTreeMap<String, u64>) {
     for (kind, count) in kinds {
         *to.entry(kind).or_default() += count;
     }

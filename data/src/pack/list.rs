@@ -13,7 +13,10 @@ const MOST: u64 = 1 << 30;
 /// name.
 #[derive(Clone, Debug)]
 pub struct ListSource {
-    samples: Vec<(PathBuf, Option<u32>)>,
+    /// Where the list lies.
+    folder: PathBuf,
+    /// Paths as the list has them, and classes.
+    samples: Vec<(String, Option<u32>)>,
     classes: Option<Vec<String>>,
 }
 
@@ -34,10 +37,10 @@ impl ListSource {
                     line: number + 1,
                     why,
                 })?;
-                Ok((folder.join(file), label))
+                Ok((file.to_owned(), label))
             })
             .collect::<Result<_, PackError>>()?;
-        Ok(Self { samples, classes: classes.map(|classes| classes.names.clone()) })
+        Ok(Self { folder: folder.to_owned(), samples, classes: classes.map(|classes| classes.names.clone()) })
     }
 }
 
@@ -70,10 +73,14 @@ impl Source for ListSource {
     }
 
     fn load(&self, index: usize, most: u64, bytes: &mut Vec<u8>) -> Result<(), PackError> {
-        read_file(&self.samples[index].0, most, bytes)
+        read_file(&self.origin(index), most, bytes)
     }
 
     fn origin(&self, index: usize) -> PathBuf {
+        self.folder.join(&self.samples[index].0)
+    }
+
+    fn name(&self, index: usize) -> String {
         self.samples[index].0.clone()
     }
 

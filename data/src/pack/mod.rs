@@ -10,7 +10,9 @@ mod folder;
 mod idx;
 mod list;
 mod select;
+mod split;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::ops::ControlFlow;
@@ -22,6 +24,7 @@ pub use error::{IdxFault, PackError};
 pub use folder::{FolderSource, PassedOver};
 pub use idx::{FASHION_MNIST_CLASSES, IdxSource};
 pub use list::ListSource;
+pub(crate) use select::select;
 
 use convnext_files::FileError;
 use encode::Encoder;
@@ -47,6 +50,11 @@ pub trait Source {
 
     /// Where it comes from, for errors and for its key.
     fn origin(&self, index: usize) -> PathBuf;
+
+    /// What tells it apart from others of its class, wherever the source lies; by default, its number.
+    fn name(&self, index: usize) -> String {
+        index.to_string()
+    }
 
     /// What the classes are called, where that is known.
     fn class_names(&self) -> Option<&[String]>;
@@ -99,12 +107,19 @@ impl Default for Options {
 pub struct Packed {
     /// The shards.
     pub written: Written,
+    /// Samples of each class; `None` is without a label.
+    pub classes: BTreeMap<Option<u32>, u64>,
     /// What was left out, and why ([`Options::skip_bad`]).
     pub skipped: Vec<PackError>,
 }
 
-/// Packs `source` into shards in `folder`, with class names beside them where the source knows them. `progress` is told
-/// (done, of) after each sample, and says whether to go on.
+/// Told (done, of) after each sample; says whether to go on.
+pub type Progress<'a> = dyn FnMut(u64, u64) -> ControlFlow<()> + 'a;
+
+/// What [`pack_split`] calls its sets.
+pub const SPLIT_NAMES: [&str; 2] = ["train", "validation"];
+
+/// Packs `source` into shards in `folder`, with class names beside them where the source knows them.
 ///
 /// # Errors
 /// The first thing that cannot be read, decoded or written, by name, or that it was to stop. Nothing is left behind
@@ -113,41 +128,116 @@ pub fn pack(
     source: &dyn Source,
     folder: &Path,
     options: &Options,
-    progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
+    progress: &mut Progress<'_>,
 ) -> Result<Packed, PackError> {
-    let chosen = select::select(source, options);
-    if chosen.is_empty() {
+    let chosen = select(source, options);
+    let [packed] = pack_sets(source, folder, options, [(&options.name, chosen)], progress)?;
+    Ok(packed)
+}
+
+/// Packs `source` as two sets, `train-*.tar` and `validation-*.tar` ([`SPLIT_NAMES`]), with the same classes. Of what
+/// `options` choose, validation gets `share` of each class, rounded; of a class of two samples or more, at least one goes to
+/// either set, and a single one to training.
+///
+/// The side of a sample follows from the seed, its class and its [name](Source::name), not from the order of the source. A
+/// sample that is added moves at most one other of its class to the other side.
+///
+/// # Errors
+/// As [`pack`]; no class has two samples.
+pub fn pack_split(
+    source: &dyn Source,
+    folder: &Path,
+    options: &Options,
+    share: f64,
+    progress: &mut Progress<'_>,
+) -> Result<[Packed; 2], PackError> {
+    let chosen = select(source, options);
+    let [train, validation] = split::split(source, &chosen, share, options.seed);
+    if validation.is_empty() && !train.is_empty() {
+        return Err(PackError::NothingToHoldOut);
+    }
+    let [first, second] = SPLIT_NAMES;
+    pack_sets(source, folder, options, [(first, train), (second, validation)], progress)
+}
+
+/// Packs sets of samples under their names: all of them are written before the first one gets its final name.
+fn pack_sets<const N: usize>(
+    source: &dyn Source,
+    folder: &Path,
+    options: &Options,
+    sets: [(&str, Vec<usize>); N],
+    progress: &mut Progress<'_>,
+) -> Result<[Packed; N], PackError> {
+    let total = sets.iter().map(|(_, chosen)| chosen.len() as u64).sum();
+    if total == 0 {
         return Err(PackError::Empty {
             options: format!("limit {:?}, per class {:?}", options.limit, options.per_class),
         });
     }
-    let mut writer = ShardWriter::create(folder, &options.name, options.limits)?;
-    if let Some(names) = source.class_names() {
-        writer.name_classes(names)?;
+    let names = sets.each_ref().map(|(name, _)| *name);
+    let mut writers = Vec::new();
+    for name in names {
+        let mut writer = ShardWriter::create(folder, name, options.limits)?;
+        if let Some(names) = source.class_names() {
+            writer.name_classes(names)?;
+        }
+        writers.push(writer);
     }
-    let mut encoder = Encoder::new(options);
-    let most = bytes_of(options.max_pixels);
-    let mut skipped = Vec::new();
-    let (mut bytes, total) = (Vec::new(), chosen.len() as u64);
-    for (done, index) in chosen.into_iter().enumerate() {
-        let loaded = source.load(index, most, &mut bytes);
-        let encoded = loaded.and_then(|()| encoder.run(&bytes).map_err(|why| why.of(source.origin(index))));
-        match encoded {
-            Ok((encoding, encoded)) => {
-                let key = key(done, &source.origin(index));
-                writer.append(&key, encoding, encoded, source.label(index))?;
+    let mut packing = Packing { source, options, encoder: Encoder::new(options), bytes: Vec::new(), done: 0, total };
+    let mut packed = sets.each_ref().map(|_| Packed::default());
+    for (((_, chosen), writer), packed) in sets.into_iter().zip(&mut writers).zip(&mut packed) {
+        packing.write(chosen, writer, packed, progress)?;
+    }
+    for (writer, packed) in writers.into_iter().zip(&mut packed) {
+        packed.written = writer.finish()?;
+    }
+    Ok(packed)
+}
+
+/// The work on all sets.
+struct Packing<'a> {
+    source: &'a dyn Source,
+    options: &'a Options,
+    encoder: Encoder,
+    bytes: Vec<u8>,
+    done: u64,
+    total: u64,
+}
+
+impl Packing<'_> {
+    /// Writes one set.
+    fn write(
+        &mut self,
+        chosen: Vec<usize>,
+        writer: &mut ShardWriter,
+        packed: &mut Packed,
+        progress: &mut Progress<'_>,
+    ) -> Result<(), PackError> {
+        let (source, most) = (self.source, bytes_of(self.options.max_pixels));
+        let count = chosen.len();
+        for (number, index) in chosen.into_iter().enumerate() {
+            let loaded = source.load(index, most, &mut self.bytes);
+            let encoded =
+                loaded.and_then(|()| self.encoder.run(&self.bytes).map_err(|why| why.of(source.origin(index))));
+            match encoded {
+                Ok((encoding, encoded)) => {
+                    let label = source.label(index);
+                    writer.append(&key(number, &source.origin(index)), encoding, encoded, label)?;
+                    *packed.classes.entry(label).or_default() += 1;
+                }
+                Err(error) if self.options.skip_bad => packed.skipped.push(error),
+                Err(error) => return Err(error),
             }
-            Err(error) if options.skip_bad => skipped.push(error),
-            Err(error) => return Err(error),
+            self.done += 1;
+            if progress(self.done, self.total).is_break() {
+                return Err(PackError::Stopped);
+            }
         }
-        if progress(done as u64 + 1, total).is_break() {
-            return Err(PackError::Stopped);
+        if packed.skipped.len() == count && count > 0 {
+            return Err(packed.skipped.swap_remove(0));
         }
+        Ok(())
     }
-    if skipped.len() as u64 == total {
-        return Err(skipped.swap_remove(0));
-    }
-    Ok(Packed { written: writer.finish()?, skipped })
 }
 
 /// `00000012-dogs-rex`: unique by its number, and telling where the sample came from.
@@ -166,12 +256,12 @@ fn key(number: usize, origin: &Path) -> String {
 }
 
 /// The bytes that a file may have whose image may have so many pixels: what the most wasteful format stores, and a little.
-fn bytes_of(max_pixels: usize) -> u64 {
+pub(crate) fn bytes_of(max_pixels: usize) -> u64 {
     (max_pixels as u64).saturating_mul(8).saturating_add(1 << 20)
 }
 
 /// Reads an image; no pipe, no device, and no more than `most` bytes.
-fn read_file(path: &Path, most: u64, bytes: &mut Vec<u8>) -> Result<(), PackError> {
+pub(crate) fn read_file(path: &Path, most: u64, bytes: &mut Vec<u8>) -> Result<(), PackError> {
     bytes.clear();
     // Asked before it is opened: opening a pipe waits for somebody to write.
     let metadata = std::fs::metadata(path).map_err(FileError::on("open", path))?;

@@ -7,7 +7,7 @@ use crate::order::Order;
 use crate::random::{Purpose, Random};
 
 /// Indices into `source`: a subset of each class, permuted, then cut.
-pub(super) fn select(source: &dyn Source, options: &Options) -> Vec<usize> {
+pub(crate) fn select(source: &dyn Source, options: &Options) -> Vec<usize> {
     let mut chosen = match options.per_class {
         None => (0..source.len()).collect(),
         Some(most) => some_of_each(source, most, options.seed),

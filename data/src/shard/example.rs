@@ -69,7 +69,7 @@ impl Sample<'_> {
         target: &mut Target,
     ) -> Result<(), ShardError> {
         if kind != TargetKind::None {
-            self.shard.check_labels()?;
+            self.shard.labels.check()?;
         }
         let missing = || ShardError::NoTarget { sample: self.to_string(), kind };
         match kind {

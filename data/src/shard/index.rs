@@ -36,6 +36,7 @@ use std::time::UNIX_EPOCH;
 
 use super::IndexFault;
 use super::map::Bytes;
+use crate::decode::Format;
 use crate::target::TargetKind;
 
 pub(super) const HEADER: usize = 64;
@@ -109,6 +110,20 @@ impl Encoding {
 
     fn of_code(code: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|encoding| encoding.code() == code)
+    }
+}
+
+impl From<Format> for Encoding {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Jpeg => Self::Jpeg,
+            Format::Png => Self::Png,
+            Format::Pnm => Self::Pnm,
+            Format::Webp => Self::Webp,
+            Format::Gif => Self::Gif,
+            Format::Tiff => Self::Tiff,
+            Format::Bmp => Self::Bmp,
+        }
     }
 }
 

@@ -23,7 +23,6 @@ mod labels;
 mod map;
 mod members;
 mod names;
-mod set;
 mod temporary;
 mod writer;
 
@@ -36,8 +35,8 @@ pub use error::{ClassDifference, ClassNamesFault, IndexFault, ShardError, TarFau
 pub use index::Encoding;
 pub use map::Access;
 pub use names::{CLASS_NAMES, read_class_names};
-pub(crate) use names::{checked as checked_names, composed, numbers};
-pub use set::ShardSet;
+pub(crate) use names::{checked as checked_names, composed, numbers, read as names_of, set_of, union};
+pub(crate) use writer::check_finished;
 pub use writer::{Limits, ShardWriter, Written};
 
 use build::Scan;
@@ -71,19 +70,19 @@ pub struct Opening {
     pub indices: Option<PathBuf>,
 }
 
-/// What the labels in an index mean.
+/// What labels mean, as an index or a folder has them.
 #[derive(Clone, Debug)]
-enum Labels {
+pub(crate) enum Labels {
     /// Themselves.
     AsIndexed,
-    /// Label `n` of the index is the `n`-th of these.
+    /// Label `n` is the `n`-th of these.
     Mapped(Arc<[u32]>),
     /// Nobody knows.
     Unusable(Arc<ClassNamesFault>),
 }
 
 impl Labels {
-    fn of(&self, label: u32) -> u32 {
+    pub(crate) fn of(&self, label: u32) -> u32 {
         match self {
             Self::AsIndexed | Self::Unusable(_) => label,
             // An index has no label without a name (`names::read`).
@@ -91,8 +90,24 @@ impl Labels {
         }
     }
 
+    /// Fails where nobody knows what labels mean.
+    pub(crate) fn check(&self) -> Result<(), ShardError> {
+        match self {
+            Self::Unusable(fault) => Err(ClassNamesFault::clone(fault).into()),
+            Self::AsIndexed | Self::Mapped(_) => Ok(()),
+        }
+    }
+
+    /// Largest label + 1, of as many as there are.
+    pub(crate) fn classes(&self, count: u32) -> u32 {
+        match self {
+            Self::Mapped(_) => (0..count).map(|label| self.of(label) + 1).max().unwrap_or(0),
+            Self::AsIndexed | Self::Unusable(_) => count,
+        }
+    }
+
     /// These, then label `n` of them as the `n`-th of `numbers`.
-    fn then(&self, numbers: &[u32]) -> Self {
+    pub(crate) fn then(&self, numbers: &[u32]) -> Self {
         let next = |&label: &u32| numbers.get(label as usize).copied().unwrap_or(label);
         match self {
             Self::AsIndexed => Self::Mapped(numbers.into()),
@@ -200,10 +215,7 @@ impl Shard {
 
     /// Largest label that a sample can have + 1; 0 where nothing is labelled.
     pub fn classes(&self) -> u32 {
-        match &self.labels {
-            Labels::Mapped(_) => (0..self.header.classes).map(|label| self.labels.of(label) + 1).max().unwrap_or(0),
-            Labels::AsIndexed | Labels::Unusable(_) => self.header.classes,
-        }
+        self.labels.classes(self.header.classes)
     }
 
     /// Number of samples without a label.
@@ -347,12 +359,9 @@ impl Shard {
         Ok(())
     }
 
-    /// Fails where nobody knows what labels mean.
-    fn check_labels(&self) -> Result<(), ShardError> {
-        match &self.labels {
-            Labels::Unusable(fault) => Err(ClassNamesFault::clone(fault).into()),
-            Labels::AsIndexed | Labels::Mapped(_) => Ok(()),
-        }
+    /// What its labels mean, to be changed.
+    pub(crate) fn labels_mut(&mut self) -> &mut Labels {
+        &mut self.labels
     }
 
     fn index_fault(&self, fault: IndexFault) -> ShardError {
@@ -421,7 +430,7 @@ impl<'a> Sample<'a> {
 
     /// Its class; an error that names it where it has none, and one that says why where nobody knows what it means.
     pub fn require_label(&self) -> Result<u32, ShardError> {
-        self.shard.check_labels()?;
+        self.shard.labels.check()?;
         self.label().ok_or_else(|| ShardError::NoLabel { sample: self.to_string() })
     }
 

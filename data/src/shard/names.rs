@@ -18,7 +18,7 @@ pub const CLASS_NAMES: &str = "classes.txt";
 const BYTES: u64 = 16 << 20;
 
 /// The set that a shard belongs to: `data/train-000003.tar` -> `data/train`; without a number, `x.tar` -> `x`.
-pub(super) fn set_of(shard: &Path) -> PathBuf {
+pub(crate) fn set_of(shard: &Path) -> PathBuf {
     let Some(name) = shard.file_name().and_then(|name| name.to_str()) else {
         return shard.to_owned();
     };
@@ -41,7 +41,7 @@ pub(super) fn names_path(set: &Path) -> PathBuf {
 }
 
 /// The names of the classes of a set whose largest label is `classes - 1`; `None` where nothing names them.
-pub(super) fn read(set: &Path, classes: u32) -> Result<Option<Vec<String>>, ClassNamesFault> {
+pub(crate) fn read(set: &Path, classes: u32) -> Result<Option<Vec<String>>, ClassNamesFault> {
     let own = names_path(set);
     let (path, text) = match read_text(&own)? {
         Some(text) => (own, text),
@@ -158,7 +158,7 @@ fn folded(name: &str) -> String {
 }
 
 /// The names of several lists, each once, those of the first list first.
-pub(super) fn union<'a>(lists: impl IntoIterator<Item = &'a [String]>) -> Vec<String> {
+pub(crate) fn union<'a>(lists: impl IntoIterator<Item = &'a [String]>) -> Vec<String> {
     let mut seen = std::collections::HashSet::new();
     lists.into_iter().flatten().filter(|name| seen.insert(name.as_str())).cloned().collect()
 }

@@ -273,7 +273,7 @@ fn marker_path(set: &Path) -> PathBuf {
 }
 
 /// Fails where the writer of `set` has not finished.
-pub(super) fn check_finished(set: &Path) -> Result<(), ShardError> {
+pub(crate) fn check_finished(set: &Path) -> Result<(), ShardError> {
     let marker = marker_path(set);
     match marker.exists() {
         true => Err(ShardError::Unfinished { set: set.display().to_string(), marker }),

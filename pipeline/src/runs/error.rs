@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use convnext_data::{ClassDifference, ShardError};
+use convnext_data::{ClassDifference, SetError, ShardError};
 use convnext_weights::checkpoint::CheckpointError;
 
 use crate::{
@@ -193,4 +193,4 @@ macro_rules! of_the_model {
     };
 }
 
-of_the_model!(convnext_data::Error, InputError, ShardError, StreamError);
+of_the_model!(convnext_data::Error, InputError, SetError, ShardError, StreamError);

@@ -9,7 +9,7 @@ use convnext_core::{
     visibility::VisibilityError,
 };
 use convnext_cuda::{error::ExecuteError, predictor::PredictError};
-use convnext_data::{ClassDifference, ShardError};
+use convnext_data::{ClassDifference, SetError, ShardError};
 use convnext_weights::convert::ConvertError;
 
 use crate::{input::InputError, pictures::PictureError, stream::StreamError};
@@ -24,6 +24,9 @@ pub enum ModelError {
     /// Shards.
     #[error(transparent)]
     Shards(#[from] ShardError),
+    /// A set of shards and folders cannot be used.
+    #[error(transparent)]
+    Set(Box<SetError>),
     /// The input cannot be built.
     #[error(transparent)]
     Input(#[from] InputError),
@@ -53,8 +56,8 @@ pub enum ModelError {
     CpuOnly(&'static str),
     /// The shards have more classes than the head.
     #[error(
-        "the shards have labels up to {largest}, and `{model}` tells {classes} classes apart; declare a variant with \
-         `head: {}` or use one that has it", largest + 1
+        "the images have labels up to {largest}, and this `{model}` tells {classes} classes apart; train one with --classes {} \
+         or more", largest + 1
     )]
     Classes {
         /// The variant.
@@ -179,6 +182,12 @@ impl From<PredictError> for ModelError {
             PredictError::Schedule(error) => Self::Schedule(error),
             PredictError::Execute(error) => Self::Cuda(error),
         }
+    }
+}
+
+impl From<SetError> for ModelError {
+    fn from(error: SetError) -> Self {
+        Self::Set(Box::new(error))
     }
 }
 
