@@ -79,23 +79,19 @@ pub(crate) fn share(text: &str) -> Result<f64, String> {
 }
 
 /// Weights, the variant that they are applied with, and how.
-pub(crate) struct Applied<'a> {
+pub(crate) struct Applied {
     pub(crate) given: Given,
-    pub(crate) entry: &'a Entry,
+    /// The variant, with as many classes as the weights have.
+    pub(crate) entry: Entry,
     pub(crate) preprocessing: Preprocessing,
 }
 
 impl Args {
     /// Looks at the weights at `path`, and settles how they are used. `classes` is a file of the model's names.
-    pub(crate) fn resolve<'a>(
-        &self,
-        path: &Path,
-        classes: Option<&Path>,
-        context: &Context<'a>,
-    ) -> Outcome<Applied<'a>> {
+    pub(crate) fn resolve(&self, path: &Path, classes: Option<&Path>, context: &Context<'_>) -> Outcome<Applied> {
         self.check()?;
         let given = Given::find(path, |values| self.which.values_or(values).into())?;
-        let entry = self.entry(&given, context)?;
+        let entry = given.fit(self.entry(&given, context)?);
         self.check_channels(entry.plan.channels)?;
         let mut preprocessing = given.preprocessing(&entry.plan, self.model.is_some())?;
         self.override_with(&mut preprocessing);
@@ -171,7 +167,7 @@ impl Args {
     }
 
     /// Says which weights are used, and how.
-    pub(crate) fn tell(&self, applied: &Applied<'_>, taken: &Taken) -> Outcome {
+    pub(crate) fn tell(&self, applied: &Applied, taken: &Taken) -> Outcome {
         let Applied { given, entry, preprocessing } = applied;
         let images = preprocessing.described(&entry.plan)?;
         tell::say(format_args!("using {taken}: {} as `{}`; images {images}", given.path.display(), entry.plan.name));

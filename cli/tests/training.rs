@@ -294,3 +294,108 @@ fn a_run_s_checkpoints_are_taken_by_name() {
     let said = finetune(&folder, "--out @again --weights @run@step-2 --set finetune.start=pretrained");
     assert!(said.code == 0 && said.error.contains("of step 2"), "{said:?}");
 }
+
+/// Class folders, their shards, and recipes. The order of the shards is the default one.
+fn photographs() -> Folder {
+    let folder = Folder::new();
+    folder.photographs("photos", &[("ant", 7), ("bee", 5)]);
+    assert_eq!(folder.run("pack --folder @photos --output @train").code, 0);
+    fs::write(folder.path("pre.toml"), format!("{MODEL}{PRETRAIN}")).unwrap();
+    fs::write(folder.path("fine.toml"), format!("{MODEL}{FINETUNE}")).unwrap();
+    folder
+}
+
+fn weights(folder: &Folder, run: &str) -> Vec<u8> {
+    let checkpoints = folder.path(run).join("checkpoints");
+    let mut all = contents(&checkpoints);
+    let last = all.keys().filter(|path| path.ends_with("weights.safetensors")).next_back().cloned();
+    all.remove(&last.unwrap()).unwrap()
+}
+
+#[test]
+fn a_folder_trains_the_model_that_its_shards_train() {
+    let folder = photographs();
+    for (recipe, command) in [("pre", "pretrain"), ("fine", "finetune --validation @photos")] {
+        let start = |data: &str, run: &str, more: &str| {
+            let command =
+                format!("{command} --recipe @{recipe}.toml --device cpu --data @{data} --out @{recipe}-{run} {more}");
+            let said = folder.run(&command);
+            assert_eq!(said.code, 0, "{said:?}");
+            weights(&folder, &format!("{recipe}-{run}"))
+        };
+        let packed = start("train-*.tar", "packed", "");
+        assert!(start("photos", "files", "--set machine.workers=3") == packed, "{command}");
+    }
+    let measured = folder.run("evaluate @fine-files --device cpu --data @photos --json").json();
+    assert_eq!(measured, folder.run("evaluate @fine-packed --device cpu --data @train-*.tar --json").json());
+    assert_eq!(folder.run("reconstruct @pre-files --data @photos --count 2").code, 0);
+}
+
+#[test]
+fn a_run_on_a_folder_goes_on_with_the_same_names_and_lengths() {
+    let folder = photographs();
+    let start = |more: &str| folder.run(&format!("pretrain --device cpu --data @photos --out @run {more}"));
+    assert_eq!(start("--recipe @pre.toml").code, 0);
+    assert_eq!(start("--resume").code, 0);
+    fs::rename(folder.path("photos/ant/3.pgm"), folder.path("photos/ant/9.pgm")).unwrap();
+    start("--resume").failed(1, &["other images", "but other ones"]);
+    fs::remove_file(folder.path("photos/ant/9.pgm")).unwrap();
+    start("--resume").failed(1, &["other images", "11 samples, was 12"]);
+}
+
+#[test]
+fn a_broken_file_of_a_folder_is_quarantined() {
+    let folder = photographs();
+    fs::write(folder.path("photos/ant/3.pgm"), "P5\n28 28\n255\n").unwrap();
+    let said = folder.run("pretrain --recipe @pre.toml --device cpu --data @photos --out @run");
+    assert!(said.code == 0 && said.out.contains("bad samples: 1"), "{said:?}");
+    assert!(fs::read_to_string(folder.path("run/quarantine.tsv")).unwrap().contains("ant/3.pgm: cannot be decoded"));
+    let found = folder.run("inspect @photos --decode");
+    assert!(found.code == 1 && found.out.contains("11 of 12 pictures can be decoded"), "{found:?}");
+}
+
+/// The shape of a tensor of a file of weights.
+fn shape(path: &Path, tensor: &str) -> Vec<usize> {
+    let bytes = fs::read(path).unwrap();
+    safetensors::SafeTensors::deserialize(&bytes).unwrap().tensor(tensor).unwrap().shape().to_vec()
+}
+
+#[test]
+fn a_head_has_the_classes_of_the_data_unless_told_otherwise() {
+    let folder = place(12);
+    let said = finetune(&folder, "--validation @train-*.tar --json");
+    assert!(said.code == 0 && said.error.contains("the data have 3 classes"), "{said:?}");
+    let recipe = |run: &str| fs::read_to_string(folder.path(run).join("recipe.toml")).unwrap();
+    assert!(recipe("run").contains("classes = 3"), "{}", recipe("run"));
+
+    // Whoever takes its weights builds its head.
+    let found = folder.run("evaluate @run --device cpu --checkpoint newest --json").json();
+    assert_eq!(found["top1"], said.json()["evaluation"]["top1"]);
+    fs::write(folder.path("x.pgm"), [b"P5\n28 28\n255\n".as_slice(), &[99; 784]].concat()).unwrap();
+    let answer = folder.run("predict --weights @run --device cpu --json @x.pgm").json();
+    assert_eq!(answer["names"].as_array().unwrap().len(), 3, "{answer}");
+    let export = "export --model micro --weights @run --layout";
+    assert_eq!(folder.run(&format!("{export} timm --encoder --output @encoder.safetensors")).code, 0);
+    assert_eq!(folder.run(&format!("{export} hf --output @hf.safetensors")).code, 0);
+    assert_eq!(shape(&folder.path("hf.safetensors"), "classifier.weight"), [3, 128]);
+    assert_eq!(folder.run(&format!("{export} onnx --output @micro.onnx")).code, 0);
+
+    // A run that goes on keeps its head, to the same bits.
+    let before = weights(&folder, "run");
+    let checkpoints = folder.path("run/checkpoints");
+    let mut steps: Vec<_> = fs::read_dir(&checkpoints).unwrap().map(|entry| entry.unwrap().path()).collect();
+    steps.sort();
+    fs::remove_dir_all(steps.last().unwrap()).unwrap();
+    fs::remove_file(folder.path("run/run.json")).unwrap();
+    assert_eq!(finetune(&folder, "--validation @train-*.tar --resume").code, 0);
+    assert!(weights(&folder, "run") == before);
+
+    // The declared number, as before; another one; too few.
+    assert_eq!(finetune(&folder, "--out @ten --classes 10").code, 0);
+    assert!(!recipe("ten").contains("classes"), "{}", recipe("ten"));
+    assert_eq!(folder.run("finetune --device cpu --out @ten --resume").code, 0);
+    assert_eq!(finetune(&folder, "--out @five --set model.classes=5").code, 0);
+    finetune(&folder, "--out @two --classes 2").failed(1, &["2 classes"]);
+    finetune(&folder, "--out @none --classes 0").failed(2, &["model.classes"]);
+    pretrain(&folder, "--out @none --set model.classes=3").failed(2, &["model.classes", "no classes"]);
+}

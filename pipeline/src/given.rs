@@ -6,9 +6,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use convnext_core::plan::Plan;
+use convnext_core::{nn::Entry, plan::Plan};
 use convnext_data::{ClassDifference, ShardSet};
-use convnext_weights::checkpoint::{self, Usage, Which, WhichValues};
+use convnext_weights::{
+    checkpoint::{self, Usage, Which, WhichValues},
+    convert,
+};
 
 use crate::{
     input::{View, view_of},
@@ -57,6 +60,11 @@ impl Given {
     pub fn model(&self) -> Option<&str> {
         let usage = self.usage.as_ref().map(|usage| usage.model.as_str());
         usage.or_else(|| self.recipe.as_ref().map(|recipe| recipe.model.name.as_str()))
+    }
+
+    /// The variant with as many classes as a classifier of these weights tells apart; as it is, if they are none.
+    pub fn fit(&self, entry: &Entry) -> Entry {
+        convert::classes_of(&self.path, &entry.plan, self.which).map_or(*entry, |classes| entry.with_classes(classes))
     }
 
     /// How the run was evaluated; the defaults where they lie in none.

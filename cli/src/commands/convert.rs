@@ -156,13 +156,14 @@ struct Done {
 }
 
 fn convert(given: &Given, target: Target, context: &Context<'_>) -> Outcome {
-    let entry = context.registry.find(&given.model)?;
+    let entry = &fit(given, context.registry.find(&given.model)?);
     let output = Output::of(given, target)?;
     if let Target::Weights(dialect) = target {
         dialect.check_holds(&entry.plan)?;
     }
     let Weights { part, layout, values, loaded } = read(given, entry)?;
     tell_of(&loaded);
+    tell_of_classes(entry, part);
     let usage = usage(given, entry, part, &loaded)?;
     let to_layout = match target {
         Target::Weights(dialect) => {
@@ -196,6 +197,24 @@ fn convert(given: &Given, target: Target, context: &Context<'_>) -> Outcome {
         usage,
     };
     if given.json { output::json(&done) } else { output::text(&done.text()) }
+}
+
+/// The variant with as many classes as the weights have, unless it is to have a new head.
+fn fit(given: &Given, entry: &Entry) -> Entry {
+    let classes = (!given.reset_head).then(|| convert::classes_of(&given.weights, &entry.plan, given.options()));
+    classes.flatten().map_or(*entry, |classes| entry.with_classes(classes))
+}
+
+/// Says that a classifier has other classes than its variant declares.
+fn tell_of_classes(entry: &Entry, part: &str) {
+    let (declared, found) = (entry.declared_classes(), entry.plan.classes);
+    if part == "classifier" && found != declared {
+        tell::say(format_args!(
+            "the weights tell {found} classes apart, and `{}` declares {declared}: that number is kept; --reset-head makes a \
+             new last layer of the declared one",
+            entry.plan.name
+        ));
+    }
 }
 
 /// Where an export goes.

@@ -3,7 +3,7 @@
 use dfdx::prelude::*;
 
 use super::{
-    initialise::normal,
+    initialise::{draws, normal},
     operation::{Backward, ModuleOperation, Operation, Pass},
     part::Part,
     tape::record,
@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     ops::head::{self, Gradients, Layer, Saved, Weights},
+    plan::Plan,
     simd::Precision,
 };
 
@@ -87,6 +88,62 @@ impl<const H: usize, const W: usize, const DIM: usize, const CLASSES: usize> Par
 
     fn tensors(&self) -> Vec<&dyn Parameter> {
         self.list()
+    }
+
+    fn set_precision(&mut self, _: Precision) {}
+}
+
+/// A [`Head`] whose number of classes is known when the program runs, with the same parameters under the same names.
+#[derive(Debug)]
+pub(crate) struct SizedHead {
+    operator: Operator,
+    norm_weight: Tensor<(usize,), f32, Cpu>,
+    norm_bias: Tensor<(usize,), f32, Cpu>,
+    linear_weight: Tensor<(usize, usize), f32, Cpu>,
+    linear_bias: Tensor<(usize,), f32, Cpu>,
+}
+
+impl SizedHead {
+    /// With fresh parameters, as [`Head`] begins, for the last grid and the classes of `plan`.
+    ///
+    /// # Errors
+    /// When there is no memory.
+    pub(crate) fn new(plan: &Plan, device: &Cpu) -> Result<Self, Error> {
+        let layer = Layer { dim: plan.last().dim, classes: plan.classes };
+        let Layer { dim, classes } = layer;
+        let weights: Vec<f32> = draws(device.random_u64(), dim * classes).map(|value| value as f32).collect();
+        Ok(Self {
+            operator: Operator { rows: plan.grid(plan.stages.len() - 1).rows(), layer },
+            norm_weight: device.try_ones_like(&(dim,))?,
+            norm_bias: device.try_zeros_like(&(dim,))?,
+            linear_weight: device.try_tensor_from_vec(weights, (dim, classes))?,
+            linear_bias: device.try_zeros_like(&(classes,))?,
+        })
+    }
+
+    /// Its parameters, in the order of [`Head`], by their names within it.
+    pub(crate) fn parameters(&self) -> [(&'static str, &dyn Parameter); 4] {
+        [
+            ("norm.weight", &self.norm_weight),
+            ("norm.bias", &self.norm_bias),
+            ("linear.weight", &self.linear_weight),
+            ("linear.bias", &self.linear_bias),
+        ]
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn parameters_mut(&mut self) -> [&mut dyn Parameter; 4] {
+        [&mut self.norm_weight, &mut self.norm_bias, &mut self.linear_weight, &mut self.linear_bias]
+    }
+}
+
+impl Part for SizedHead {
+    fn operation(&self) -> Box<dyn ModuleOperation> {
+        Box::new(self.operator)
+    }
+
+    fn tensors(&self) -> Vec<&dyn Parameter> {
+        self.parameters().map(|(_, tensor)| tensor).to_vec()
     }
 
     fn set_precision(&mut self, _: Precision) {}

@@ -19,10 +19,8 @@ const LAYER_SCALE: f64 = 1e-6;
 /// Options of a tensor drawn from the truncated normal distribution.
 pub(crate) fn normal<S: ConstShape, E: Dtype, D: Device<E>>() -> TensorOptions<S, E, D> {
     TensorOptions::reset_with(|tensor| {
-        let mut random = SplitMix64::seed_from_u64(tensor.device().random_u64());
-        let values: Vec<E> =
-            (0..tensor.shape().num_elements()).map(|_| convert(truncated_normal(&mut random))).collect();
-        tensor.copy_from(&values);
+        let draws = draws(tensor.device().random_u64(), tensor.shape().num_elements());
+        tensor.copy_from(&draws.map(convert).collect::<Vec<E>>());
         Ok(())
     })
 }
@@ -33,6 +31,12 @@ pub(crate) fn layer_scale<S: ConstShape, E: Dtype, D: Device<E>>() -> TensorOpti
         tensor.copy_from(&vec![convert(LAYER_SCALE); tensor.shape().num_elements()]);
         Ok(())
     })
+}
+
+/// `count` draws from the truncated normal distribution.
+pub(crate) fn draws(seed: u64, count: usize) -> impl Iterator<Item = f64> {
+    let mut random = SplitMix64::seed_from_u64(seed);
+    (0..count).map(move |_| truncated_normal(&mut random))
 }
 
 fn convert<E: Dtype>(value: f64) -> E {

@@ -12,21 +12,7 @@ use super::{
     prediction::Pixels,
     tensor::Error,
 };
-use crate::{
-    optim::Layout,
-    plan::{self, Plan},
-    simd::Precision,
-    visibility::Visibility,
-};
-
-/// A declared variant.
-pub trait Variant {
-    /// What was declared about it.
-    const PLAN: Plan;
-
-    /// The variant as an item of the command line's list.
-    fn entry() -> Entry;
-}
+use crate::{optim::Layout, plan, simd::Precision, visibility::Visibility};
 
 /// Parameters by the tensors of a layout, or as one flat buffer.
 pub trait Flat {
@@ -181,51 +167,4 @@ pub trait AutoencoderModule: Flat + Parts {
 
     /// Sets the precision of products.
     fn set_precision(&mut self, precision: Precision);
-}
-
-/// Builds a model with fresh parameters.
-type Build<M> = fn(&Cpu) -> Result<Box<M>, Error>;
-
-/// A variant without its type: its plan and how to build it.
-#[derive(Debug, Clone, Copy)]
-pub struct Entry {
-    /// Every size, count and rate of the variant.
-    pub plan: Plan,
-    classifier: Build<dyn ClassifierModule>,
-    autoencoder: Option<Build<dyn AutoencoderModule>>,
-}
-
-impl Entry {
-    /// A variant without a pre-training part.
-    pub fn new<C>(plan: Plan) -> Self
-    where
-        C: BuildOnDevice<Cpu, f32>,
-        C::Built: ClassifierModule + 'static,
-    {
-        Self { plan, classifier: |device| Ok(Box::new(C::try_build_on_device(device)?)), autoencoder: None }
-    }
-
-    /// A variant with a pre-training part.
-    pub fn with_fcmae<C, A>(plan: Plan) -> Self
-    where
-        C: BuildOnDevice<Cpu, f32>,
-        C::Built: ClassifierModule + 'static,
-        A: BuildOnDevice<Cpu, f32>,
-        A::Built: AutoencoderModule + 'static,
-    {
-        let autoencoder: Build<dyn AutoencoderModule> = |device| Ok(Box::new(A::try_build_on_device(device)?));
-        Self { autoencoder: Some(autoencoder), ..Self::new::<C>(plan) }
-    }
-
-    /// Builds the classifier with fresh parameters and the declared drop path.
-    pub fn classifier(&self, device: &Cpu) -> Result<Box<dyn ClassifierModule>, Error> {
-        let mut classifier = (self.classifier)(device)?;
-        classifier.set_drop_path(self.plan.drop_path);
-        Ok(classifier)
-    }
-
-    /// Builds the autoencoder with fresh parameters; `None` if the variant declares no pre-training part.
-    pub fn autoencoder(&self, device: &Cpu) -> Result<Option<Box<dyn AutoencoderModule>>, Error> {
-        self.autoencoder.map(|build| build(device)).transpose()
-    }
 }

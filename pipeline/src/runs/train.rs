@@ -18,6 +18,7 @@ use crate::{
     notify::Notifier,
     recipe::{Resolved, Training},
     records::{EvaluateRecord, MetricKind, RunRecord, StartRecord, Weights},
+    run_dir,
     settings::{Evaluate, EvaluatedWeights},
     tasks::{Measure, Setup, Task},
     tell,
@@ -38,12 +39,13 @@ pub fn train(
     device: &Device,
 ) -> Result<RunRecord, RunError> {
     // ---- everything that can be wrong is looked at before anything is written --------------------------------------
+    let (entry, recipe) = &sized(entry, recipe, &shards, destination)?;
     let (plan, bytes) = (&entry.plan, device.takes_bytes());
     let Some(Training { section, augment, .. }) = &recipe.training else { return Err(RunError::NothingToTrain) };
     let task = section.task();
     let validation = task.accept(plan, &shards, validation)?.map(Arc::new);
     let data = Fingerprint::of(&shards, validation.as_deref())?;
-    let reopened = destination.reopen(&recipe, &data)?;
+    let reopened = destination.reopen(recipe, &data)?;
     let run = recipe.run(shards.len(), 1)?;
     if let Some(record) = reopened.as_ref().map_or(Ok(None), |dir| finished(dir, &run, task.metrics()))? {
         return Ok(record);
@@ -69,7 +71,7 @@ pub fn train(
 
     // ---- the run ---------------------------------------------------------------------------------------------------
     let notifier = destination.notify.as_deref().map(Notifier::start).transpose().map_err(RunError::Notify)?;
-    let dir = destination.open(reopened, &recipe, &data)?;
+    let dir = destination.open(reopened, recipe, &data)?;
     let labelled = task.samples(plan).target != TargetKind::None;
     let start = StartRecord {
         images: shards.len(),
@@ -83,7 +85,7 @@ pub fn train(
     };
     tell_start(plan.name, trainer.layout().len(), device, &start, dir.path());
     let quarantine = dir.quarantine_path();
-    let source = Source { plan, recipe: &recipe, run: &run, shards, quarantine, bytes };
+    let source = Source { plan, recipe, run: &run, shards, quarantine, bytes };
     let measure = Measure { data: &recipe.data, view, batch: evaluate.batch as usize, workers: recipe.machine.workers };
     let held_out = HeldOut { task, entry, measure, evaluate, steps: run.steps(), validation };
     let context = RunContext {
@@ -146,6 +148,38 @@ fn tell_start(model: &str, parameters: usize, device: &Device, start: &StartReco
         steps / epochs.max(&1),
         out.display()
     ));
+}
+
+/// The variant with the classes that the recipe asks for, else those of the run that goes on, else those of the data; and the
+/// recipe that says so where they are not the declared ones.
+fn sized(
+    entry: &Entry,
+    mut recipe: Resolved,
+    shards: &ShardSet,
+    destination: &Destination,
+) -> Result<(Entry, Resolved), RunError> {
+    let Some(Training { section, .. }) = &recipe.training else { return Err(RunError::NothingToTrain) };
+    if !section.task().has_classes() {
+        return Ok((*entry, recipe));
+    }
+    let of_data = section.task().classes(&entry.plan, shards);
+    let declared = entry.plan.classes;
+    let classes = match (recipe.model.classes, destination.resume) {
+        (Some(asked), _) => asked,
+        (None, true) => run_dir::read_recipe(&destination.out)?.model.classes.unwrap_or(declared),
+        (None, false) => {
+            if of_data != declared {
+                tell::say(format_args!(
+                    "the data have {of_data} classes: the head of `{}` is made for these, not for the {declared} that it \
+                     declares; --classes {declared}, or classes in [model], keeps it",
+                    entry.plan.name
+                ));
+            }
+            of_data
+        }
+    };
+    recipe.model.classes = Some(classes).filter(|&classes| classes != declared);
+    Ok((entry.with_classes(classes), recipe))
 }
 
 /// A validation set, if there is one, and how the run is measured on it.

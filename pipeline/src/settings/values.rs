@@ -13,6 +13,10 @@ use super::problems::{BELOW_ONE, MOST_EPOCHS, MOST_MEASURED, MOST_THREADS};
 pub struct Model {
     /// Name of the variant, e.g. `atto`.
     pub name: String,
+    /// Classes that a classifier tells apart, where these are others than the variant declares: never absent in the recipe
+    /// of a run that has others. Absent in a recipe that starts a run, the data decide.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub classes: Option<usize>,
     /// How weights start that are not loaded.
     #[serde(default)]
     pub init: Init,
@@ -103,10 +107,10 @@ pub enum Init {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Data {
-    /// Shards to train on, as a glob or a list of them. Not part of the recipe's hash: data may move.
+    /// Shards to train on, as a glob or a list of them, or a folder of images. Not part of the recipe's hash: data may move.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub train: Option<Patterns>,
-    /// Shards to evaluate on, as a glob or a list of them. Not part of the recipe's hash.
+    /// Shards to evaluate on, as a glob or a list of them, or a folder of class folders. Not part of the recipe's hash.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub validation: Option<Patterns>,
     /// Mean of each channel, pixels running from 0 to 1; one value serves all channels. ImageNet's if absent with three

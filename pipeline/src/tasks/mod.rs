@@ -82,6 +82,17 @@ pub trait Task: Debug + Sync {
         validation: Option<ShardSet>,
     ) -> Result<Option<ShardSet>, ModelError>;
 
+    /// Whether its model tells classes apart.
+    fn has_classes(&self) -> bool {
+        false
+    }
+
+    /// How many, on these data, where neither recipe nor run say.
+    fn classes(&self, plan: &Plan, train: &ShardSet) -> usize {
+        let _ = train;
+        plan.classes
+    }
+
     /// Fills in the targets of a batch whose images come from nowhere, as step `step` of a measurement of speed has them.
     ///
     /// # Errors
@@ -180,7 +191,7 @@ pub struct Flag {
 const VALIDATION: Flag = Flag {
     name: "validation",
     value: "GLOB",
-    help: "Shards to measure on after each epoch, as patterns",
+    help: "Shards to measure on after each epoch, as patterns, or a folder of images",
     key: "data.validation",
     several: true,
 };

@@ -8,6 +8,7 @@
 
 mod adapt;
 mod channels;
+mod classes;
 mod dialect;
 mod error;
 mod hf;
@@ -27,6 +28,7 @@ mod timm_config;
 mod translation;
 
 pub use adapt::{AdaptChannels, ParseAdaptError};
+pub use classes::{MOST_CLASSES, classes_of};
 pub use dialect::{Dialect, ParseDialectError};
 pub use error::ConvertError;
 pub use hf_config::{transformers_config, transformers_processor};

@@ -303,6 +303,7 @@ fn a_classifier_of_other_classes_gives_all_but_its_last_layer() {
         save(&path, &from, &numbered(&from), dialect, None).unwrap();
         let error = load(&path, &to, Which::default()).unwrap_err();
         assert!(matches!(error, ConvertError::Classes { expected: 5, found: 9, .. }), "{error}");
+        assert_eq!(classes_of(&path, &plan(Flavour::V2), Which::default()), Some(9), "{dialect}");
         for take in [Take::Encoder, Take::AllButClasses] {
             let mut values = vec![-1.0; to.len()];
             load_into(&path, &to, &mut values, Which::default(), take).unwrap();

@@ -15,6 +15,7 @@ use convnext_data::{
 };
 use convnext_pipeline::{
     device::Device,
+    given::Given,
     input::view_of,
     interrupt,
     recipe::{Evaluate, Resolved},
@@ -223,6 +224,7 @@ fn train_and_evaluate(
     let validation = ShardSet::open(std::slice::from_ref(&shards.test))?;
     let record = runs::train(entry, recipe, open(&shards.labelled)?, Some(validation), &destination, device)?;
     let measure = Measure { data: &data, view, batch: evaluate.batch as usize, workers };
+    let entry = &Given::find(out, |_| LAST)?.fit(entry);
     let (found, _) = classify::evaluate(entry, (out, LAST), &test, measure, out, device)?;
     Ok((record, found))
 }

@@ -71,7 +71,14 @@ Example:
             key: "finetune.weights",
             several: false,
         };
-        &[VALIDATION, WEIGHTS]
+        const CLASSES: Flag = Flag {
+            name: "classes",
+            value: "N",
+            help: "Classes of the head; without it, the recipe's, else as many as the data name",
+            key: "model.classes",
+            several: false,
+        };
+        &[VALIDATION, WEIGHTS, CLASSES]
     }
 
     fn defaults(&self) -> Defaults {
@@ -98,6 +105,19 @@ Example:
             check_classes(plan, set)?;
         }
         Ok(validation)
+    }
+
+    fn has_classes(&self) -> bool {
+        true
+    }
+
+    /// As many as the data name, if these are two or more. Of data without names the declared ones do, unless there are
+    /// labels beyond them.
+    fn classes(&self, plan: &Plan, train: &ShardSet) -> usize {
+        match train.class_names() {
+            Some(names) if names.len() > 1 => names.len(),
+            _ => plan.classes.max(train.classes() as usize),
+        }
     }
 
     fn fill(&self, plan: &Plan, batch: &mut Batch, step: u64) -> Result<(), ModelError> {
