@@ -7,6 +7,7 @@ pub mod debug;
 pub mod doctor;
 pub mod evaluate;
 pub mod index;
+pub mod init;
 pub mod inspect;
 pub mod man;
 pub mod models;
@@ -31,6 +32,7 @@ pub(crate) enum Command {
     Models(models::Args),
     Summary(summary::Args),
     Quickstart(quickstart::Args),
+    Init(init::Args),
     Pack(pack::Args),
     Index(index::Args),
     Inspect(inspect::Args),
@@ -58,6 +60,7 @@ impl Command {
             Self::Models(args) => models::run(&args, context),
             Self::Summary(args) => summary::run(&args, context),
             Self::Quickstart(args) => quickstart::run(&args, context),
+            Self::Init(args) => init::run(&args, context),
             Self::Pack(args) => pack::run(&args),
             Self::Index(args) => index::run(&args),
             Self::Inspect(args) => inspect::run(&args),

@@ -72,7 +72,7 @@ impl Run {
             images_per_step.filter(|&n| n <= MOST_NUMBERS).ok_or_else(|| too_many(section, &course))?;
         let steps_per_epoch = samples / images_per_step;
         if steps_per_epoch == 0 {
-            return Err(too_few(section, samples, images_per_step));
+            return Err(too_few(section, &course, samples, images_per_step));
         }
         let images = (steps_per_epoch * images_per_step).checked_mul(course.epochs);
         if images.is_none_or(|images| images > MOST_NUMBERS) {
@@ -130,14 +130,13 @@ fn schedule(course: &Course, images_per_step: u64, steps_per_epoch: u64) -> Lear
     }
 }
 
-fn too_few(section: &str, samples: u64, images_per_step: u64) -> RecipeError {
-    invalid(
-        &format!("{section}.batch"),
-        format!(
-            "a step takes {images_per_step} images and there are {samples}; lower {section}.batch or \
-             {section}.accumulation"
-        ),
-    )
+fn too_few(section: &str, course: &Course, samples: u64, images_per_step: u64) -> RecipeError {
+    let passes = images_per_step / course.batch.max(1);
+    let fits = match samples / passes.max(1) {
+        0 => format!("; lower {section}.accumulation"),
+        most => format!("; at most {section}.batch = {most} fits"),
+    };
+    invalid(&format!("{section}.batch"), format!("a step takes {images_per_step} images and there are {samples}{fits}"))
 }
 
 fn too_many(section: &str, course: &Course) -> RecipeError {
