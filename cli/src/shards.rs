@@ -43,7 +43,7 @@ pub(crate) fn open_paths(paths: &[PathBuf], io: Io) -> Outcome<ShardSet> {
     paths.iter().try_for_each(|path| check_folder(path))?;
     let set = ShardSet::open_with(paths, &opening(io))?;
     tell_of(&set);
-    tell::detail(format_args!("opened shards: {}, samples: {}", set.shards().len(), set.len()));
+    tell::detail(format_args!("opened shards: {}, samples: {}", set.shards().count(), set.len()));
     Ok(set)
 }
 

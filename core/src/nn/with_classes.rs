@@ -138,7 +138,7 @@ mod tests {
         let cpu = Cpu::seed_from_u64(7);
         let mut given = Nine::entry().with_classes(5).classifier(&cpu).unwrap();
         let mut declared = Five::entry().classifier(&cpu).unwrap();
-        let values = declared.values().iter().enumerate().map(|(i, value)| value + (i as f32).sin() / 50.0);
+        let values = declared.values().into_iter().enumerate().map(|(i, value)| value + (i as f32).sin() / 50.0);
         let values: Vec<f32> = values.collect();
         given.write(&values);
         declared.write(&values);

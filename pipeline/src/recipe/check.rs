@@ -1,7 +1,5 @@
 //! From a recipe as written to one resolved: defaults filled in, every value checked, every mistake reported.
 
-use convnext_weights::convert::MOST_CLASSES;
-
 use super::{
     resolved::{Resolved, Training},
     written::Recipe,
@@ -22,14 +20,13 @@ pub(super) fn resolve(recipe: Recipe) -> Result<Resolved, RecipeError> {
     if model.is_none() {
         problems.push("model.name", "which variant? give --model, or name = \"atto\" in [model]");
     }
-    if let Some(classes) = model.as_ref().and_then(|model| model.classes) {
-        problems.count("model.classes", classes as u64, MOST_CLASSES as u64);
-        if let [section] = &recipe.tasks[..]
-            && !section.task().has_classes()
-        {
-            let title = section.task().title().to_lowercase();
-            problems.push("model.classes", format!("{title} has no classes; leave it out"));
-        }
+    model.iter().for_each(|model| problems.ranges("model", model));
+    if model.as_ref().is_some_and(|model| model.classes.is_some())
+        && let [section] = &recipe.tasks[..]
+        && !section.task().has_classes()
+    {
+        let title = section.task().title().to_lowercase();
+        problems.push("model.classes", format!("{title} has no classes; leave it out"));
     }
     let job = job(recipe, &mut problems);
     match (model, job) {
