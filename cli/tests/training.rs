@@ -289,7 +289,7 @@ fn a_run_s_checkpoints_are_taken_by_name() {
     }
     let (there, none) = ("it has best, last, step-2, step-4", "has no checkpoint `step-3`");
     folder.run("evaluate @run@step-3").failed(1, &[none, there]);
-    folder.run("export --model micro --weights @run@step-3 --layout timm --output @x.safetensors").failed(1, &[there]);
+    folder.run("export --model micro --weights @run@step-3 --layout ours --output @x.safetensors").failed(1, &[there]);
     finetune(&folder, "--out @again --weights @run@bets --set finetune.start=pretrained").failed(1, &["`bets`", there]);
     let said = finetune(&folder, "--out @again --weights @run@step-2 --set finetune.start=pretrained");
     assert!(said.code == 0 && said.error.contains("of step 2"), "{said:?}");
