@@ -86,12 +86,27 @@ pub(crate) struct Applied {
     pub(crate) preprocessing: Preprocessing,
 }
 
+/// The variant that is asked for, else the one that weights or their run say they are of.
+pub(crate) fn variant<'a>(asked: Option<&str>, given: &Given, context: &Context<'a>) -> Outcome<&'a Entry> {
+    if let Some(model) = asked {
+        return context.registry.find(model);
+    }
+    let path = given.path.display();
+    let none = || Failure::usage(format!("{path}: the weights do not say which variant they are of; give --model"));
+    context.registry.find(given.model().ok_or_else(none)?).map_err(|failure| match failure {
+        Failure::Usage(what) => {
+            Failure::usage(format!("{path}: weights of a variant that this program does not have: {what}"))
+        }
+        failure => failure,
+    })
+}
+
 impl Args {
     /// Looks at the weights at `path`, and settles how they are used. `classes` is a file of the model's names.
     pub(crate) fn resolve(&self, path: &Path, classes: Option<&Path>, context: &Context<'_>) -> Outcome<Applied> {
         self.check()?;
         let given = Given::find(path, |values| self.which.values_or(values).into())?;
-        let entry = given.fit(self.entry(&given, context)?);
+        let entry = given.fit(variant(self.model.as_deref(), &given, context)?);
         self.check_channels(entry.plan.channels)?;
         let mut preprocessing = given.preprocessing(&entry.plan, self.model.is_some())?;
         self.override_with(&mut preprocessing);
@@ -120,26 +135,6 @@ impl Args {
             }
         }
         Ok(())
-    }
-
-    fn entry<'a>(&self, given: &Given, context: &Context<'a>) -> Outcome<&'a Entry> {
-        if let Some(model) = &self.model {
-            return context.registry.find(model);
-        }
-        let none = || {
-            Failure::usage(format!(
-                "{}: the weights do not say which variant they are of; give --model",
-                given.path.display()
-            ))
-        };
-        let model = given.model().ok_or_else(none)?;
-        context.registry.find(model).map_err(|failure| match failure {
-            Failure::Usage(what) => Failure::usage(format!(
-                "{}: weights of a variant that this program does not have: {what}",
-                given.path.display()
-            )),
-            failure => failure,
-        })
     }
 
     fn override_with(&self, preprocessing: &mut Preprocessing) {

@@ -2,7 +2,7 @@
 
     loads.py timm FOLDER PREDICTIONS.json      transformers FOLDER ...      onnx FILE ...
 
-PREDICTIONS.json has lines of `{"file": ..., "predictions": [{"class": ..., "probability": ...}, ...]}`.
+PREDICTIONS.json has lines of `{"image": path, "classes": [[label, probability], ...], "names": [...]}`, as `predict --json` writes.
 """
 
 import json
@@ -37,7 +37,7 @@ def transformers(folder: str):
     import transformers as library
 
     print("transformers", library.__version__)
-    classify = library.pipeline("image-classification", model=folder, top_k=None)
+    classify = library.pipeline("image-classification", model=folder, top_k=1000)
     return lambda path: {found["label"]: found["score"] for found in classify(opened(path))}
 
 
@@ -78,9 +78,9 @@ def main(kind: str, model: str, predictions: str):
     worst, checked = 0.0, 0
     for line in Path(predictions).read_text().splitlines():
         ours = json.loads(line)
-        theirs = predict(ours["file"])
-        for guess in ours["predictions"]:
-            worst = max(worst, abs(theirs[guess["class"]] - guess["probability"]))
+        theirs = predict(ours["image"])
+        for (_, probability), name in zip(ours["classes"], ours["names"]):
+            worst = max(worst, abs(theirs[name] - probability))
             checked += 1
     assert checked > 0
     print(f"{kind}: {checked} probabilities, the worst differs by {worst:.4f}")

@@ -25,7 +25,7 @@ use convnext_weights::{
 };
 use serde::Serialize;
 
-use crate::{Context, Failure, Outcome, numbers::short, output, which};
+use crate::{Context, Failure, Outcome, numbers::short, output, preprocessing, which};
 
 /// Brings weights of any known layout into this program's.
 ///
@@ -51,10 +51,10 @@ pub struct ImportArgs {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
-  convnext export --model atto --weights runs/finetune --layout timm --output atto-timm/
-  convnext export --model atto --weights runs/finetune --layout hf --output atto-hf/
-  convnext export --model atto --weights runs/pretrain --encoder --layout hf --output encoder.safetensors
-  convnext export --model atto --weights runs/finetune --layout onnx --output atto.onnx")]
+  convnext export --weights runs/finetune --layout timm --output atto-timm/
+  convnext export --weights runs/finetune --layout hf --output atto-hf/
+  convnext export --weights runs/pretrain --encoder --layout hf --output encoder.safetensors
+  convnext export --weights runs/finetune --layout onnx --output atto.onnx")]
 pub struct ExportArgs {
     #[command(flatten)]
     given: Given,
@@ -84,9 +84,9 @@ impl FromStr for Target {
 /// The arguments of both.
 #[derive(Debug, clap::Args)]
 struct Given {
-    /// The variant; `convnext models` lists them.
+    /// The variant; without it, the one that the weights or their run say they are of.
     #[arg(long)]
-    model: String,
+    model: Option<String>,
     /// The weights: a file in any known layout, a checkpoint, or a run (RUN@best, RUN@last, RUN@step-800).
     #[arg(long, value_name = "PATH")]
     weights: PathBuf,
@@ -156,7 +156,7 @@ struct Done {
 }
 
 fn convert(given: &Given, target: Target, context: &Context<'_>) -> Outcome {
-    let entry = &fit(given, context.registry.find(&given.model)?);
+    let entry = &fit(given, variant(given, context)?);
     let output = Output::of(given, target)?;
     if let Target::Weights(dialect) = target {
         dialect.check_holds(&entry.plan)?;
@@ -203,6 +203,16 @@ fn convert(given: &Given, target: Target, context: &Context<'_>) -> Outcome {
 fn fit(given: &Given, entry: &Entry) -> Entry {
     let classes = (!given.reset_head).then(|| convert::classes_of(&given.weights, &entry.plan, given.options()));
     classes.flatten().map_or(*entry, |classes| entry.with_classes(classes))
+}
+
+fn variant<'a>(given: &Given, context: &Context<'a>) -> Outcome<&'a Entry> {
+    match &given.model {
+        Some(model) => context.registry.find(model),
+        None => {
+            let weights = GivenWeights::find(&given.weights, |_| given.which())?;
+            preprocessing::variant(None, &weights, context)
+        }
+    }
 }
 
 /// Says that a classifier has other classes than its variant declares.

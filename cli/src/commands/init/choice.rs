@@ -15,7 +15,7 @@ pub(super) struct Wanted<'a> {
 }
 
 /// Seconds of training, as a guess, up to which a larger variant is taken.
-const PATIENCE: f64 = 20.0 * 60.0;
+const PATIENCE: f64 = 15.0 * 60.0;
 /// How many times as large as a picture a variant's input may be.
 const ENLARGED: usize = 2;
 

@@ -19,7 +19,7 @@ impl Course {
         // A power of two, so that an epoch has eight steps or more where the set allows.
         let batch = (images / 8).max(1);
         let batch = (1 << batch.ilog2()).clamp(1, 64);
-        Self { pretrain: epochs(60_000, 20, 200), finetune: epochs(30_000, 20, 100), batch }
+        Self { pretrain: epochs(40_000, 20, 150), finetune: epochs(30_000, 20, 100), batch }
     }
 }
 
@@ -33,6 +33,6 @@ mod tests {
             let course = Course::of(images);
             assert!(course.batch <= images && course.pretrain >= 20 && course.finetune >= 20, "{images}: {course:?}");
         }
-        assert_eq!(Course::of(240), Course { pretrain: 200, finetune: 100, batch: 16 });
+        assert_eq!(Course::of(240), Course { pretrain: 150, finetune: 100, batch: 16 });
     }
 }
