@@ -326,8 +326,13 @@ fn a_folder_trains_the_model_that_its_shards_train() {
         let packed = start("train-*.tar", "packed", "");
         assert!(start("photos", "files", "--set machine.workers=3") == packed, "{command}");
     }
-    let measured = folder.run("evaluate @fine-files --device cpu --data @photos --json").json();
-    assert_eq!(measured, folder.run("evaluate @fine-packed --device cpu --data @train-*.tar --json").json());
+    let measured = |run: &str, data: &str| {
+        let mut found = folder.run(&format!("evaluate @{run} --device cpu --data @{data} --json")).json();
+        // A file and a sample of a shard have other names.
+        found["mistakes"].as_array_mut().unwrap().iter_mut().for_each(|mistake| mistake["key"] = Value::Null);
+        found
+    };
+    assert_eq!(measured("fine-files", "photos"), measured("fine-packed", "train-*.tar"));
     assert_eq!(folder.run("reconstruct @pre-files --data @photos --count 2").code, 0);
 }
 
@@ -369,7 +374,7 @@ fn a_head_has_the_classes_of_the_data_unless_told_otherwise() {
     assert!(recipe("run").contains("classes = 3"), "{}", recipe("run"));
 
     // Whoever takes its weights builds its head.
-    let found = folder.run("evaluate @run --device cpu --checkpoint newest --json").json();
+    let found = folder.run("evaluate @run@last --device cpu --json").json();
     assert_eq!(found["top1"], said.json()["evaluation"]["top1"]);
     fs::write(folder.path("x.pgm"), [b"P5\n28 28\n255\n".as_slice(), &[99; 784]].concat()).unwrap();
     let answer = folder.run("predict --weights @run --device cpu --json @x.pgm").json();
