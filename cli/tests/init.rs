@@ -24,7 +24,7 @@ fn a_folder_becomes_recipes_that_run_as_they_are() {
     assert!(run["evaluation"]["top1"].is_number(), "{run}");
     assert!(fs::read_to_string(folder.path("out/finetune/recipe.toml")).unwrap().contains("classes = 3"));
 
-    folder.run("init @photos --out @out").failed(1, &["pretrain.toml is there already"]);
+    folder.run("init @photos --out @out").failed(1, &["pretrain.toml: is there already"]);
     let shards = "init @out/data/train-*.tar --validation @out/data/validation-*.tar --out @again --json";
     let found = folder.run(shards).json();
     assert_eq!((&found["model"], &found["images"], &found["classes"]), (&json!("micro"), &json!(14), &json!(3)));
@@ -35,7 +35,7 @@ fn a_folder_becomes_recipes_that_run_as_they_are() {
 #[test]
 fn images_without_labels_get_a_recipe_for_pre_training() {
     let folder = Folder::new();
-    folder.photographs("photos", &[(".", 9)]);
+    folder.photographs("photos", &[("", 9)]);
     let found = folder.run("init @photos --out @out --json").json();
     assert_eq!((&found["classes"], found["files"].as_array().unwrap().len()), (&json!(null), 1));
     assert!(!folder.path("out/finetune.toml").exists());

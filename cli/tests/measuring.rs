@@ -238,7 +238,7 @@ fn one_bad_file_costs_no_other_prediction() {
     let images = "@a.pgm @empty.jpg @b.pgm @absent.png /dev/zero @c.pgm";
     let said = folder.run(&format!("predict --weights @w --device cpu --top 1 {images}"));
     assert_eq!((said.code, said.out.matches("bee").count()), (1, 3), "{said:?}");
-    assert_eq!(said.error.lines().filter(|line| line.starts_with("error: ")).count(), 3, "{said:?}");
+    assert_eq!(said.error.lines().filter(|line| line.starts_with("error:   ")).count(), 3, "{said:?}");
     for bad in ["empty.jpg", "absent.png", "/dev/zero"] {
         assert!(said.error.contains(bad), "{said:?}");
     }

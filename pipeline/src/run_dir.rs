@@ -32,7 +32,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
-    events::{self, Events, Picture},
+    events::{self, Events},
     fingerprint::Fingerprint,
     inside,
     notify::Lines,
@@ -382,20 +382,6 @@ impl RunDir {
         cut_after(&path, &file, step, true)?;
         let events = Events::create(&self.path, step).map_err(at("write events in", &self.path))?;
         Ok(MetricsLog { path, file, events, passed_on: None })
-    }
-}
-
-/// Shows pictures of the run in `path` in TensorBoard; nothing where no run is. What cannot be shown is told, and ends nothing.
-pub(crate) fn show(path: &Path, step: u64, pictures: Vec<Picture>) {
-    if pictures.is_empty() || !path.join(records::RECIPE).is_file() {
-        return;
-    }
-    let write = || {
-        let mut events = Events::create(path, 0)?;
-        pictures.into_iter().try_for_each(|picture| events.picture(step, picture))
-    };
-    if let Err(error) = write() {
-        tell::warn(format_args!("{}: pictures are not shown in TensorBoard: {error}", path.display()));
     }
 }
 

@@ -159,7 +159,7 @@ fn convert(given: &Given, target: Target, context: &Context<'_>) -> Outcome {
     let entry = &fit(given, variant(given, context)?);
     let output = Output::of(given, target)?;
     if let Target::Weights(dialect) = target {
-        dialect.check_holds(&entry.plan)?;
+        convert::check_holds(dialect, &entry.plan)?;
     }
     let Weights { part, layout, values, loaded } = read(given, entry)?;
     tell_of(&loaded);

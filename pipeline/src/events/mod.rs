@@ -14,6 +14,7 @@ use std::{
 
 use prost::Message;
 
+use crate::{records, tell};
 use messages::{
     Event, Hyperparameters, Image, Of, PluginData, START, SessionLog, SessionStart, Setting, Summary, SummaryMetadata,
     Value, What,
@@ -103,6 +104,20 @@ impl Events {
 
     fn summary(&mut self, step: u64, values: Vec<Value>) -> io::Result<()> {
         self.0.write_all(&record(&Event::now(step, What::Summary(Summary { values }))))
+    }
+}
+
+/// Shows pictures of the run in `path` in TensorBoard; nothing where no run is. What cannot be shown is told, and ends nothing.
+pub(crate) fn show(path: &Path, step: u64, pictures: Vec<Picture>) {
+    if pictures.is_empty() || !path.join(records::RECIPE).is_file() {
+        return;
+    }
+    let write = || {
+        let mut events = Events::create(path, 0)?;
+        pictures.into_iter().try_for_each(|picture| events.picture(step, picture))
+    };
+    if let Err(error) = write() {
+        tell::warn(format_args!("{}: pictures are not shown in TensorBoard: {error}", path.display()));
     }
 }
 

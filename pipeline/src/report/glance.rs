@@ -73,7 +73,7 @@ impl Run {
         Some(Measured {
             title: kind.title,
             values: records().map(|(epoch, metric)| (epoch, scale * metric.value)).collect(),
-            last: records().last().map(|(_, metric)| kind.describe(metric.value)).unwrap_or_default(),
+            last: records().next_back().map(|(_, metric)| kind.describe(metric.value)).unwrap_or_default(),
             best: format!("{} at epoch {}", kind.describe(best.value), format::epochs(best_epoch)),
         })
     }

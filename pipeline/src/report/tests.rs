@@ -148,7 +148,7 @@ fn a_full_page_is_whole_and_self_contained() {
         "Reconstruction",
         "both, at the true mean and deviation",
         "Confusion",
-        "Recall by class",
+        "Classes, the worst recall first",
         "Most confident mistakes",
         "Recipe",
         "T-shirt",

@@ -5,6 +5,7 @@
 mod augment;
 mod course;
 mod error;
+mod limits;
 mod problems;
 mod run;
 pub(crate) mod schema;
@@ -14,7 +15,8 @@ pub use augment::{Augment, RandAugment};
 pub use course::Course;
 pub(crate) use course::training_section;
 pub use error::{Problem, RecipeError};
-pub(crate) use problems::{BELOW_ONE, HIGHEST_RATE, MOST_EPOCHS, MOST_IMAGES, Problems};
+pub(crate) use limits::{BELOW_ONE, HIGHEST_RATE, MOST_EPOCHS, MOST_IMAGES};
+pub(crate) use problems::Problems;
 pub use run::Run;
 pub(crate) use run::Terms;
 pub use values::{

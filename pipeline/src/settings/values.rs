@@ -5,7 +5,7 @@ use convnext_data::Normalise;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::problems::{BELOW_ONE, MOST_EPOCHS, MOST_MEASURED, MOST_THREADS};
+use super::limits::{BELOW_ONE, MOST_EPOCHS, MOST_MEASURED, MOST_THREADS};
 
 /// Which variant is used.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -72,7 +72,7 @@ impl<O: Objective> CudaTrainer<O> {
         let predictor = |samples| objective.predictor(&Pass { device, layout: &layout, samples, precision });
         let measured = match measured.map(predictor).transpose()? {
             None => Measured::Never,
-            Some(Some(predictor)) => Measured::OnDevice(predictor),
+            Some(Some(predictor)) => Measured::OnDevice(Box::new(predictor)),
             Some(None) => Measured::OnCpu(O::model(model, products(precision))),
         };
         let tf32 = precision == Precision::Tf32;
@@ -89,7 +89,7 @@ impl<O: Objective> CudaTrainer<O> {
 /// Where the model is measured on the way.
 enum Measured<O: Objective> {
     Never,
-    OnDevice(Predictor),
+    OnDevice(Box<Predictor>),
     /// The task has no pass of its own for a device.
     OnCpu(O::Model),
 }
@@ -181,7 +181,7 @@ impl<O: Objective> Trainer for CudaTrainer<O> {
             Measured::Never => Err(ModelError::Unmeasured(self.objective.task())),
             Measured::OnDevice(predictor) => {
                 predictor.write(&values)?;
-                measurement(predictor)
+                measurement(&mut **predictor)
             }
             Measured::OnCpu(model) => measurement(&mut Lent::new(&self.objective, model, &values)),
         }

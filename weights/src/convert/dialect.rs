@@ -2,10 +2,10 @@
 
 use std::{fmt, str::FromStr};
 
-use convnext_core::{optim::Layout, plan::Plan};
+use convnext_core::optim::Layout;
 use thiserror::Error;
 
-use super::{error::ConvertError, hf, hf_config, mmpretrain, official, sparse, table::Naming, timm, timm_config};
+use super::{hf, mmpretrain, official, sparse, table::Naming, timm};
 
 /// A way to name tensors and to order their axes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,19 +50,6 @@ impl Dialect {
 
     pub(super) fn names() -> String {
         Self::ALL.map(Self::name).join(", ")
-    }
-
-    /// Checks that the program whose layout it is has a model of these sizes: names alone do not say so.
-    ///
-    /// # Errors
-    /// [`ConvertError::NoSuchModel`].
-    pub fn check_holds(self, plan: &Plan) -> Result<(), ConvertError> {
-        let fault = match self {
-            Self::Timm => timm_config::fault(plan),
-            Self::HuggingFace => hf_config::fault(plan),
-            _ => None,
-        };
-        fault.map_or(Ok(()), |why| Err(ConvertError::NoSuchModel { dialect: self, model: plan.name, why }))
     }
 
     /// Its tables for a model of `layout`, one for each kind that it has names for. `None` where names are ours.

@@ -12,11 +12,10 @@ use convnext_weights::{
 use super::{Classifier, Classify, check_classes, tally::Tally};
 use crate::{
     device::Device,
-    events::Picture,
+    events::{self, Picture},
     input::Input,
     inside, interrupt, pictures,
     records::{self, Evaluation, Weights},
-    run_dir,
     settings::Precision,
     stream::StreamError,
     tasks::{self, Measure, Task},
@@ -45,7 +44,7 @@ pub fn evaluate(
     evaluation.weights = if taken.average { Weights::Ema } else { Weights::Model };
     made.keep();
     let shown = save_mistakes(&entry.plan, shards, how, &mistaken, &mut evaluation, out)?;
-    run_dir::show(out, taken.from.step().unwrap_or(0), shown);
+    events::show(out, taken.from.step().unwrap_or(0), shown);
     let json = serde_json::to_vec_pretty(&evaluation).map_err(std::io::Error::other);
     let written = json.and_then(|json| inside::replace(out, records::EVALUATION, &json));
     written.map_err(|source| ModelError::Write { path: out.join(records::EVALUATION), source })?;

@@ -59,6 +59,9 @@ pub struct Predictor<'a> {
     taken: Taken,
 }
 
+/// Logits `[CLASSES]` and features `[D]` of an image.
+type Answered = (Vec<f32>, Vec<f32>);
+
 impl<'a> Predictor<'a> {
     /// With the weights at `weights` (a run, a checkpoint, a `.safetensors` file), for up to `batch` images at once, which are
     /// looked at by `view`.
@@ -120,13 +123,8 @@ impl<'a> Predictor<'a> {
         Ok(paths.iter().zip(loaded).map(one).collect())
     }
 
-    /// Logits `[CLASSES]` and features `[D]` of each image.
-    fn answers(
-        &mut self,
-        images: Vec<f32>,
-        samples: usize,
-        features: bool,
-    ) -> Result<Vec<(Vec<f32>, Vec<f32>)>, ModelError> {
+    /// What is said about each image.
+    fn answers(&mut self, images: Vec<f32>, samples: usize, features: bool) -> Result<Vec<Answered>, ModelError> {
         if samples == 0 {
             return Ok(Vec::new());
         }

@@ -16,10 +16,10 @@ use convnext_weights::{
 
 use super::{Masking, autoencoder, draw_masks};
 use crate::{
-    events::Picture,
+    events::{self, Picture},
     input::InputError,
     pictures::{self, Reconstruction},
-    records, run_dir,
+    records,
     settings::Data,
     tasks::{self, loader::Loader},
     trainer::ModelError,
@@ -90,7 +90,7 @@ pub fn reconstruct(
     let shown = |pixels: &[f32]| pictures::to_u8(pixels, &mean, &deviation, plan.channels);
     let picture = draw(plan, masking.patches, [&images, &restored, &blind].map(|pixels| shown(pixels)), &masks, out)?;
     if let Some(run) = run_of(out) {
-        run_dir::show(run, loaded.taken.from.step().unwrap_or(0), vec![picture]);
+        events::show(run, loaded.taken.from.step().unwrap_or(0), vec![picture]);
     }
     Ok((Reconstructed { images: samples, loss }, loaded.taken))
 }
