@@ -25,8 +25,8 @@ pub(super) fn text(sets: [&Packed; 2], names: Option<&[String]>, folder: &Path) 
     let [train_pattern, validation_pattern] =
         SPLIT_NAMES.map(|name| format!("'{}'", folder.join(format!("{name}-*.tar")).display()));
     format!(
-        "{}{train}{validation}\nnext:\n  convnext pretrain --data {train_pattern} --recipe FILE --out runs/pretrain\n  convnext \
-         finetune --data {train_pattern} --validation {validation_pattern} --recipe FILE --out runs/finetune\n",
+        "{}{train}{validation}\nnext, for recipes that suit these images:\n  convnext init {train_pattern} --validation \
+         {validation_pattern} --out RECIPES\n",
         table(sets, names)
     )
 }
