@@ -32,7 +32,7 @@ fn a_wrong_command_line_is_exit_code_two() {
 
 #[test]
 fn an_unknown_model_comes_with_a_suggestion() {
-    let models = "models: micro, nano64, atto";
+    let models = "models: micro, nano64, mini96, atto";
     line("summary ato").failed(2, &["error: no model `ato`; did you mean `atto`?", models]);
     let said = line("summary resnet");
     said.failed(2, &["error: no model `resnet`\n", models]);

@@ -114,8 +114,6 @@ fn world() -> Folder {
     let folder = Folder::new();
     folder.idx(12);
     let path = |name: &str| folder.path(name);
-    fs::copy(path("images.idx"), path("train-images-idx3-ubyte.gz")).unwrap();
-    fs::copy(path("labels.idx"), path("train-labels-idx1-ubyte.gz")).unwrap();
     for name in ["data/test", "imagenet/train", "imagenet/val", "read-only/train"] {
         let pack = format!("pack --images @images.idx --labels @labels.idx --class-names a,b,c --output @{name}");
         assert_eq!(folder.run(&pack).code, 0);

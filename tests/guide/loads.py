@@ -54,11 +54,10 @@ def onnx(file: str):
         image = opened(path)
         share = view["cropped"]
         if share < 1:
-            edge = int(height / share)
-            scale = edge / min(image.size)
-            sizes = [round(side * scale) if side != min(image.size) else edge for side in image.size]
-            image = image.resize(tuple(sizes), Image.Resampling.BICUBIC)
-            left, top = (image.width - width) // 2, (image.height - height) // 2
+            # As torchvision shrinks and crops.
+            edge, short = int(height / share), min(image.size)
+            image = image.resize(tuple(int(edge * side / short) for side in image.size), Image.Resampling.BICUBIC)
+            left, top = round((image.width - width) / 2), round((image.height - height) / 2)
             image = image.crop((left, top, left + width, top + height))
         else:
             image = image.resize((width, height), Image.Resampling.BICUBIC)

@@ -22,10 +22,10 @@ def picture(drawing: Path, generator: random.Random) -> Image.Image:
     width, height = generator.randrange(120, 640), generator.randrange(120, 480)
     with Image.open(drawing) as opened:
         drawn = opened.convert("RGBA")
-    side = int(min(width, height) * generator.uniform(0.6, 0.95))
+    side = int(min(width, height) * generator.uniform(0.65, 0.9))
     drawn.thumbnail((side, side))
     scene = background(generator, width, height)
-    place = [generator.randrange(0, max(1, whole - part)) for whole, part in zip(scene.size, drawn.size)]
+    place = [int((whole - part) * generator.uniform(0.35, 0.65)) for whole, part in zip(scene.size, drawn.size)]
     scene.paste(drawn, tuple(place), drawn)
     return scene
 

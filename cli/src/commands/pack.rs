@@ -25,7 +25,7 @@ use crate::{Failure, Outcome, numbers, output, passed_over};
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("source").required(true), after_help = "\
 Examples:
-  convnext pack --images train-images-idx3-ubyte.gz --labels train-labels-idx1-ubyte.gz --output data/train
+  convnext pack --images images.idx --labels labels.idx --output data/train
   convnext pack --folder photos --output data --split 0.2
   convnext pack --folder photos --output data/photos --format jpeg --resize 256
   convnext pack --folder photos/val --classes data/photos.classes.txt --output data/val

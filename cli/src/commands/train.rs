@@ -108,7 +108,10 @@ impl FromArgMatches for Train {
 /// What an argument sets, if it is given.
 fn setting(flag: &Flag, matches: &ArgMatches) -> Option<String> {
     let values: Vec<String> = matches.get_many::<String>(flag.name)?.cloned().collect();
-    patterns_setting(flag.key, &values)
+    match &values[..] {
+        [number] if flag.is_number => Some(format!("{}={number}", flag.key)),
+        values => patterns_setting(flag.key, values),
+    }
 }
 
 impl Train {

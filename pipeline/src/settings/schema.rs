@@ -63,7 +63,9 @@ fn allows(schema: &Json, value: &Value) -> bool {
     }
     let bound = |key: &str| schema.get(key).and_then(Json::as_f64);
     // A setting of type f32 holds the number that is next to its bound.
-    let equal = |bound: f64| number == bound || number as f32 == bound as f32 && (number as f32) as f64 == number;
+    let equal = |bound: f64| {
+        number == bound || number.is_finite() && number as f32 == bound as f32 && (number as f32) as f64 == number
+    };
     bound("minimum").is_none_or(|least| number >= least || equal(least))
         && bound("maximum").is_none_or(|most| number <= most || equal(most))
 }

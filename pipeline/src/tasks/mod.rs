@@ -185,6 +185,8 @@ pub struct Flag {
     pub key: &'static str,
     /// Whether it takes several values.
     pub several: bool,
+    /// Whether its value is a number, and no text.
+    pub is_number: bool,
 }
 
 /// `--validation`, of a task that is measured while it is trained.
@@ -194,6 +196,7 @@ const VALIDATION: Flag = Flag {
     help: "Shards to measure on after each epoch, as patterns, or a folder of images",
     key: "data.validation",
     several: true,
+    is_number: false,
 };
 
 /// What the shared sections of a recipe hold if nothing is said.

@@ -70,6 +70,7 @@ Example:
             help: "The run (RUN@best, RUN@last, RUN@step-800), checkpoint or file that the encoder starts from",
             key: "finetune.weights",
             several: false,
+            is_number: false,
         };
         const CLASSES: Flag = Flag {
             name: "classes",
@@ -77,6 +78,7 @@ Example:
             help: "Classes of the head; without it, the recipe's, else as many as the data name",
             key: "model.classes",
             several: false,
+            is_number: true,
         };
         &[VALIDATION, WEIGHTS, CLASSES]
     }
