@@ -51,10 +51,10 @@ pub struct ImportArgs {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
-  convnext export --weights runs/finetune --layout timm --output atto-timm/
-  convnext export --weights runs/finetune --layout hf --output atto-hf/
-  convnext export --weights runs/pretrain --encoder --layout hf --output encoder.safetensors
-  convnext export --weights runs/finetune --layout onnx --output atto.onnx")]
+  convnext export --model atto --weights runs/finetune --layout timm --output atto-timm/
+  convnext export --model atto --weights runs/finetune --layout hf --output atto-hf/
+  convnext export --model atto --weights runs/pretrain --encoder --layout hf --output encoder.safetensors
+  convnext export --model atto --weights runs/finetune --layout onnx --output atto.onnx")]
 pub struct ExportArgs {
     #[command(flatten)]
     given: Given,
