@@ -1,7 +1,7 @@
 //! Curves, pictures and hyperparameters for TensorBoard: the little of its format that they need.
 //!
 //! A file is a sequence of records: length (u64, little-endian), its masked CRC-32C, the bytes, their masked CRC-32C. Each
-//! record is an [`Event`] of protocol buffers.
+//! record is an `Event` of protocol buffers.
 
 mod messages;
 

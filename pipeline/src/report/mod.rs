@@ -87,10 +87,10 @@ pub fn write(runs: &[impl AsRef<Path>], output: &Path) -> Result<(), ReportError
     write_refreshing(&read(runs)?, output, None)
 }
 
-/// As [`write`], for runs that have been read; with `every` the page loads itself anew after so many seconds.
+/// As [`write()`], for runs that have been read; with `every` the page loads itself anew after so many seconds.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_refreshing(runs: &[Run], output: &Path, every: Option<u64>) -> Result<(), ReportError> {
     output::write(output, &page::page(runs, every)?.into_string(), "<!DOCTYPE html>")
 }
@@ -99,7 +99,7 @@ pub fn write_refreshing(runs: &[Run], output: &Path, every: Option<u64>) -> Resu
 /// measurement, columns called as TensorBoard's tags are. An earlier table is replaced, any other file is not.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_table(runs: &[impl AsRef<Path>], output: &Path) -> Result<(), ReportError> {
     let table = table::table(&read(runs)?)
         .map_err(|error| ReportError::Write { path: output.to_owned(), source: io::Error::other(error) })?;
