@@ -4,10 +4,15 @@
 //!
 //! An encoder is worth more than its head. Its features serve nearest neighbours, a linear probe, or another model.
 
+use std::error::Error;
+
 use convnext_core::{
     Variant, convnext,
-    dfdx::prelude::*,
-    nn::{Flat, scale_to_fan_in},
+    dfdx::{
+        optim::{Adam, AdamConfig},
+        prelude::*,
+    },
+    nn::{Flat, scale_to_fan_in, soft_cross_entropy},
     plan::Plan,
 };
 use convnext_examples::{CLASSES, batch};
@@ -18,18 +23,28 @@ convnext! {
 }
 
 const PICTURES: usize = 12;
+const BATCH: usize = 16;
 const PLAN: Plan = Stripes::PLAN;
 const DIM: usize = PLAN.last().dim;
 
-fn main() {
+fn main() -> Result<(), Box<dyn Error>> {
     let device = Cpu::seed_from_u64(3);
     let mut model = device.build_module::<Stripes, f32>();
     scale_to_fan_in(&mut model);
-    // These are random weights. For those of a run: lesson 4, `model.write(&loaded.values)`.
+    // Some steps, as in lesson 3. For the weights of a run: lesson 4, `model.write(&loaded.values)`.
+    let mut optimiser = Adam::new(&model, AdamConfig { lr: 3e-3, ..AdamConfig::default() });
+    for step in 0..40 {
+        let (pictures, classes) = batch(step * BATCH as u64..(step + 1) * BATCH as u64);
+        let pictures = device.tensor_from_vec(pictures, (Const::<BATCH>, Const, Const, Const));
+        let logits = model.forward_mut(pictures.trace(model.alloc_grads()));
+        let targets = classes.iter().flat_map(|&class| [0, 1].map(|other| f32::from(other == class))).collect();
+        let loss = soft_cross_entropy(logits, targets)?;
+        optimiser.update(&mut model, &loss.backward())?;
+    }
     println!("a model of {} parameters", model.layout().len());
 
     // The encoder is a field, and a model by itself: from pictures to `[N, height, width, DIM]`.
-    let (pictures, classes) = batch(0..PICTURES as u64);
+    let (pictures, classes) = batch(10_000..10_000 + PICTURES as u64);
     let pictures = device.tensor_from_vec(pictures, (Const::<PICTURES>, Const, Const, Const));
     let cells: Tensor<Rank4<PICTURES, 2, 2, DIM>, f32, Cpu> = model.encoder.forward(pictures);
 
@@ -47,6 +62,7 @@ fn main() {
         agree += usize::from(name == of);
     }
     println!("{agree} of {PICTURES} are of one class with their neighbour");
+    Ok(())
 }
 
 fn cosine(a: &[f32; DIM], b: &[f32; DIM]) -> f32 {

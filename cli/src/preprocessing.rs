@@ -167,7 +167,7 @@ impl Args {
         let images = preprocessing.described(&entry.plan)?;
         tell::say(format_args!("using {taken}: {} as `{}`; images {images}", given.path.display(), entry.plan.name));
         if let Some(usage) =
-            given.usage.as_ref().filter(|usage| usage.height != entry.plan.height || usage.width != entry.plan.width)
+            given.usage().filter(|usage| usage.height != entry.plan.height || usage.width != entry.plan.width)
         {
             tell::warn(format_args!("the weights were trained on images of {}x{}", usage.height, usage.width));
         }

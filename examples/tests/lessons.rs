@@ -59,10 +59,13 @@ fn a_sample_looks_the_same_in_the_same_epoch() {
 }
 
 #[test]
-fn every_picture_has_a_nearest_one() {
+fn features_of_one_class_are_neighbours() {
     let text = printed(env!("CARGO_BIN_EXE_06-features"), &[]);
     assert_eq!(text.matches("is nearest to").count(), 12, "{text}");
-    assert!(text.contains(" of 12 are of one class with their neighbour"), "{text}");
+    let last = text.lines().last().unwrap();
+    assert!(last.ends_with(" of 12 are of one class with their neighbour"), "{text}");
+    let agree: u32 = last.split(' ').next().unwrap().parse().unwrap();
+    assert!(agree >= 9, "{text}");
 }
 
 #[test]
@@ -71,5 +74,6 @@ fn a_task_of_one_s_own_is_learnt_and_has_every_command() {
     let text = printed(program, &[]);
     assert!(number(&text, "step 59: squared error ") < 0.1 * number(&text, "step  0: squared error "), "{text}");
     assert!(printed(program, &["models"]).contains("lightness"));
-    assert!(printed(program, &["summary", "lightness"]).contains("lightness"));
+    let summary = printed(program, &["summary", "lightness"]);
+    assert!(summary.starts_with("lightness: ConvNeXt V2") && summary.contains("\nhead "), "{summary}");
 }

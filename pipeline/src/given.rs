@@ -4,12 +4,13 @@
 use std::{
     fmt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use convnext_core::{nn::Entry, plan::Plan};
 use convnext_data::{ClassDifference, ShardSet};
 use convnext_weights::{
-    checkpoint::{self, Usage, Which, WhichValues},
+    checkpoint::{self, Header, Usage, Which, WhichValues},
     convert,
 };
 
@@ -31,8 +32,8 @@ pub struct Given {
     pub path: PathBuf,
     /// Which of them, as `@best` and the values that are asked for have it.
     pub which: Which,
-    /// What the weights say.
-    pub usage: Option<Usage>,
+    /// What their file holds.
+    header: Arc<Header>,
     /// What was run, where they lie in a run.
     pub recipe: Option<Resolved>,
 }
@@ -53,18 +54,23 @@ impl Given {
         if let Some(what) = header.usage.as_ref().and_then(fault_of) {
             return Err(RunError::Usage { path: header.path, what });
         }
-        Ok(Self { path: place, which: Which { checkpoint, ..which }, usage: header.usage, recipe })
+        Ok(Self { path: place, which: Which { checkpoint, ..which }, header: Arc::new(header), recipe })
+    }
+
+    /// What the weights say of their use.
+    pub fn usage(&self) -> Option<&Usage> {
+        self.header.usage.as_ref()
     }
 
     /// The variant that they are of, if anything says so.
     pub fn model(&self) -> Option<&str> {
-        let usage = self.usage.as_ref().map(|usage| usage.model.as_str());
+        let usage = self.usage().map(|usage| usage.model.as_str());
         usage.or_else(|| self.recipe.as_ref().map(|recipe| recipe.model.name.as_str()))
     }
 
     /// The variant with as many classes as a classifier of these weights tells apart; as it is, if they are none.
     pub fn fit(&self, entry: &Entry) -> Entry {
-        convert::classes_of(&self.path, &entry.plan, self.which).map_or(*entry, |classes| entry.with_classes(classes))
+        convert::classes_in(&self.header, &entry.plan, None).map_or(*entry, |classes| entry.with_classes(classes))
     }
 
     /// How the run was evaluated; the defaults where they lie in none.
@@ -78,7 +84,7 @@ impl Given {
     /// [`RunError::OtherInput`] where the weights are for images of other channels, or of another size and the variant is not
     /// one that was `asked` for by name; mean or deviation do not fit the channels.
     pub fn preprocessing(&self, plan: &Plan, asked: bool) -> Result<Preprocessing, RunError> {
-        if let Some(usage) = &self.usage {
+        if let Some(usage) = self.usage() {
             let (trained, taken) =
                 ((usage.height, usage.width, usage.channels), (plan.height, plan.width, plan.channels));
             if trained.2 != taken.2 || (trained != taken && !asked) {

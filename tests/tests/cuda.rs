@@ -156,8 +156,18 @@ fn modules(models: &[&str]) -> Vec<Module> {
 const DECISIVE: [&str; 12] =
     ["REAL", "VECTOR", "RUN", "KERNEL", "TAP_ROWS", "TEAM", "SPARSE", "GRN", "SCALE", "DROP", "NORMALISED", "MIRROR"];
 
-/// Of modules whose decisive constants are the same, the widest; with `both_ends` the narrowest too.
-fn representatives(modules: Vec<Module>, both_ends: bool) -> Vec<Module> {
+/// The part of the modules that this process compiles, and of how many: NVRTC compiles one module at a time, so that the gate
+/// runs a process for each core. `CUDA_SHARE=2/2` is the second half.
+fn share() -> (usize, usize) {
+    let share = env::var("CUDA_SHARE").unwrap_or_else(|_| "1/1".into());
+    let (part, parts) = share.split_once('/').expect("CUDA_SHARE is such as 1/2");
+    let [part, parts] = [part, parts].map(|number| number.parse::<usize>().expect("CUDA_SHARE is such as 1/2"));
+    assert!((1..=parts).contains(&part), "CUDA_SHARE is such as 1/2");
+    (part - 1, parts)
+}
+
+/// Of modules whose decisive constants are the same, the narrowest and the widest.
+fn representatives(modules: Vec<Module>) -> Vec<Module> {
     let mut kinds = BTreeMap::<_, Vec<Module>>::new();
     for module in modules {
         let decisive = module.constants.iter().filter(|(name, _)| DECISIVE.contains(name)).cloned();
@@ -169,9 +179,9 @@ fn representatives(modules: Vec<Module>, both_ends: bool) -> Vec<Module> {
     };
     let ends = |mut alike: Vec<Module>| {
         alike.sort_by_key(width);
-        let widest = alike.pop();
-        alike.truncate(both_ends.into());
-        alike.into_iter().chain(widest)
+        let last = if alike.len() > 1 { alike.pop() } else { None };
+        alike.truncate(1);
+        alike.into_iter().chain(last)
     };
     kinds.into_values().flat_map(ends).collect()
 }
@@ -206,8 +216,8 @@ fn spilled(usage: &Usage) -> usize {
 
 /// Kernels compile, and none spills more than is listed: of all variants those that stand for the others.
 ///
-/// `CUDA_ARCHITECTURES` takes some of the architectures; with `CUDA_MODELS` every module of those variants, or of `all`,
-/// counts.
+/// `CUDA_ARCHITECTURES` takes some of the architectures, `CUDA_SHARE` a [share](share) of the modules; with `CUDA_MODELS`
+/// every module of those variants, or of `all`, counts.
 #[test]
 #[ignore = "needs NVRTC: see docs/gpu.md"]
 fn every_kernel_compiles_and_none_spills() {
@@ -217,11 +227,11 @@ fn every_kernel_compiles_and_none_spills() {
     let architectures = chosen(&architectures, &ARCHITECTURES);
     let modules = match env::var("CUDA_MODELS") {
         Ok(list) => modules(&chosen(&list, &names)),
-        // A minute of NVRTC's, which compiles one module at a time.
-        Err(_) => representatives(modules(&names), architectures.len() > 1),
+        Err(_) => representatives(modules(&names)),
     };
-    let jobs: Vec<_> =
-        architectures.iter().flat_map(|arch| modules.iter().map(move |module| (*arch, module))).collect();
+    let jobs = architectures.iter().flat_map(|arch| modules.iter().map(move |module| (*arch, module)));
+    let (part, parts) = share();
+    let jobs: Vec<_> = jobs.skip(part).step_by(parts).collect();
     let ranges = Mutex::new(BTreeMap::<_, Option<Range>>::new());
     let spilling = Mutex::new(BTreeMap::<&str, usize>::new());
     let (problems, at, start) = (Mutex::new(Vec::new()), AtomicUsize::new(0), Instant::now());

@@ -125,21 +125,15 @@ struct Start<'a> {
     task: &'static str,
     model: &'static str,
     step: u64,
-    steps: u64,
+    #[serde(flatten)]
+    start: &'a StartRecord,
     settings: BTreeMap<String, toml::Value>,
 }
 
 impl<'a> Start<'a> {
-    fn of(recipe: &Resolved, context: &RunContext<'a>, step: u64) -> Self {
-        let RunContext { name: task, model, run, dir, .. } = *context;
-        Self {
-            run: dir.path(),
-            task,
-            model,
-            step,
-            steps: run.steps(),
-            settings: recipe.settings().into_iter().collect(),
-        }
+    fn of(recipe: &Resolved, context: &'a RunContext<'_>, step: u64) -> Self {
+        let RunContext { name: task, model, dir, ref start, .. } = *context;
+        Self { run: dir.path(), task, model, step, start, settings: recipe.settings().into_iter().collect() }
     }
 }
 

@@ -70,8 +70,8 @@ pub fn train(
         section.trainer(&Setup { entry, model, data: &recipe.data, seed, run: &run, device, goes_on, measured })?;
 
     // ---- the run ---------------------------------------------------------------------------------------------------
-    let notifier = destination.notify.as_deref().map(Notifier::start).transpose().map_err(RunError::Notify)?;
     let dir = destination.open(reopened, recipe, &data)?;
+    let notifier = destination.notify.as_deref().map(Notifier::start).transpose().map_err(RunError::Notify)?;
     let labelled = task.samples(plan).target != TargetKind::None;
     let start = StartRecord {
         images: shards.len(),

@@ -37,7 +37,7 @@ macro_rules! training_section {
             #[schemars(range(min = 1, max = crate::settings::MOST_IMAGES))]
             pub accumulation: u64,
             /// Learning rate for 256 images a step.
-            #[schemars(range(min = 1e-30, max = crate::settings::HIGHEST_RATE))]
+            #[schemars(range(min = 1e-30, max = crate::settings::HIGHEST_BASE_RATE))]
             pub base_lr: f64,
             /// Epochs of linear warm-up; at most as many as there are.
             #[serde(default)]

@@ -15,7 +15,7 @@ pub use augment::{Augment, RandAugment};
 pub use course::Course;
 pub(crate) use course::training_section;
 pub use error::{Problem, RecipeError};
-pub(crate) use limits::{BELOW_ONE, HIGHEST_RATE, MOST_EPOCHS, MOST_IMAGES};
+pub(crate) use limits::{BELOW_ONE, HIGHEST_BASE_RATE, HIGHEST_RATE, MOST_EPOCHS, MOST_IMAGES};
 pub(crate) use problems::Problems;
 pub use run::Run;
 pub(crate) use run::Terms;

@@ -16,7 +16,7 @@ pub struct Model {
     /// Classes that a classifier tells apart, where these are others than the variant declares: never absent in the recipe
     /// of a run that has others. Absent in a recipe that starts a run, the data decide.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 1_000_000))]
+    #[schemars(range(min = 1, max = convnext_weights::convert::MOST_CLASSES))]
     pub classes: Option<usize>,
     /// How weights start that are not loaded.
     #[serde(default)]

@@ -8,7 +8,7 @@ use super::{
     load::LoadOptions,
     recognise::{recognise, shapes},
 };
-use crate::checkpoint::Source;
+use crate::checkpoint::{Header, Source};
 
 /// The tensor that has one value a class, in every layout.
 const BIAS: &str = "head.linear.bias";
@@ -20,12 +20,17 @@ pub const MOST_CLASSES: usize = 1_000_000;
 /// there is no such classifier: reading it says what is wrong.
 pub fn classes_of<'a>(path: impl AsRef<Path>, plan: &Plan, options: impl Into<LoadOptions<'a>>) -> Option<usize> {
     let options = options.into();
+    let source = Source::open(path.as_ref(), options.which, options.key).ok()?;
+    classes_in(source.header(), plan, options.key)
+}
+
+/// As [`classes_of`], for a file whose header has been read: its weights are not verified a second time.
+pub fn classes_in(header: &Header, plan: &Plan, key: Option<&str>) -> Option<usize> {
     let parameters = plan.classifier().declared().map(|parameter| (parameter.name, parameter.shape));
     let layout = Layout::new(parameters).ok()?;
-    let source = Source::open(path.as_ref(), options.which, options.key).ok()?;
-    let (_, translation) = recognise(source.header(), &[&layout], options.key).ok()?;
+    let (_, translation) = recognise(header, &[&layout], key).ok()?;
     let bias = translation.narrowed(|name| name == BIAS);
-    match shapes(source.header()).get(&bias.theirs().segments().first()?.name[..]) {
+    match shapes(header).get(&bias.theirs().segments().first()?.name[..]) {
         Some(&[classes]) if (1..=MOST_CLASSES).contains(classes) => Some(*classes),
         _ => None,
     }

@@ -29,7 +29,7 @@ mod timm_config;
 mod translation;
 
 pub use adapt::{AdaptChannels, ParseAdaptError};
-pub use classes::{MOST_CLASSES, classes_of};
+pub use classes::{MOST_CLASSES, classes_in, classes_of};
 pub use dialect::{Dialect, ParseDialectError};
 pub use error::ConvertError;
 pub use hf_config::{transformers_config, transformers_processor};
