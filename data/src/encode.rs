@@ -2,6 +2,7 @@
 
 use image::codecs::jpeg::JpegEncoder;
 use image::{ColorType, ImageEncoder};
+use npyz::WriterBuilder;
 
 use crate::image::ImageView;
 
@@ -67,6 +68,21 @@ pub fn pnm(image: ImageView<'_>, out: &mut Vec<u8>) -> Result<(), EncodeError> {
     out.extend_from_slice(format!("{magic}\n{width} {height}\n255\n").as_bytes());
     out.extend_from_slice(image.pixels);
     Ok(())
+}
+
+/// Appends `image`, of any number of channels, as an array of NumPy to `out`: `[height, width, channels]`, bytes.
+///
+/// # Errors
+/// No pixels.
+pub fn npy(image: ImageView<'_>, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+    let (height, width) = size(image)?;
+    let shape = [u64::from(height), u64::from(width), image.channels as u64];
+    let write = || {
+        let mut writer = npyz::WriteOptions::<u8>::new().default_dtype().shape(&shape).writer(out).begin_nd()?;
+        writer.extend(image.pixels.iter().copied())?;
+        writer.finish()
+    };
+    write().map_err(|error| EncodeError(error.to_string()))
 }
 
 /// Height and width, of an image that has as many pixels as it says.

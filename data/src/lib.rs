@@ -15,7 +15,6 @@
 pub mod augment;
 pub mod decode;
 pub mod encode;
-pub mod image;
 pub mod mask;
 pub mod order;
 pub mod pack;
@@ -25,6 +24,9 @@ pub mod shard;
 pub mod target;
 
 mod error;
+
+/// Images in memory.
+pub use convnext_pixels as image;
 
 pub use augment::{Augment, AugmentError, Chain, Geometry, Normalise, Scratch};
 pub use decode::{Channels, DECODER, DecodeError, Decoder};

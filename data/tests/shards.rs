@@ -95,7 +95,7 @@ fn what_is_written_is_read() {
         assert!(matches!(set.sample(10), Err(ShardError::NoSample { id: 10, len: 10 })));
         assert!(matches!(set.sample(u64::MAX), Err(ShardError::NoSample { .. })));
         let summary = set.summary().unwrap();
-        assert_eq!((summary.samples, summary.bytes, summary.encodings), (10, 150, [0, 0, 10, 0, 0, 0, 0]));
+        assert_eq!((summary.samples, summary.bytes, summary.encodings), (10, 150, [0, 0, 10, 0, 0, 0, 0, 0]));
         for shard in set.shards() {
             shard.verify().unwrap();
         }

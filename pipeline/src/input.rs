@@ -23,7 +23,7 @@ use crate::{
 #[non_exhaustive]
 pub enum InputError {
     /// Images cannot be decoded to the model's channels.
-    #[error("`{model}` takes images of {channels} channels; images decode to 1 (grey), 3 (RGB) or 4 (RGBA)")]
+    #[error("`{model}` takes images of {channels} channels, and no image decodes to those")]
     Channels {
         /// The variant.
         model: &'static str,

@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use convnext_data::{Image, Purpose, Random, encode};
 use convnext_tests::{program, recipe, said, shard};
 use tempfile::TempDir;
 
@@ -92,6 +93,41 @@ fn the_whole_way_through() {
     place.succeed("report pre fine --output page.html");
     let page = fs::read_to_string(place.path("page.html")).unwrap();
     assert!(page.contains("data:image/png") && page.contains("<svg"));
+}
+
+/// Arrays of twelve bands, of which the class says which one is bright: from folders to pictures.
+#[test]
+fn images_of_twelve_bands() {
+    let place = Place(TempDir::new().unwrap());
+    for class in 0..4 {
+        let folder = place.path(&format!("scenes/class-{class}"));
+        fs::create_dir_all(&folder).unwrap();
+        for number in 0..20 {
+            let mut random = Random::new(7, class, number, Purpose::Augment);
+            let pixels = (0..40 * 40 * 12).map(|at| {
+                let bright = if at % 12 == 8 + class { 120 } else { 40 };
+                (bright + random.range(60)) as u8
+            });
+            let image = Image::from_pixels(40, 40, 12, pixels.collect()).unwrap();
+            let mut array = Vec::new();
+            encode::npy(image.view(), &mut array).unwrap();
+            fs::write(folder.join(format!("{number:02}.npy")), array).unwrap();
+        }
+    }
+    let said = place.succeed("init scenes --out work");
+    assert!(said.contains("12 bands") && said.contains("twelve: 16x16x12"), "{said}");
+    place.succeed("pretrain --recipe work/pretrain.toml --out pre --set pretrain.epochs=2");
+    place.succeed("reconstruct pre --count 2");
+    place
+        .succeed("finetune --recipe work/finetune.toml --out fine --set finetune.weights=pre --set finetune.epochs=20");
+    let evaluation: serde_json::Value = serde_json::from_slice(&place.run("evaluate fine --json").stdout).unwrap();
+    assert!(evaluation["samples"] == 16 && evaluation["top1"].as_f64().unwrap() > 0.9, "{evaluation}");
+    let said = place.succeed("predict --weights fine scenes/class-2/00.npy --top 1 --sheet sheet.html");
+    assert!(said.contains("class-2"), "{said}");
+    place.succeed("report pre fine --output page.html");
+    fs::write(place.path("grey.pgm"), [&b"P5\n16 16\n255\n"[..], &[7; 256]].concat()).unwrap();
+    let said = place.fail(1, "predict --weights fine grey.pgm");
+    assert!(said.contains("grey.pgm") && said.contains("12 channels are wanted"), "{said}");
 }
 
 /// Workers, threads and resuming change no bit.

@@ -59,6 +59,7 @@ struct Contents {
     gif: u64,
     tiff: u64,
     bmp: u64,
+    npy: u64,
     /// Absent where samples have a class at most.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     targets: Option<Targets>,
@@ -148,7 +149,7 @@ impl Contents {
             counted => counted?,
         };
         let Summary { samples, unlabelled, classes, bytes, encodings, targets } = counted;
-        let [jpeg, png, raw, webp, gif, tiff, bmp] = encodings;
+        let [jpeg, png, raw, webp, gif, tiff, bmp, npy] = encodings;
         let first = shard.samples().take(usize::try_from(args.samples).unwrap_or(usize::MAX));
         let first = first.map(|sample| Sample::of(&sample?)).filter(|first| !args.verify || first.is_ok());
         let first = first.collect::<Result<_, SetError>>()?;
@@ -168,6 +169,7 @@ impl Contents {
             gif,
             tiff,
             bmp,
+            npy,
             targets: Targets::of(targets),
             first,
             faults,
@@ -214,7 +216,7 @@ fn text(report: &Report) -> String {
         &[1, 2, 3, 4, 5, 6, 7, 8],
     );
     for shard in &report.shards {
-        let other = shard.webp + shard.gif + shard.tiff + shard.bmp;
+        let other = shard.webp + shard.gif + shard.tiff + shard.bmp + shard.npy;
         let [jpeg, png, raw, other] = [shard.jpeg, shard.png, shard.raw, other].map(|number| number.to_string());
         table.row([
             shard.shard.display().to_string(),

@@ -11,7 +11,7 @@ use std::{
 
 use clap::ValueEnum;
 use convnext_data::{
-    Decoder,
+    Channels, Decoder,
     pack::{self, Classes, FolderSource, IdxSource, ListSource, Options, Packed, PassedOver, Recode, Source},
     shard::{Limits, Written},
 };
@@ -72,6 +72,9 @@ pub struct Args {
     /// Shrinks larger images until their short side has N pixels.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     resize: Option<u32>,
+    /// Channels that all images must have: bands of NumPy arrays, of a TIFF's pixels, or its pages.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    channels: Option<u16>,
     /// Most pixels of an image, before it is resized.
     #[arg(long, value_name = "N", default_value_t = Decoder::MAX_PIXELS as u64, value_parser = clap::value_parser!(u64).range(1..))]
     max_pixels: u64,
@@ -115,6 +118,8 @@ enum Format {
     Png,
     /// PGM or PPM: larger, and no decoding when read.
     Raw,
+    /// Array of NumPy: the same for any number of channels.
+    Npy,
 }
 
 /// The arguments, resolved.
@@ -144,8 +149,10 @@ impl Pack {
                 Format::Jpeg => Recode::Jpeg(args.quality),
                 Format::Png => Recode::Png,
                 Format::Raw => Recode::Raw,
+                Format::Npy => Recode::Npy,
             },
             resize: args.resize,
+            channels: args.channels.and_then(|count| Channels::of_count(usize::from(count))),
             max_pixels: usize::try_from(args.max_pixels).unwrap_or(usize::MAX),
             per_class: args.per_class,
             limit: args.limit,

@@ -21,7 +21,7 @@ const fn of_bytes((mean, deviation): (f64, f64)) -> (f32, f32) {
 /// What takes the place of erased pixels.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Fill {
-    /// One colour; the first `channels` values are used.
+    /// One colour; the first `channels` values are used, and again from the first for more than four.
     Colour([u8; 4]),
     /// Normal noise about ImageNet's mean and deviation per channel, cut to 0..=255: the official recipe's, whose
     /// noise is standard normal after normalisation.
@@ -95,10 +95,10 @@ impl Augment for Erase {
 
 fn fill(fill: Fill, pixel: &mut [u8], random: &mut Random) {
     match fill {
-        Fill::Colour(colour) => pixel.copy_from_slice(&colour[..pixel.len()]),
+        Fill::Colour(colour) => pixel.iter_mut().zip(colour.iter().cycle()).for_each(|(to, &value)| *to = value),
         Fill::Noise => {
-            let statistics = if pixel.len() == 1 { &GREY[..] } else { &RGBA };
-            for (value, (mean, deviation)) in pixel.iter_mut().zip(statistics) {
+            let statistics = if matches!(pixel.len(), 3 | 4) { &RGBA[..] } else { &GREY };
+            for (value, (mean, deviation)) in pixel.iter_mut().zip(statistics.iter().cycle()) {
                 *value = (mean + deviation * random.normal()).round() as u8; // `as` saturates
             }
         }

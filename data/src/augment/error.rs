@@ -1,5 +1,7 @@
 //! What can go wrong with augmentations.
 
+use convnext_pixels::ResampleError;
+
 use crate::target::TargetKind;
 
 /// An augmentation that cannot be: found before anything runs, except where noted.
@@ -53,4 +55,10 @@ pub enum AugmentError {
         /// What was tried.
         doing: &'static str,
     },
+}
+
+impl From<ResampleError> for AugmentError {
+    fn from(ResampleError { height, width, channels, bytes }: ResampleError) -> Self {
+        Self::Image { height, width, channels, bytes, doing: "resampled" }
+    }
 }

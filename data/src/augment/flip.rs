@@ -65,7 +65,7 @@ fn mirror(image: &mut Image) {
         1 => mirror_pixels::<1>(image),
         3 => mirror_pixels::<3>(image),
         4 => mirror_pixels::<4>(image),
-        other => debug_assert!(false, "no image has {other} channels"),
+        _ => mirror_bands(image),
     }
 }
 
@@ -76,10 +76,30 @@ fn mirror_pixels<const C: usize>(image: &mut Image) {
     }
 }
 
+fn mirror_bands(image: &mut Image) {
+    let bands = image.channels;
+    for row in image.pixels.chunks_exact_mut((image.width * bands).max(1)) {
+        for left in 0..image.width / 2 {
+            let right = image.width - 1 - left;
+            for band in 0..bands {
+                row.swap(left * bands + band, right * bands + band);
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::augment::testing::{applied, coordinates};
+
+    #[test]
+    fn bands_are_mirrored_as_colours_are() {
+        let three = coordinates(3, 5);
+        let mut bands = three.clone();
+        mirror_bands(&mut bands);
+        assert_eq!(bands, applied(&Flip { probability: 1.0 }, three, 0));
+    }
 
     #[test]
     fn mirrors_columns_and_keeps_rows() {

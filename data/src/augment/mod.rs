@@ -14,11 +14,11 @@ mod normalise;
 mod pad;
 mod rand_augment;
 mod random_resized_crop;
-mod resample;
 
 use std::fmt::Debug;
 
 pub use centre_crop::CentreCrop;
+pub use convnext_pixels::{Filter, Resample, Window};
 pub use erase::{Erase, Fill};
 pub use error::AugmentError;
 pub use flip::Flip;
@@ -26,7 +26,6 @@ pub use normalise::Normalise;
 pub use pad::Pad;
 pub use rand_augment::{Operation, RandAugment};
 pub use random_resized_crop::RandomResizedCrop;
-pub use resample::{Filter, Resample, Window};
 
 use crate::image::Image;
 use crate::random::Draw;
@@ -37,7 +36,7 @@ use crate::target::{Example, TargetKind};
 pub struct Geometry {
     /// Height and width, where all images have the same.
     pub size: Option<(usize, usize)>,
-    /// Values of a pixel: 1, 3 or 4.
+    /// Values of a pixel.
     pub channels: usize,
     /// What comes with an image.
     pub target: TargetKind,

@@ -18,7 +18,8 @@ pub(super) fn convert(from: &[u8], channels: usize, wanted: Channels, height: us
         (3, Channels::Rgba) => map(from, to, |[r, g, b]: [u8; 3]| [r, g, b, 255]),
         (_, Channels::Grey) => map(from, to, |[r, g, b, a]: [u8; 4]| [luma([r, g, b].map(|v| on_white(v, a)))]),
         (_, Channels::Rgb) => map(from, to, |[r, g, b, a]: [u8; 4]| [r, g, b].map(|v| on_white(v, a))),
-        (_, Channels::Rgba) => to.copy_from_slice(from),
+        // Bands are decoded by a way of their own.
+        (_, Channels::Rgba | Channels::Bands(_)) => to.copy_from_slice(from),
     }
 }
 

@@ -4,6 +4,7 @@
 //! * JPEG by zune-jpeg and jpeg-decoder (baseline and progressive, all samplings and scans, CMYK and YCCK converted), PNG
 //!   by png (every bit depth, palettes, interlacing), binary PGM and PPM by a small parser of ours, WebP, GIF, TIFF and
 //!   BMP by image. Of several pictures in a file the first is taken; what comes after its end does not matter.
+//! * More than four channels come from arrays of NumPy and from TIFFs of several samples or pages.
 //! * The number of pixels, and what decoding them will take, is checked before anything of that size is allocated.
 //! * EXIF orientation is ignored, as it is by the loaders published results were made with; so are colour profiles.
 //! * Grey becomes RGB by repetition, RGB becomes grey by the luma of BT.601, transparency is composited on white unless
@@ -12,6 +13,7 @@
 //!   as far as it goes, as libjpeg does; against damage after packing there are checksums.
 //! * A decoder that panics is a bad sample, not a dead run.
 
+mod bands;
 mod convert;
 mod jpeg;
 mod others;
@@ -38,21 +40,30 @@ pub enum Channels {
     Rgb,
     /// Four: red, green, blue, and opacity (not multiplied in).
     Rgba,
+    /// Another number, of which nothing is known but the order.
+    Bands(u16),
 }
 
 impl Channels {
-    /// 1, 3 or 4.
+    /// How many.
     pub fn count(self) -> usize {
         match self {
             Self::Grey => 1,
             Self::Rgb => 3,
             Self::Rgba => 4,
+            Self::Bands(count) => usize::from(count),
         }
     }
 
-    /// The channels that are `count`, for 1, 3 and 4.
+    /// The channels that are `count`; `None` for 0 and for more than 65,535.
     pub fn of_count(count: usize) -> Option<Self> {
-        [Self::Grey, Self::Rgb, Self::Rgba].into_iter().find(|channels| channels.count() == count)
+        match count {
+            0 => None,
+            1 => Some(Self::Grey),
+            3 => Some(Self::Rgb),
+            4 => Some(Self::Rgba),
+            other => u16::try_from(other).ok().map(Self::Bands),
+        }
     }
 }
 
@@ -73,6 +84,8 @@ pub enum Format {
     Tiff,
     /// BMP.
     Bmp,
+    /// An array of NumPy.
+    Npy,
 }
 
 impl Format {
@@ -86,6 +99,7 @@ impl Format {
             Self::Gif => "GIF",
             Self::Tiff => "TIFF",
             Self::Bmp => "BMP",
+            Self::Npy => "NumPy array",
         }
     }
 
@@ -97,6 +111,7 @@ impl Format {
             [b'P', b'5' | b'6', ..] => Some(Self::Pnm),
             [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Some(Self::Webp),
             [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => Some(Self::Gif),
+            [0x93, b'N', b'U', b'M', b'P', b'Y', ..] => Some(Self::Npy),
             [b'I', b'I', 42 | 43, 0, ..] | [b'M', b'M', 0, 42 | 43, ..] => Some(Self::Tiff),
             // Two letters are few: the size of the header that follows is looked at too.
             [b'B', b'M', rest @ ..] => match rest.get(12..16)? {
@@ -117,7 +132,7 @@ pub struct Info {
     pub height: usize,
     /// Pixels in a row.
     pub width: usize,
-    /// The fewest channels that lose nothing: 1, 3 or 4.
+    /// The fewest channels that lose nothing. Of a TIFF, those of its first page.
     pub channels: Channels,
 }
 
@@ -167,11 +182,16 @@ impl Decoder {
 
     /// Decodes into `image`, reusing its allocation. After an error its content is unspecified.
     pub fn decode_into(&mut self, bytes: &[u8], image: &mut Image) -> Result<(), DecodeError> {
-        match sniff(bytes)? {
-            Format::Jpeg => guarded("JPEG", || jpeg::decode(self, bytes, image)),
-            Format::Png => guarded("PNG", || png::decode(self, bytes, image)),
-            Format::Pnm => pnm::decode(self, bytes, image),
-            format => guarded(format.name(), || others::decode(self, format, bytes, image)),
+        match (sniff(bytes)?, self.channels) {
+            (Format::Npy, _) => guarded("NumPy", || bands::npy_decode(self, bytes, image)),
+            (Format::Tiff, Channels::Bands(wanted)) => {
+                guarded("TIFF", || bands::tiff_decode(self, usize::from(wanted), bytes, image))
+            }
+            (format, Channels::Bands(wanted)) => Err(DecodeError::NoBands { format, wanted }),
+            (Format::Jpeg, _) => guarded("JPEG", || jpeg::decode(self, bytes, image)),
+            (Format::Png, _) => guarded("PNG", || png::decode(self, bytes, image)),
+            (Format::Pnm, _) => pnm::decode(self, bytes, image),
+            (format, _) => guarded(format.name(), || others::decode(self, format, bytes, image)),
         }
     }
 
@@ -193,6 +213,7 @@ impl Decoder {
             Format::Jpeg => guarded("JPEG", || jpeg::info(self, bytes)),
             Format::Png => guarded("PNG", || png::info(self, bytes)),
             Format::Pnm => pnm::info(self, bytes),
+            Format::Npy => guarded("NumPy", || bands::npy_info(self, bytes)),
             format => guarded(format.name(), || others::info(self, format, bytes)),
         }
     }
@@ -235,7 +256,9 @@ fn guarded<T>(decoder: &'static str, run: impl FnOnce() -> Result<T, DecodeError
 #[non_exhaustive]
 pub enum DecodeError {
     /// The first bytes are of no known format.
-    #[error("is no JPEG, PNG, WebP, GIF, TIFF, BMP, PGM (P5) or PPM (P6): {len} bytes that begin with {first:02x?}")]
+    #[error(
+        "is no JPEG, PNG, WebP, GIF, TIFF, BMP, PGM (P5), PPM (P6) or NumPy array: {len} bytes that begin with {first:02x?}"
+    )]
     Unknown {
         /// Bytes.
         len: usize,
@@ -307,6 +330,22 @@ pub enum DecodeError {
     Segmentation {
         /// What it is.
         found: String,
+    },
+    /// Another number of bands.
+    #[error("has {found} bands, and {wanted} channels are wanted")]
+    Bands {
+        /// Bands there are, as far as they were counted.
+        found: usize,
+        /// Channels of the model.
+        wanted: usize,
+    },
+    /// A format that has at most four channels.
+    #[error("is a {}, and {wanted} channels are wanted; those come from NumPy arrays (`.npy`) or TIFF", format.name())]
+    NoBands {
+        /// Its format.
+        format: Format,
+        /// Channels of the model.
+        wanted: u16,
     },
     /// A PGM or PPM that is not understood.
     #[error("is no PGM or PPM of 8 bits: {why}")]

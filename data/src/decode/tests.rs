@@ -146,6 +146,83 @@ fn the_rarer_formats_are_what_pillow_makes_of_them() {
     assert_eq!(decode(&file("sixteen.tif"), Channels::Grey).pixel(2, 3), [90]);
 }
 
+/// Files that NumPy 2, tifffile and Pillow 13 wrote of `(7 y + 11 x + 40 band) % 256`, in five bands; those of 16 bits hold
+/// 256 times that, and 77.
+#[test]
+fn bands_are_what_numpy_and_tifffile_wrote() {
+    let (height, width, bands) = (6, 8, 5);
+    let value = |y: usize, x: usize, band: usize| ((7 * y + 11 * x + 40 * band) % 256) as u8;
+    let pixels = (0..height).flat_map(|y| (0..width).flat_map(move |x| (0..bands).map(move |band| value(y, x, band))));
+    let expected = Image::from_pixels(height, width, bands, pixels.collect()).unwrap();
+    let five = Channels::of_count(bands).unwrap();
+    for name in [
+        "bands.npy",
+        "bands-first.npy",
+        "bands-sixteen.npy",
+        "bands-pixel.tif",
+        "bands-planar.tif",
+        "bands-sixteen.tif",
+        "pages.tif",
+    ] {
+        let bytes = std::fs::read(format!("{}/tests/images/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+        assert_eq!(decode(&bytes, five), expected, "{name}");
+        for keep in [bytes.len() / 2, 9] {
+            assert!(Decoder::new(five).decode(&bytes[..keep]).is_err(), "{name}, cut after {keep} bytes");
+        }
+        let few = Decoder::new(Channels::Bands(7)).decode(&bytes).unwrap_err();
+        assert_eq!(few, DecodeError::Bands { found: 5, wanted: 7 }, "{name}");
+        let many = Decoder::new(Channels::Bands(2)).decode(&bytes).unwrap_err();
+        assert!(matches!(many, DecodeError::Bands { wanted: 2, .. }), "{name}: {many}");
+        let large = Decoder::new(five).with_max_pixels(47).decode(&bytes).unwrap_err();
+        assert_eq!(large, DecodeError::TooLarge { height: 6, width: 8, max_pixels: 47 }, "{name}");
+        if name.ends_with(".npy") {
+            let info = Decoder::new(Channels::Rgb).info(&bytes).unwrap();
+            assert_eq!((info.format, info.height, info.width, info.channels), (Format::Npy, 6, 8, five), "{name}");
+            let colours = Decoder::new(Channels::Rgb).decode(&bytes).unwrap_err();
+            assert_eq!(colours, DecodeError::Bands { found: 5, wanted: 3 }, "{name}");
+        }
+    }
+    let mut again = Vec::new();
+    encode::npy(expected.view(), &mut again).unwrap();
+    assert_eq!(decode(&again, five), expected);
+    let refused = Decoder::new(five).decode(&png_of(&gradient(5, 9, 3))).unwrap_err();
+    assert_eq!(refused, DecodeError::NoBands { format: Format::Png, wanted: 5 });
+}
+
+fn png_of(image: &Image) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    encode::png(image.view(), &mut bytes).unwrap();
+    bytes
+}
+
+#[test]
+fn arrays_that_are_no_images_say_why() {
+    let array = |header: &str, values: usize| {
+        let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+        bytes.extend((header.len() as u16).to_le_bytes());
+        bytes.extend(header.as_bytes());
+        bytes.resize(bytes.len() + values, 9);
+        bytes
+    };
+    let header = |kind: &str, order: &str, shape: &str| {
+        format!("{{'descr': '{kind}', 'fortran_order': {order}, 'shape': {shape}, }}\n")
+    };
+    for (bytes, why) in [
+        (array(&header("<f4", "False", "(2, 2, 12)"), 192), "uint8 or uint16"),
+        (array(&header("|u1", "True", "(2, 2, 12)"), 48), "ascontiguousarray"),
+        (array(&header("|u1", "False", "(48,)"), 48), "[H, W, C]"),
+        (array(&header("|u1", "False", "(2, 0, 12)"), 0), "no pixels"),
+        (array(&header("|u1", "False", "(4000000000, 4000000000, 12)"), 48), "more than the limit"),
+        (array(&header("|u1", "False", "(2, 2, 12)"), 47), "cut"),
+        (array(&"(".repeat(60_000), 48), "512 are allowed"),
+        (array(&"(".repeat(500), 48), "cannot be decoded"),
+        (b"\x93NUMPY\x02\x00\xff\xff\xff\xff".to_vec(), "512 are allowed"),
+    ] {
+        let error = Decoder::new(Channels::Bands(12)).decode(&bytes).unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
+    }
+}
+
 /// A frame inside of a WebP that is larger than the picture is held to the limit too.
 #[test]
 fn a_frame_that_is_larger_than_its_webp_is_refused() {

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use crate::augment::{AugmentError, Filter, Resample, Window};
+use crate::augment::{Filter, Resample, Window};
 use crate::decode::{Channels, DecodeError, Decoder, Format, Info};
 use crate::encode::{self, EncodeError};
-use crate::image::{Image, ImageView};
+use crate::image::{Image, ImageView, ResampleError};
 use crate::pack::{Options, PackError};
 use crate::shard::Encoding;
 
@@ -13,7 +13,7 @@ use crate::shard::Encoding;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Recode {
     /// As they are; only those that must be resized are encoded anew: JPEG and WebP as JPEG of quality 92, PNM as PNM,
-    /// all others as PNG.
+    /// images of other channels than 1, 3 and 4 as NumPy arrays, all others as PNG.
     #[default]
     Keep,
     /// JPEG of this quality, 1 to 100. Transparency is composited on white.
@@ -22,6 +22,8 @@ pub enum Recode {
     Png,
     /// PGM or PPM: no decoding when read. Transparency is composited on white.
     Raw,
+    /// An array of NumPy: no decoding when read, and any number of channels.
+    Npy,
 }
 
 /// Why an image was not packed, not yet knowing which.
@@ -51,8 +53,8 @@ impl From<EncodeError> for Failure {
     }
 }
 
-impl From<AugmentError> for Failure {
-    fn from(error: AugmentError) -> Self {
+impl From<ResampleError> for Failure {
+    fn from(error: ResampleError) -> Self {
         Self::Encode(EncodeError::new(error.to_string()))
     }
 }
@@ -64,6 +66,7 @@ const KEPT_QUALITY: u8 = 92;
 pub(super) struct Encoder {
     recode: Recode,
     resize: Option<u32>,
+    channels: Option<Channels>,
     max_pixels: usize,
     resample: Resample,
     resized: Image,
@@ -71,9 +74,9 @@ pub(super) struct Encoder {
 }
 
 impl Encoder {
-    pub(super) fn new(&Options { recode, resize, max_pixels, .. }: &Options) -> Self {
+    pub(super) fn new(&Options { recode, resize, channels, max_pixels, .. }: &Options) -> Self {
         let (resample, resized) = (Resample::default(), Image::default());
-        Self { recode, resize, max_pixels, resample, resized, out: Vec::new() }
+        Self { recode, resize, channels, max_pixels, resample, resized, out: Vec::new() }
     }
 
     fn decoder(&self, channels: Channels) -> Decoder {
@@ -84,14 +87,15 @@ impl Encoder {
     pub(super) fn run<'a>(&'a mut self, bytes: &'a [u8]) -> Result<(Encoding, &'a [u8]), Failure> {
         let info = self.decoder(Channels::Rgb).info(bytes)?;
         let size = self.size(&info);
-        let target = self.target(info.format);
+        let of_file = self.channels.unwrap_or(info.channels);
+        let target = self.target(info.format, of_file);
         if size.is_none() && (self.recode == Recode::Keep || target == lossless(info.format)) {
             // Nothing changes, but what is packed must decode.
-            self.decoder(info.channels).decode(bytes)?;
+            self.decoder(of_file).decode(bytes)?;
             return Ok((info.format.into(), bytes));
         }
-        let channels = match (target, info.channels) {
-            (Recode::Png, channels) => channels,
+        let channels = match (target, of_file) {
+            (Recode::Png | Recode::Npy, channels) => channels,
             (_, Channels::Rgba) => Channels::Rgb,
             (_, channels) => channels,
         };
@@ -115,8 +119,10 @@ impl Encoder {
     }
 
     /// How to encode an image that comes as `format`; never `Keep`.
-    fn target(&self, format: Format) -> Recode {
+    fn target(&self, format: Format, channels: Channels) -> Recode {
         match (self.recode, format) {
+            (Recode::Keep, _) if matches!(channels, Channels::Bands(_)) => Recode::Npy,
+            (Recode::Keep, Format::Npy) => Recode::Npy,
             (Recode::Keep, Format::Jpeg | Format::Webp) => Recode::Jpeg(KEPT_QUALITY),
             (Recode::Keep, Format::Pnm) => Recode::Raw,
             (Recode::Keep, _) => Recode::Png,
@@ -130,6 +136,7 @@ fn lossless(format: Format) -> Recode {
     match format {
         Format::Png => Recode::Png,
         Format::Pnm => Recode::Raw,
+        Format::Npy => Recode::Npy,
         _ => Recode::Keep,
     }
 }
@@ -138,6 +145,7 @@ fn write(target: Recode, image: ImageView<'_>, out: &mut Vec<u8>) -> Result<Enco
     match target {
         Recode::Jpeg(quality) => encode::jpeg(image, quality, out).map(|()| Encoding::Jpeg),
         Recode::Png => encode::png(image, out).map(|()| Encoding::Png),
+        Recode::Npy => encode::npy(image, out).map(|()| Encoding::Npy),
         Recode::Keep | Recode::Raw => encode::pnm(image, out).map(|()| Encoding::Pnm),
     }
 }

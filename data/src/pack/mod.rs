@@ -29,7 +29,7 @@ pub(crate) use select::select;
 use convnext_files::FileError;
 use encode::Encoder;
 
-use crate::decode::Decoder;
+use crate::decode::{Channels, Decoder};
 use crate::shard::{Limits, ShardWriter, Written};
 
 /// Where samples come from.
@@ -71,6 +71,9 @@ pub struct Options {
     pub recode: Recode,
     /// Short side, in pixels, of images that are larger; `None` keeps all sizes.
     pub resize: Option<u32>,
+    /// The channels that all images must have, or `None` for those that each has. Of a TIFF of several pages, this makes
+    /// bands of them; otherwise the first page counts.
+    pub channels: Option<Channels>,
     /// Pixels that an image may have before it is resized.
     pub max_pixels: usize,
     /// At most so many samples of each class, chosen by `seed`. Samples without a label count as one class.
@@ -92,6 +95,7 @@ impl Default for Options {
             limits: Limits::default(),
             recode: Recode::Keep,
             resize: None,
+            channels: None,
             max_pixels: Decoder::MAX_PIXELS,
             per_class: None,
             limit: None,

@@ -14,7 +14,8 @@ pub struct Sizes {
     pub unreadable: u64,
     /// The shorter of height and width, in pixels: of the smallest picture, of the one in the middle, of the largest.
     pub short_side: [usize; 3],
-    /// The fewest channels that lose nothing of any of them: grey or RGB. Transparency does not count.
+    /// The fewest channels that lose nothing of any of them: grey or RGB, or bands
+    /// where one has them. Transparency does not count.
     pub channels: Channels,
 }
 
@@ -33,21 +34,24 @@ pub struct Colours {
 impl ShardSet {
     /// The sizes of up to `most` pictures at even distances, from their headers. `None` where no header can be read.
     pub fn sizes(&self, most: u64) -> Option<Sizes> {
-        let (mut sides, mut unreadable, mut grey) = (Vec::new(), 0, true);
+        let (mut sides, mut unreadable, mut channels) = (Vec::new(), 0, Channels::Grey);
         let decoder = Decoder::new(Channels::Rgb);
         let mut scratch = Vec::new();
         for sample in self.some(most) {
             match sample.bytes(&mut scratch).ok().and_then(|bytes| decoder.info(bytes).ok()) {
                 Some(info) => {
                     sides.push(info.height.min(info.width));
-                    grey &= info.channels == Channels::Grey;
+                    channels = match (channels, info.channels) {
+                        (bands @ Channels::Bands(_), _) | (_, bands @ Channels::Bands(_)) => bands,
+                        (Channels::Grey, Channels::Grey) => Channels::Grey,
+                        _ => Channels::Rgb,
+                    };
                 }
                 None => unreadable += 1,
             }
         }
         sides.sort_unstable();
         let short_side = [*sides.first()?, sides[sides.len() / 2], *sides.last()?];
-        let channels = if grey { Channels::Grey } else { Channels::Rgb };
         Some(Sizes { pictures: sides.len() as u64, unreadable, short_side, channels })
     }
 

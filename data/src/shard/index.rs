@@ -71,11 +71,14 @@ pub enum Encoding {
     Tiff = 6,
     /// `.bmp`
     Bmp = 7,
+    /// `.npy`
+    Npy = 8,
 }
 
 impl Encoding {
     /// All of them.
-    pub const ALL: [Self; 7] = [Self::Jpeg, Self::Png, Self::Pnm, Self::Webp, Self::Gif, Self::Tiff, Self::Bmp];
+    pub const ALL: [Self; 8] =
+        [Self::Jpeg, Self::Png, Self::Pnm, Self::Webp, Self::Gif, Self::Tiff, Self::Bmp, Self::Npy];
 
     /// By file name extension, in any case, without the dot.
     pub fn of_extension(extension: &str) -> Option<Self> {
@@ -87,6 +90,7 @@ impl Encoding {
             "gif" => Some(Self::Gif),
             "tif" | "tiff" => Some(Self::Tiff),
             "bmp" => Some(Self::Bmp),
+            "npy" => Some(Self::Npy),
             _ => None,
         }
     }
@@ -101,6 +105,7 @@ impl Encoding {
             Self::Gif => "GIF",
             Self::Tiff => "TIFF",
             Self::Bmp => "BMP",
+            Self::Npy => "NumPy",
         }
     }
 
@@ -123,6 +128,7 @@ impl From<Format> for Encoding {
             Format::Gif => Self::Gif,
             Format::Tiff => Self::Tiff,
             Format::Bmp => Self::Bmp,
+            Format::Npy => Self::Npy,
         }
     }
 }

@@ -330,6 +330,7 @@ fn extension(encoding: Encoding, bytes: &[u8]) -> &'static str {
         Encoding::Gif => "gif",
         Encoding::Tiff => "tif",
         Encoding::Bmp => "bmp",
+        Encoding::Npy => "npy",
     }
 }
 

@@ -22,8 +22,17 @@ convnext! {
         head: 4,
         stages: [8 x 1, 12 x 1],
     }
+
+    /// Takes twelve bands.
+    pub model Twelve {
+        input: 16 x 16 x 12,
+        stem: 2,
+        head: 4,
+        stages: [8 x 1 kernel 3, 16 x 1 kernel 3],
+        fcmae: { patch: 4, decoder: 16 x 1, kernel: 3 },
+    }
 }
 
 fn main() -> ExitCode {
-    convnext::run!(&[Dot::entry(), Dash::entry()])
+    convnext::run!(&[Dot::entry(), Dash::entry(), Twelve::entry()])
 }

@@ -163,7 +163,7 @@ fn load<'a>(bench: &'a Bench<'_>) -> Outcome<Step<'a>> {
 /// What pre-training does to an image.
 fn stages(plan: &Plan) -> Outcome<Vec<Box<dyn Stage>>> {
     let Plan { height, width, channels, .. } = *plan;
-    let unknown = || Failure::failed(format!("`{}`: images decode to 1, 3 or 4 channels, not {channels}", plan.name));
+    let unknown = || Failure::failed(format!("`{}`: no image decodes to {channels} channels", plan.name));
     let decoded = Channels::of_count(channels).ok_or_else(unknown)?;
     let crop = RandomResizedCrop::new(height, width);
     let chain = Chain::new(vec![Box::new(crop), Box::new(Flip::default())], Geometry::decoded(channels))?;

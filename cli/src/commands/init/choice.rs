@@ -41,7 +41,11 @@ impl Wanted<'_> {
         let cost = |entry: &&Entry| entry.plan.classifier().multiply_adds();
         let suitable = || entries.iter().filter(|entry| self.suits(&entry.plan));
         let quick = suitable().filter(|entry| self.seconds(&entry.plan) <= PATIENCE).max_by_key(cost);
-        let decodable = entries.iter().filter(|entry| Channels::of_count(entry.plan.channels).is_some());
+        // Grey and colour become one another; bands do not.
+        let decodable = entries.iter().filter(|entry| match self.sizes.channels {
+            Channels::Bands(bands) => entry.plan.channels == usize::from(bands),
+            Channels::Grey | Channels::Rgb | Channels::Rgba => matches!(entry.plan.channels, 1 | 3 | 4),
+        });
         quick.or_else(|| suitable().min_by_key(cost)).or_else(|| decodable.min_by_key(cost))
     }
 }

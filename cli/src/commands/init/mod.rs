@@ -96,7 +96,11 @@ pub fn run(args: &Args, context: &Context<'_>) -> Outcome {
     let entry = match &args.model {
         Some(name) => context.registry.find(name)?,
         None => {
-            wanted.choose(context.registry.entries()).ok_or_else(|| Failure::usage("this program has no variant"))?
+            let channels = sizes.channels.count();
+            let none = || {
+                Failure::usage(format!("this program has no variant for images of {channels} channels; declare one"))
+            };
+            wanted.choose(context.registry.entries()).ok_or_else(none)?
         }
     };
     let counts = given.class_counts()?;
@@ -134,8 +138,14 @@ fn pack_folder(folder: &Path, args: &Args, plan: &Plan) -> Outcome<(Vec<String>,
     let to = args.out.join("data");
     let side = plan.height.max(plan.width) * PACKED;
     let split = (source.class_names().is_some() && args.validation.is_empty()).then_some(args.split);
-    let options =
-        Options { name: "train".to_owned(), resize: u32::try_from(side).ok(), skip_bad: true, ..Options::default() };
+    let options = Options {
+        name: "train".to_owned(),
+        resize: u32::try_from(side).ok(),
+        // Pages of a TIFF are bands for a model of bands alone.
+        channels: Channels::of_count(plan.channels).filter(|channels| matches!(channels, Channels::Bands(_))),
+        skip_bad: true,
+        ..Options::default()
+    };
     let packed = pack::write(&source, &to, &options, split)?;
     pack::tell_of_skipped(&packed);
     let pattern = |name: &str| {
@@ -212,7 +222,11 @@ impl Found<'_> {
     fn text(&self, given: &ShardSet, counts: &[u64], seconds: f64, out: &Path) -> String {
         let [smallest, middle, largest] = self.sizes.short_side;
         let plan = &self.entry.plan;
-        let kind = if self.sizes.channels == Channels::Grey { "grey" } else { "colour" };
+        let kind = match self.sizes.channels {
+            Channels::Grey => "grey".to_owned(),
+            Channels::Bands(bands) => format!("{bands} bands"),
+            Channels::Rgb | Channels::Rgba => "colour".to_owned(),
+        };
         let images =
             format!("{}, {kind}; short sides of {smallest} to {largest} pixels, half at most {middle}", given.len());
         let variant = format!(

@@ -10,7 +10,7 @@ use std::{
 
 use convnext_core::{Entry, plan::Plan};
 use convnext_data::{
-    Channels, ShardSet,
+    ShardSet,
     pack::{self, FASHION_MNIST_CLASSES, IdxSource, Options, Source},
 };
 use convnext_pipeline::{
@@ -196,8 +196,8 @@ fn unsuitable(plan: &Plan) -> Option<String> {
         let (height, width) = (plan.height, plan.width);
         return Some(format!("it takes images of {height}x{width}; the pictures have {SIDE}x{SIDE}"));
     }
-    if Channels::of_count(plan.channels).is_none() {
-        return Some(format!("it takes {} channels; images decode to 1, 3 or 4", plan.channels));
+    if !matches!(plan.channels, 1 | 3 | 4) {
+        return Some(format!("it takes {} channels; the pictures are grey", plan.channels));
     }
     let few = plan.classes < CLASSES;
     few.then(|| format!("it tells {} classes apart; the pictures have {CLASSES}", plan.classes))

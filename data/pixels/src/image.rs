@@ -9,7 +9,7 @@ pub struct Image {
     pub height: usize,
     /// Pixels in a row.
     pub width: usize,
-    /// Values of a pixel: 1 (grey), 3 (RGB) or 4 (RGBA).
+    /// Values of a pixel: 1 (grey), 3 (RGB), 4 (RGBA), or another number of bands.
     pub channels: usize,
     /// `height * width * channels` bytes.
     pub pixels: Vec<u8>,
@@ -64,29 +64,8 @@ pub struct ImageView<'a> {
     pub height: usize,
     /// Pixels in a row.
     pub width: usize,
-    /// Values of a pixel: 1 (grey), 3 (RGB) or 4 (RGBA).
+    /// Values of a pixel: 1 (grey), 3 (RGB), 4 (RGBA), or another number of bands.
     pub channels: usize,
     /// `height * width * channels` bytes.
     pub pixels: &'a [u8],
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn from_pixels_checks_the_number() {
-        assert!(Image::from_pixels(2, 3, 3, vec![0; 18]).is_some());
-        assert!(Image::from_pixels(2, 3, 3, vec![0; 17]).is_none());
-        assert!(Image::from_pixels(usize::MAX, 3, 3, vec![]).is_none());
-    }
-
-    #[test]
-    fn reset_keeps_the_allocation() {
-        let mut image = Image::new(8, 8, 3);
-        let before = image.pixels.as_ptr();
-        image.reset(4, 4, 1);
-        image.reset(8, 8, 3);
-        assert_eq!(before, image.pixels.as_ptr());
-    }
 }

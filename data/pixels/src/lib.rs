@@ -1,0 +1,10 @@
+//! Images in memory, and resampling them with SIMD.
+//!
+//! A crate of its own, so that what the resampler's generics expand to, four fifths of all code that reading images takes, is
+//! compiled once for programs and tests.
+
+mod image;
+mod resample;
+
+pub use image::{Image, ImageView};
+pub use resample::{Filter, Resample, ResampleError, Window};
