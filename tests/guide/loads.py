@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 # Images are resampled by libraries of their own, to bytes: half a byte of 255 in a pixel moves a probability by less than this.
-TOLERANCE = 0.05
+TOLERANCE = 0.03
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -38,7 +38,18 @@ def transformers(folder: str):
 
     print("transformers", library.__version__)
     classify = library.pipeline("image-classification", model=folder, top_k=1000)
-    return lambda path: {found["label"]: found["score"] for found in classify(opened(path))}
+    processor = classify.image_processor
+    edge, crop = processor.size["shortest_edge"], processor.crop_size["height"]
+
+    def predict(path):
+        image = opened(path)
+        # Of an odd number of pixels that are cut away, torchvision rounds the half to the even neighbour, transformers down: with
+        # 3, 7, 11 and so on, its crop begins a pixel earlier.
+        if (int(edge * max(image.size) / min(image.size)) - crop) % 4 == 3:
+            return None
+        return {found["label"]: found["score"] for found in classify(image)}
+
+    return predict
 
 
 def onnx(file: str):
@@ -74,15 +85,18 @@ def opened(path: str) -> Image.Image:
 
 def main(kind: str, model: str, predictions: str):
     predict = {"timm": timm, "transformers": transformers, "onnx": onnx}[kind](model)
-    worst, checked = 0.0, 0
+    worst, checked, cropped_elsewhere = 0.0, 0, 0
     for line in Path(predictions).read_text().splitlines():
         ours = json.loads(line)
         theirs = predict(ours["image"])
+        if theirs is None:
+            cropped_elsewhere += 1
+            continue
         for (_, probability), name in zip(ours["classes"], ours["names"]):
             worst = max(worst, abs(theirs[name] - probability))
             checked += 1
-    assert checked > 0
-    print(f"{kind}: {checked} probabilities, the worst differs by {worst:.4f}")
+    assert checked > 100
+    print(f"{kind}: {checked} probabilities, the worst differs by {worst:.4f}; {cropped_elsewhere} images are cropped elsewhere")
     assert worst < TOLERANCE, worst
 
 

@@ -17,6 +17,14 @@ fn photographs_become_predictions_and_models_that_load_elsewhere() {
     assert!(status.success(), "a command or a check failed; what was printed above says which");
 }
 
+/// Runs `tests/book/run`, which compiles mdBook first.
+#[test]
+#[ignore = "compiles mdBook, which needs network: see docs/proof.md"]
+fn the_guide_becomes_a_book() {
+    let status = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/book/run")).status().unwrap();
+    assert!(status.success(), "the book is not whole; what was printed above says why");
+}
+
 /// The folder of the repository.
 fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))

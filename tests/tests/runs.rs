@@ -116,7 +116,9 @@ fn images_of_twelve_bands() {
     }
     let said = place.succeed("init scenes --out work");
     assert!(said.contains("12 bands") && said.contains("twelve: 16x16x12"), "{said}");
-    place.succeed("pretrain --recipe work/pretrain.toml --out pre --set pretrain.epochs=2");
+    place.succeed(
+        "pretrain --recipe work/pretrain.toml --out pre --set pretrain.epochs=2 --set pretrain.warmup_epochs=1",
+    );
     place.succeed("reconstruct pre --count 2");
     place
         .succeed("finetune --recipe work/finetune.toml --out fine --set finetune.weights=pre --set finetune.epochs=20");

@@ -23,9 +23,9 @@ impl Normalise {
     /// One mean and one deviation a channel, in units of the largest value.
     ///
     /// # Errors
-    /// Their numbers differ, are not 1, 3 or 4, or a deviation is not positive.
+    /// Their numbers differ or are 0, or a deviation is not positive.
     pub fn new(mean: &[f32], deviation: &[f32]) -> Result<Self, AugmentError> {
-        setting(matches!(mean.len(), 1 | 3 | 4), NAME, "mean", mean, "one number a channel")?;
+        setting(!mean.is_empty(), NAME, "mean", mean, "one number a channel")?;
         let sound = |d: &f32| d.is_finite() && *d > 0.0;
         let sound = deviation.len() == mean.len() && deviation.iter().all(sound);
         setting(sound, NAME, "deviation", deviation, "one positive number a channel")?;
