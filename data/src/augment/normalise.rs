@@ -96,7 +96,8 @@ mod tests {
         let normalise = Normalise::new(&[0.5; 3], &[0.5; 3]).unwrap();
         assert!(normalise.run(image.view(), &mut [0.0; 17]).is_err());
         assert!(Normalise::new(&[0.5], &[0.5]).unwrap().run(image.view(), &mut [0.0; 18]).is_err());
-        assert!(Normalise::new(&[0.5; 2], &[0.5; 2]).is_err());
+        assert!(Normalise::new(&[], &[]).is_err());
+        assert!(Normalise::new(&[0.5; 12], &[0.5; 11]).is_err());
         assert!(Normalise::new(&[0.5; 3], &[0.5, 0.5, 0.0]).is_err());
         assert!(Normalise::new(&[f32::NAN], &[1.0]).is_err());
     }
