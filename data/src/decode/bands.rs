@@ -28,6 +28,17 @@ struct Array<'a> {
     values: &'a [u8],
 }
 
+impl Array<'_> {
+    fn lay_into(&self, image: &mut Image) {
+        let &Self { height, width, bands, planar, depth, values } = self;
+        image.reset(height, width, bands);
+        match depth {
+            Depth::Eight => lay(values.iter().copied(), planar, 0..bands, image),
+            Depth::Sixteen { upper } => lay(values.chunks_exact(2).map(|value| value[upper]), planar, 0..bands, image),
+        }
+    }
+}
+
 /// Bits of a value, and where the upper eight of them are.
 #[derive(Clone, Copy)]
 enum Depth {
@@ -52,22 +63,18 @@ pub(super) fn npy_info(decoder: &Decoder, bytes: &[u8]) -> Result<Info, DecodeEr
 
 pub(super) fn npy_decode(decoder: &mut Decoder, bytes: &[u8], image: &mut Image) -> Result<(), DecodeError> {
     let array = array(decoder, bytes)?;
-    let Array { height, width, bands, planar, depth, values } = array;
+    let Array { height, width, bands, .. } = array;
     let wanted = decoder.channels;
     // Grey, RGB and RGBA become one another, as in other formats; of other bands nobody knows what they are.
     let colours = |count| matches!(count, 1 | 3 | 4);
     if bands != wanted.count() && !(colours(bands) && colours(wanted.count())) {
         return Err(DecodeError::Bands { found: bands, wanted: wanted.count() });
     }
-    let mut whole = Image::default();
-    whole.reset(height, width, bands);
-    match depth {
-        Depth::Eight => lay(values.iter().copied(), planar, 0..bands, &mut whole),
-        Depth::Sixteen { upper } => lay(values.chunks_exact(2).map(|value| value[upper]), planar, 0..bands, &mut whole),
-    }
     if bands == wanted.count() {
-        *image = whole;
+        array.lay_into(image);
     } else {
+        let mut whole = Image::default();
+        array.lay_into(&mut whole);
         convert(&whole.pixels, bands, wanted, height, width, image);
     }
     Ok(())
@@ -178,6 +185,10 @@ fn samples(colour: ColorType) -> Result<usize, DecodeError> {
 fn lay(values: impl Iterator<Item = u8>, planar: bool, bands: Range<usize>, image: &mut Image) {
     let (channels, pixels) = (image.channels, image.height * image.width);
     let count = bands.len();
+    if !planar && count == channels {
+        // As they lie in the image.
+        return image.pixels.iter_mut().zip(values).for_each(|(to, value)| *to = value);
+    }
     for (at, value) in values.enumerate() {
         let (pixel, band) = if planar { (at % pixels, at / pixels) } else { (at / count, at % count) };
         image.pixels[pixel * channels + bands.start + band] = value;
