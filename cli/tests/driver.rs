@@ -59,12 +59,19 @@ fn libraries() -> PathBuf {
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder).unwrap();
         let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let (header, library) = (folder.join("host.hpp"), folder.join("libcuda.so"));
-        fs::copy(crate_folder.join("../cuda/tests/kernels/host.hpp"), &header).unwrap();
-        let options = KERNEL_OPTIONS.split(' ').chain(["-x", "c++-header"]).map(OsString::from);
-        compile(options.chain([header.clone().into(), "-o".into(), folder.join("host.hpp.gch").into()]));
-        let defines =
-            [format!("-DHOST_HEADER=\"{}\"", header.display()), format!("-DKERNEL_OPTIONS=\"{KERNEL_OPTIONS}\"")];
+        let host = crate_folder.join("../cuda/tests/kernels");
+        let [header, object, library] = ["host.hpp", "entry.o", "libcuda.so"].map(|name| folder.join(name));
+        fs::copy(host.join("host.hpp"), &header).unwrap();
+        let kernels = || KERNEL_OPTIONS.split(' ').map(OsString::from);
+        let header_only = ["-x".into(), "c++-header".into(), header.clone().into(), "-o".into()];
+        compile(kernels().chain(header_only).chain([folder.join("host.hpp.gch").into()]));
+        let entry = ["-c".into(), "-I".into(), host.into(), crate_folder.join("tests/driver/entry.cpp").into()];
+        compile(kernels().chain(entry).chain(["-o".into(), object.clone().into()]));
+        let defines = [
+            format!("-DHOST_HEADER=\"{}\"", header.display()),
+            format!("-DHOST_OBJECT=\"{}\"", object.display()),
+            format!("-DKERNEL_OPTIONS=\"{KERNEL_OPTIONS}\""),
+        ];
         let options = ["-std=c++20", "-O2", "-Wall", "-Werror", "-shared", "-fPIC", "-fvisibility=hidden"];
         let options = options.map(OsString::from).into_iter().chain(defines.map(OsString::from));
         let files =

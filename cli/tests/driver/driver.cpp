@@ -364,27 +364,6 @@ std::vector<std::string> kernels(const std::string &text) {
     return names;
 }
 
-const char *const ENTRY = R"(
-extern "C" __attribute__((visibility("default"))) int host_count(const char *name) {
-    for (const host::Kernel &kernel : host::kernels)
-        if (kernel.name == name) return (int)kernel.arguments;
-    return -1;
-}
-extern "C" __attribute__((visibility("default"))) int host_launch(const char *name, const unsigned *grid,
-                                                                  unsigned threads, const uint64_t *words) {
-    for (const host::Kernel &kernel : host::kernels) {
-        if (kernel.name != name) continue;
-        std::vector<host::Argument> arguments(kernel.arguments);
-        for (size_t at = 0; at < kernel.arguments; at++) memcpy(&arguments[at], &words[at], sizeof words[at]);
-        host::body = kernel.run;
-        host::body_arguments = arguments.data();
-        host::run_grid(Index{grid[0], grid[1], grid[2]}, threads, 2);
-        return 0;
-    }
-    return 1;
-}
-)";
-
 } // namespace
 
 API int nvrtcVersion(int *major, int *minor) { return *major = 12, *minor = 0, OK; }
@@ -415,8 +394,8 @@ API int nvrtcCompileProgram(Program *program, int count, const char **options) {
     for (const std::string &name : kernels(read_file(base + "/marked.i"))) {
         text += "        host::add<" + name + ">(\"" + name + "\");\n";
     }
-    write_file(base + "/kernels.cpp", text + "    }\n} names;\n}\n" + ENTRY);
-    failed = failed ? failed : system(("g++ -shared " KERNEL_OPTIONS " " + base + "/kernels.cpp -o " + base + "/kernels.so" + errors).c_str());
+    write_file(base + "/kernels.cpp", text + "    }\n} names;\n}\n");
+    failed = failed ? failed : system(("g++ -shared " KERNEL_OPTIONS " " + base + "/kernels.cpp " HOST_OBJECT " -o " + base + "/kernels.so" + errors).c_str());
     const std::string library = read_file(base + "/kernels.so");
     const uint64_t length = library.size();
     program->image = std::string((const char *)&length, sizeof length) + library;

@@ -31,8 +31,9 @@ use convnext_cuda::{
 use half::bf16;
 use sha2::{Digest, Sha256};
 
-/// What is behind every kernel.
+/// What is before every kernel, and what it is linked with.
 const HEADER: &str = include_str!("host.hpp");
+const RUNTIME: &str = include_str!("host.cpp");
 
 /// Bounds of arrays, alignment of vectors and overflow of integers end the program with a message.
 const OPTIONS: [&str; 8] = [
@@ -323,34 +324,45 @@ fn compiled(module: &Module) -> PathBuf {
 }
 
 fn compile(module: &Module) -> PathBuf {
-    let mut text = format!("#include \"{}\"\n{}{}", header().display(), module.defines(), module.text());
+    let Host { header, runtime } = Host::get();
+    let mut text = format!("#include \"{}\"\n{}{}", header.display(), module.defines(), module.text());
     text += "\nint main(int, char **arguments) {\n";
     for kernel in module.source.kernels {
         text += &format!("    host::add<{kernel}>(\"{kernel}\");\n");
     }
     text += "    return host::serve(arguments[1]);\n}\n";
-    let program = folder().join(digest(&[&text]));
+    let program = folder().join(digest(&text));
     if !program.exists() {
         let source = program.with_extension("cpp");
         write(&source, &text);
-        build(&[source.as_os_str()], &program);
+        build(&[source.as_os_str(), runtime.as_os_str()], &program);
     }
     program
 }
 
-/// The header, compiled once for all.
-fn header() -> PathBuf {
-    static PATH: OnceLock<PathBuf> = OnceLock::new();
-    PATH.get_or_init(|| {
-        let path = folder().join(format!("host-{}.hpp", digest(&[HEADER])));
-        let compiled = path.with_extension("hpp.gch");
-        if !compiled.exists() {
-            write(&path, HEADER);
-            build(&["-x".as_ref(), "c++-header".as_ref(), path.as_os_str()], &compiled);
-        }
-        path
-    })
-    .clone()
+/// What is compiled once for all: the header, and what it declares.
+struct Host {
+    header: PathBuf,
+    runtime: PathBuf,
+}
+
+impl Host {
+    fn get() -> &'static Self {
+        static HOST: OnceLock<Host> = OnceLock::new();
+        HOST.get_or_init(|| {
+            let folder = folder().join(digest(""));
+            fs::create_dir_all(&folder).unwrap();
+            let [header, source] = ["host.hpp", "host.cpp"].map(|name| folder.join(name));
+            let [compiled, runtime] = ["host.hpp.gch", "host.o"].map(|name| folder.join(name));
+            if !runtime.exists() {
+                write(&header, HEADER);
+                write(&source, RUNTIME);
+                build(&["-x".as_ref(), "c++-header".as_ref(), header.as_os_str()], &compiled);
+                build(&["-c".as_ref(), source.as_os_str()], &runtime);
+            }
+            Self { header, runtime }
+        })
+    }
 }
 
 fn folder() -> PathBuf {
@@ -359,9 +371,10 @@ fn folder() -> PathBuf {
     folder
 }
 
-fn digest(texts: &[&str]) -> String {
+/// A name for what is made of a text.
+fn digest(text: &str) -> String {
     let mut hash = Sha256::new();
-    for text in texts.iter().copied().chain(OPTIONS).chain([HEADER]) {
+    for text in [text].into_iter().chain(OPTIONS).chain([HEADER, RUNTIME]) {
         hash.update(text);
         hash.update([0]);
     }

@@ -2,7 +2,7 @@
 
 use fast_image_resize as fir;
 use fir::images::{TypedCroppedImage, TypedImage, TypedImageRef};
-use fir::pixels::{U8, U8x3, U8x4};
+use fir::pixels::{U8, U8x3};
 use fir::{FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resizer};
 
 use crate::image::{Image, ImageView};
@@ -55,7 +55,7 @@ pub struct ResampleError {
 #[derive(Clone, Debug, Default)]
 pub struct Resample {
     resizer: fir::Resizer,
-    /// One band of an image that has more than four, and what becomes of it.
+    /// One band of an image that is neither grey nor of three, and what becomes of it.
     band: [Image; 2],
 }
 
@@ -78,12 +78,12 @@ impl Resample {
             Filter::Bilinear => FilterType::Bilinear,
         }));
         to.reset(height, width, from.channels);
-        // By the type of the pixels: the resizer's own choice compiles thirteen of them.
+        // By the type of the pixels: the resizer's own choice compiles thirteen of them. Of four values the fourth would be
+        // an alpha to it, which multiplies the others; here it is a band like them, infrared say.
         let resizer = &mut self.resizer;
         let done = match from.channels {
             1 => resize::<U8>(resizer, from, window, to, &options),
             3 => resize::<U8x3>(resizer, from, window, to, &options),
-            4 => resize::<U8x4>(resizer, from, window, to, &options),
             0 => None,
             _ => resize_bands(resizer, &mut self.band, from, window, to, &options),
         };

@@ -1,7 +1,10 @@
 //! Soft targets, and the two augmentations that mix them.
 
 use convnext_core::launch::kernels::images::mix;
-use convnext_data::{Purpose, Random};
+use convnext_data::{
+    Purpose, Random,
+    augment::{blend_pairs, swap_in_pairs},
+};
 use rand_core::RngCore;
 use rand_distr::{Beta, Distribution};
 
@@ -84,7 +87,9 @@ impl Mixing {
         match *self {
             Self::None => {}
             Self::Blend(share) => blend_pairs(images, samples, share),
-            Self::Cut { rows, columns, .. } => cut_pairs(images, samples, size, rows, columns),
+            Self::Cut { rows, columns, .. } => {
+                swap_in_pairs(images, samples, (size.width, size.channels), rows, columns)
+            }
         }
     }
 
@@ -126,17 +131,6 @@ fn beta(alpha: f64, random: &mut Random) -> f32 {
     Beta::new(alpha, alpha).map_or(1.0, |beta| beta.sample(&mut Source(random)) as f32)
 }
 
-/// `x_n = share x_n + (1 - share) x_(N-1-n)` for `[N, values]`.
-fn blend_pairs(values: &mut [f32], samples: usize, share: f32) {
-    let length = values.len() / samples.max(1);
-    for n in 0..samples / 2 {
-        let (front, back) = values.split_at_mut((samples - 1 - n) * length);
-        for (a, b) in front[n * length..][..length].iter_mut().zip(&mut back[..length]) {
-            (*a, *b) = (share * *a + (1.0 - share) * *b, share * *b + (1.0 - share) * *a);
-        }
-    }
-}
-
 /// A rectangle of about `1 - share` of the area.
 fn rectangle(size: ImageSize, share: f32, random: &mut Random) -> Mixing {
     let ImageSize { height, width, .. } = size;
@@ -149,26 +143,6 @@ fn rectangle(size: ImageSize, share: f32, random: &mut Random) -> Mixing {
     let (rows, columns) = (span(height, random), span(width, random));
     let area = (rows.1 - rows.0) * (columns.1 - columns.0);
     Mixing::Cut { rows, columns, stays: 1.0 - area as f32 / (height * width) as f32 }
-}
-
-/// Swaps a rectangle between the images of each pair.
-fn cut_pairs(
-    images: &mut [f32],
-    samples: usize,
-    size: ImageSize,
-    (top, bottom): (usize, usize),
-    (left, right): (usize, usize),
-) {
-    let ImageSize { height, width, channels } = size;
-    let length = height * width * channels;
-    for n in 0..samples / 2 {
-        let (front, back) = images.split_at_mut((samples - 1 - n) * length);
-        let (a, b) = (&mut front[n * length..][..length], &mut back[..length]);
-        for y in top..bottom {
-            let row = (y * width + left) * channels..(y * width + right) * channels;
-            a[row.clone()].swap_with_slice(&mut b[row]);
-        }
-    }
 }
 
 #[cfg(test)]

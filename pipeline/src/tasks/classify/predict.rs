@@ -108,8 +108,8 @@ impl<'a> Predictor<'a> {
             None => loader()?.load(path),
         };
         let loaded: Vec<_> = paths.par_iter().map_init(|| loader().ok(), load).collect();
-        let images: Vec<f32> = loaded.iter().flatten().flatten().copied().collect();
-        let samples = loaded.iter().flatten().count();
+        let read: Vec<&[f32]> = loaded.iter().flatten().map(Vec::as_slice).collect();
+        let (images, samples) = (read.concat(), read.len());
         let mut answers = self.answers(images, samples, question.features)?.into_iter();
         let one = |(path, pixels): (&PathBuf, Result<Vec<f32>, ModelError>)| {
             let (pixels, image) = (pixels?, path.display().to_string());
