@@ -66,13 +66,13 @@ fn libraries() -> PathBuf {
         let header_only = ["-x".into(), "c++-header".into(), header.clone().into(), "-o".into()];
         compile(kernels().chain(header_only).chain([folder.join("host.hpp.gch").into()]));
         let entry = ["-c".into(), "-I".into(), host.into(), crate_folder.join("tests/driver/entry.cpp").into()];
-        compile(kernels().chain(entry).chain(["-o".into(), object.clone().into()]));
+        compile(kernels().chain(entry).chain(["-O2".into(), "-o".into(), object.clone().into()]));
         let defines = [
             format!("-DHOST_HEADER=\"{}\"", header.display()),
             format!("-DHOST_OBJECT=\"{}\"", object.display()),
             format!("-DKERNEL_OPTIONS=\"{KERNEL_OPTIONS}\""),
         ];
-        let options = ["-std=c++20", "-O2", "-Wall", "-Werror", "-shared", "-fPIC", "-fvisibility=hidden"];
+        let options = ["-std=c++20", "-O3", "-Wall", "-Werror", "-shared", "-fPIC", "-fvisibility=hidden"];
         let options = options.map(OsString::from).into_iter().chain(defines.map(OsString::from));
         let files =
             [crate_folder.join("tests/driver/driver.cpp").into(), "-o".into(), library.clone().into(), "-ldl".into()];

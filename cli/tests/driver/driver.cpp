@@ -511,15 +511,22 @@ API int cublasLtMatmul(void *, const Description *description, const float *alph
     const float one = *alpha, add = *beta;
     return put(stream, [=] {
         const uint64_t inner = how.transposed[0] ? A.rows : A.columns;
-        for (uint64_t column = 0; column < D.columns; column++) {
+        std::vector<double> left(inner * D.rows), sums(D.rows);
+        for (uint64_t at = 0; at < inner; at++) {
             for (uint64_t row = 0; row < D.rows; row++) {
-                double sum = 0.0;
-                for (uint64_t at = 0; at < inner; at++) {
-                    const size_t left = how.transposed[0] ? row * A.stride + at : at * A.stride + row;
-                    const size_t right = how.transposed[1] ? at * B.stride + column : column * B.stride + at;
-                    sum += (double)read_value(a, A.type, left) * (double)read_value(b, B.type, right);
-                }
-                sum *= one;
+                const size_t from = how.transposed[0] ? row * A.stride + at : at * A.stride + row;
+                left[at * D.rows + row] = read_value(a, A.type, from);
+            }
+        }
+        for (uint64_t column = 0; column < D.columns; column++) {
+            sums.assign(D.rows, 0.0);
+            for (uint64_t at = 0; at < inner; at++) {
+                const size_t from = how.transposed[1] ? at * B.stride + column : column * B.stride + at;
+                const double right = read_value(b, B.type, from);
+                for (uint64_t row = 0; row < D.rows; row++) sums[row] += left[at * D.rows + row] * right;
+            }
+            for (uint64_t row = 0; row < D.rows; row++) {
+                double sum = sums[row] * one;
                 if (add != 0.0f) sum += (double)add * (double)read_value(c, C.type, column * C.stride + row);
                 if (how.epilogue == 4) sum += (double)read_value(how.bias, D.type, row);
                 write_value(d, D.type, column * D.stride + row, (float)sum);

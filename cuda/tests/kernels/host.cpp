@@ -69,10 +69,13 @@ uint64_t exchange(uint64_t bits, unsigned from) {
     return taken;
 }
 
+// A fibre runs its thread of one block after another: to make one costs two calls of the system.
 static void enter() {
-    body(body_arguments);
-    fibres[current].state = DONE;
-    _longjmp(home_jump, 1);
+    for (;;) {
+        body(body_arguments);
+        fibres[current].state = DONE;
+        give_up();
+    }
 }
 
 static __attribute__((noinline)) void resume(unsigned thread) {
@@ -131,7 +134,7 @@ static bool run_warp(unsigned first, unsigned order) {
 // A warp goes as far as it can before the next one starts: what another warp should have written before is not there.
 static void run_block(unsigned threads, unsigned order) {
     memset(__start_shared_memory, 0xff, __stop_shared_memory - __start_shared_memory);
-    for (Fibre &fibre : fibres) fibre.state = READY, fibre.started = false;
+    for (Fibre &fibre : fibres) fibre.state = READY;
     const unsigned warps = threads / LANES;
     for (;;) {
         bool ran = false;

@@ -47,6 +47,9 @@ const OPTIONS: [&str; 8] = [
     "-ffp-contract=off",
 ];
 
+/// The runtime is no kernel: it is to be fast.
+const RUNTIME_OPTIONS: [&str; 4] = ["-std=c++17", "-O2", "-Wall", "-Werror"];
+
 /// In which order the threads of a block run, and the blocks of a grid. On a device nobody chooses, and there are two runs:
 /// step by step, and as a graph that is replayed.
 pub(crate) fn orders() -> &'static [u32] {
@@ -335,7 +338,7 @@ fn compile(module: &Module) -> PathBuf {
     if !program.exists() {
         let source = program.with_extension("cpp");
         write(&source, &text);
-        build(&[source.as_os_str(), runtime.as_os_str()], &program);
+        build(&OPTIONS, &[source.as_os_str(), runtime.as_os_str()], &program);
     }
     program
 }
@@ -354,11 +357,12 @@ impl Host {
             fs::create_dir_all(&folder).unwrap();
             let [header, source] = ["host.hpp", "host.cpp"].map(|name| folder.join(name));
             let [compiled, runtime] = ["host.hpp.gch", "host.o"].map(|name| folder.join(name));
-            if !runtime.exists() {
+            if !compiled.exists() {
                 write(&header, HEADER);
                 write(&source, RUNTIME);
-                build(&["-x".as_ref(), "c++-header".as_ref(), header.as_os_str()], &compiled);
-                build(&["-c".as_ref(), source.as_os_str()], &runtime);
+                // Before the header, which is compiled for other options: where it lies, the compiler takes it and fails.
+                build(&RUNTIME_OPTIONS, &["-c".as_ref(), source.as_os_str()], &runtime);
+                build(&OPTIONS, &["-x".as_ref(), "c++-header".as_ref(), header.as_os_str()], &compiled);
             }
             Self { header, runtime }
         })
@@ -374,7 +378,7 @@ fn folder() -> PathBuf {
 /// A name for what is made of a text.
 fn digest(text: &str) -> String {
     let mut hash = Sha256::new();
-    for text in [text].into_iter().chain(OPTIONS).chain([HEADER, RUNTIME]) {
+    for text in [text].into_iter().chain(OPTIONS).chain(RUNTIME_OPTIONS).chain([HEADER, RUNTIME]) {
         hash.update(text);
         hash.update([0]);
     }
@@ -388,11 +392,11 @@ fn write(path: &Path, text: &str) {
     fs::rename(partial, path).unwrap();
 }
 
-fn build(inputs: &[&std::ffi::OsStr], to: &Path) {
+fn build(options: &[&str], inputs: &[&std::ffi::OsStr], to: &Path) {
     let compiler = env::var("CXX").unwrap_or_else(|_| "g++".into());
     let partial = to.with_extension(format!("{}.part", std::process::id()));
     let mut command = Command::new(&compiler);
-    command.args(OPTIONS).args(inputs).arg("-o").arg(&partial);
+    command.args(options).args(inputs).arg("-o").arg(&partial);
     let output =
         command.output().unwrap_or_else(|error| panic!("these tests need the C++ compiler {compiler}: {error}"));
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
