@@ -216,8 +216,8 @@ impl Input<'_> {
         let (channels, target) = (self.plan.channels, samples.target);
         steps.extend(samples.steps);
         let mut chain = Chain::new(steps, Geometry::decoded(channels).with_target(target))?;
-        // Who takes bytes mirrors them on the way.
-        let flip = if bytes { chain.split_flip() } else { None };
+        // Whoever takes the bytes mirrors them on the way.
+        let flip = chain.split_flip();
         let size = (self.plan.height, self.plan.width, channels);
         let mut stages: Vec<Box<dyn Stage>> = vec![
             Box::new(Decode { decoder: self.decoder()?, target }),

@@ -60,6 +60,18 @@ pub struct Resample {
 }
 
 impl Resample {
+    /// Lets go of buffers that hold more than `bytes`: after a picture that was larger than most.
+    pub fn keep_at_most(&mut self, bytes: usize) {
+        if self.resizer.size_of_internal_buffers() > bytes {
+            self.resizer.reset_internal_buffers();
+        }
+        for band in &mut self.band {
+            if band.pixels.capacity() > bytes {
+                *band = Image::default();
+            }
+        }
+    }
+
     /// Resamples `window` of `from` to `height` x `width`, written into `to`, in one step and without a copy of the
     /// window. Pixels outside the window have no influence, as if it had been cut out before.
     ///

@@ -45,19 +45,36 @@ impl Normalise {
     /// # Errors
     /// `image` has other channels, or `out` is not as long as `image` has values.
     pub fn run(&self, image: ImageView<'_>, out: &mut [f32]) -> Result<(), AugmentError> {
+        self.write(image, false, out)
+    }
+
+    /// The same, mirrored left to right.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn run_mirrored(&self, image: ImageView<'_>, out: &mut [f32]) -> Result<(), AugmentError> {
+        self.write(image, true, out)
+    }
+
+    fn write(&self, image: ImageView<'_>, mirrored: bool, out: &mut [f32]) -> Result<(), AugmentError> {
         if image.channels != self.channels() || image.pixels.len() != out.len() {
             let ImageView { height, width, channels, pixels } = image;
             let (bytes, doing) = (pixels.len(), "normalised into this slice");
             return Err(AugmentError::Image { height, width, channels, bytes, doing });
         }
         match self.tables.as_slice() {
-            [grey] => look_up([grey], image.pixels, out),
-            [r, g, b] => look_up([r, g, b], image.pixels, out),
-            [r, g, b, a] => look_up([r, g, b, a], image.pixels, out),
+            [grey] => look_up([grey], image, mirrored, out),
+            [r, g, b] => look_up([r, g, b], image, mirrored, out),
+            [r, g, b, a] => look_up([r, g, b, a], image, mirrored, out),
             tables => {
                 let count = tables.len();
-                for (pixel, out) in image.pixels.chunks_exact(count).zip(out.chunks_exact_mut(count)) {
+                let pixel = |(out, pixel): (&mut [f32], &[u8])| {
                     out.iter_mut().zip(pixel).zip(tables).for_each(|((out, &byte), table)| *out = table[byte as usize]);
+                };
+                let row = (image.width * count).max(1);
+                for (from, to) in image.pixels.chunks_exact(row).zip(out.chunks_exact_mut(row)) {
+                    let (from, to) = (from.chunks_exact(count), to.chunks_exact_mut(count));
+                    if mirrored { to.zip(from.rev()).for_each(pixel) } else { to.zip(from).for_each(pixel) }
                 }
             }
         }
@@ -65,18 +82,29 @@ impl Normalise {
     }
 }
 
-fn look_up<const C: usize>(tables: [&[f32; 256]; C], pixels: &[u8], out: &mut [f32]) {
-    let (pixels, _) = pixels.as_chunks::<C>();
+fn look_up<const C: usize>(tables: [&[f32; 256]; C], image: ImageView<'_>, mirrored: bool, out: &mut [f32]) {
+    let (pixels, _) = image.pixels.as_chunks::<C>();
     let (out, _) = out.as_chunks_mut::<C>();
-    for (pixel, out) in pixels.iter().zip(out) {
+    let pixel = |(out, pixel): (&mut [f32; C], &[u8; C])| {
         *out = std::array::from_fn(|c| tables[c][usize::from(pixel[c])]);
+    };
+    if !mirrored {
+        return out.iter_mut().zip(pixels).for_each(pixel);
+    }
+    let width = image.width.max(1);
+    for (from, to) in pixels.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
+        to.iter_mut().zip(from.iter().rev()).for_each(pixel);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::augment::testing::coordinates;
+    use crate::augment::{
+        Flip,
+        testing::{applied, coordinates},
+    };
+    use crate::image::Image;
 
     #[test]
     fn follows_the_formula() {
@@ -87,6 +115,24 @@ mod tests {
         for (i, (value, pixel)) in out.iter().zip(&image.pixels).enumerate() {
             let c = i % 3;
             assert_eq!(*value, (f32::from(*pixel) / 255.0 - mean[c]) / deviation[c]);
+        }
+    }
+
+    /// Of every number of channels that has a way of its own, and of one that has none.
+    #[test]
+    fn mirrors_as_a_flip_does() {
+        for channels in [1, 3, 4, 5] {
+            let pixels = (0..4 * 7 * channels).map(|value| (value * 11) as u8).collect();
+            let image = Image::from_pixels(4, 7, channels, pixels).unwrap();
+            let flipped = applied(&Flip { probability: 1.0 }, image.clone(), 0);
+            let normalise = Normalise::new(&vec![0.4; channels], &vec![0.2; channels]).unwrap();
+            let run = |image: &Image, mirrored| {
+                let mut out = vec![0.0; image.pixels.len()];
+                normalise.write(image.view(), mirrored, &mut out).unwrap();
+                out
+            };
+            assert_eq!(run(&image, true), run(&flipped, false));
+            assert_ne!(run(&image, true), run(&image, false));
         }
     }
 

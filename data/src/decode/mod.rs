@@ -148,6 +148,9 @@ impl Decoder {
     /// Pixels an image may have where nothing else is said: 67 million, 200 MB of RGB.
     pub const MAX_PIXELS: usize = 1 << 26;
 
+    /// Most bytes that are kept for the next image: a huge one is rare, and its room would stay with each thread.
+    const KEPT: usize = 64 << 20;
+
     /// What decoding may take for each pixel that the limit allows.
     const BYTES_PER_PIXEL: usize = 8;
 
@@ -182,6 +185,9 @@ impl Decoder {
 
     /// Decodes into `image`, reusing its allocation. After an error its content is unspecified.
     pub fn decode_into(&mut self, bytes: &[u8], image: &mut Image) -> Result<(), DecodeError> {
+        if self.scratch.capacity() > Self::KEPT {
+            self.scratch = Vec::new();
+        }
         match (sniff(bytes)?, self.channels) {
             (Format::Npy, _) => guarded("NumPy", || bands::npy_decode(self, bytes, image)),
             (Format::Tiff, Channels::Bands(wanted)) => {

@@ -4,9 +4,9 @@
 //! read (1 thread) -> workers: decode, augment, mask (n threads) -> batch (1 thread) -> the run
 //! ```
 //!
-//! The three joints are bounded crossbeam channels. A sample's stages share a worker, so that its pixels stay in one
-//! core's cache. Buffers travel back to where they are filled: the steady state allocates nothing per sample, and the
-//! memory in flight has a ceiling, [`Stream::ceiling`]. Errors and the end travel in the channels; dropping the
+//! The joints are bounded crossbeam channels. A sample's stages share a worker, so that its pixels stay in one core's cache;
+//! the last of them writes to the sample's place in the batch. Batches travel back to where they are filled: the memory in
+//! flight has a ceiling, [`Stream::ceiling`], whatever the size of the pictures. Errors and the end travel in the channels; dropping the
 //! [`Stream`] is the shutdown. Samples arrive in the order of their positions for any number of workers. A stream that ends
 //! before all were delivered, or a stage that panics, is an error.
 
@@ -15,6 +15,8 @@ mod form;
 mod item;
 mod panics;
 mod quarantine;
+#[allow(unsafe_code, reason = "parts of one vector, which threads fill at once")]
+mod slots;
 mod stages;
 #[cfg(test)]
 mod tests;
@@ -31,8 +33,9 @@ use convnext_data::{Draw, Order, Purpose, Random, ShardSet};
 use crossbeam::channel::{Receiver, Sender, bounded};
 
 pub use batch::Batch;
+use batch::{Making, Places, Sizes};
 pub use form::{Form, Mismatch};
-pub use item::Item;
+pub use item::{Item, Workspace};
 use quarantine::Quarantine;
 pub use quarantine::{Bounds, Policy, Replaced};
 pub use stages::{Augmented, Decode, Mask, Normalise, Stage, Work};
@@ -130,8 +133,8 @@ pub struct Delivery {
     pub replaced: Replaced,
 }
 
-/// Batches ready beyond the one in use.
-const BATCHES_AHEAD: usize = 2;
+/// Batches that wait in the channel to whoever uses them. One more waits for its place there.
+const BATCHES_AHEAD: usize = 1;
 
 /// Samples in flight per worker: one being worked on and one waiting on either side.
 const ITEMS_PER_WORKER: usize = 3;
@@ -164,7 +167,7 @@ type Made = (u64, Result<Item, StreamError>);
 struct Ticket {
     position: u64,
     draw: Draw,
-    item: Item,
+    places: Places,
 }
 
 impl Stream {
@@ -181,21 +184,23 @@ impl Stream {
         }
         let quarantine = Quarantine::new(&settings.policy, shards.len(), settings.start, settings.replaced)?;
         let workers = settings.workers.max(1);
-        let items = in_flight(workers, settings.batch);
-        let (ticket_sender, tickets) = bounded::<Ticket>(items);
-        let (done_sender, done) = bounded::<Made>(items);
-        let (free_sender, free) = bounded::<Item>(items);
+        let (waiting, at_once) = (workers * ITEMS_PER_WORKER, making(workers, settings.batch));
+        let (ticket_sender, tickets) = bounded::<Ticket>(waiting);
+        let (done_sender, done) = bounded::<Made>(waiting);
+        let (making_sender, begun) = bounded::<Making>(at_once);
+        let (permit, permits) = bounded::<()>(at_once);
         let (batch_sender, batches) = bounded(BATCHES_AHEAD);
         let (used, reused) = bounded::<Batch>(BATCHES_AHEAD + 2);
-        for _ in 0..items {
+        for _ in 0..at_once {
             // The channel was made to hold them all.
-            let _ = free_sender.try_send(Item::default());
+            let _ = permit.try_send(());
         }
 
         let mut threads = Vec::with_capacity(workers + 2);
         let reader = {
             let settings = settings.clone();
-            move || read(&order, &settings, &free, &ticket_sender)
+            let sizes = Sizes::of(form);
+            move || read(&order, &settings, sizes, &permits, &reused, &making_sender, &ticket_sender)
         };
         threads.push(spawn("read", reader)?);
         for _ in 0..workers {
@@ -204,13 +209,11 @@ impl Stream {
             let worker = move || work(&shards, &stages, &policy, &tickets, &done_sender);
             threads.push(spawn("work", worker)?);
         }
-        let batcher = {
-            let settings = settings.clone();
-            move || assemble(&settings, quarantine, form, &done, &free_sender, &reused, &batch_sender)
-        };
+        let start = settings.start;
+        let batcher = move || assemble(start, quarantine, &begun, &done, &permit, &batch_sender);
         threads.push(spawn("batch", batcher)?);
 
-        let ceiling = ceiling(form, settings.batch, items);
+        let ceiling = most_bytes(form, settings.batch, workers);
         Ok(Self {
             batches: Some(batches),
             used,
@@ -287,7 +290,8 @@ impl Stream {
         self.replaced
     }
 
-    /// Most bytes of pixels and masks that are in flight at once, encoded and decoded originals not counted.
+    /// Most bytes of pixels and masks that are in flight at once. Each worker has one picture beside them, as large as it
+    /// was decoded and what decoding it takes.
     pub fn ceiling(&self) -> usize {
         self.ceiling
     }
@@ -310,23 +314,15 @@ pub fn check(stages: &[Box<dyn Stage>]) -> Result<Form, Mismatch> {
 /// Most bytes in flight of a stream of `form`, in batches of `batch` by `workers`; `usize::MAX` if that is more than there
 /// are numbers for.
 pub(crate) fn most_bytes(form: Form, batch: usize, workers: usize) -> usize {
-    ceiling(form, batch, in_flight(workers, batch))
+    // Those being made, those waiting, and the one in use.
+    let batches = making(workers.max(1), batch).saturating_add(BATCHES_AHEAD + 2);
+    Sizes::of(form).total().saturating_mul(batch).saturating_mul(batches)
 }
 
-fn in_flight(workers: usize, batch: usize) -> usize {
-    workers.saturating_mul(ITEMS_PER_WORKER).saturating_add(batch.min(64))
-}
-
-fn ceiling(form: Form, batch: usize, items: usize) -> usize {
-    let (values, patches) = match form {
-        Form::Encoded | Form::Image { .. } => (0, 0),
-        Form::Sized { height, width, channels } | Form::Pixels { height, width, channels } => {
-            (height * width * channels, 0)
-        }
-        Form::Masked { height, width, channels, patches, .. } => (height * width * channels, patches),
-    };
-    let bytes = if form.normalised() { size_of::<f32>() } else { 1 };
-    (values * bytes + patches).saturating_mul(batch.saturating_mul(BATCHES_AHEAD + 2).saturating_add(items))
+/// Batches that are being made at once: as many as all workers need, and one so that they need not wait for each other at
+/// its end.
+fn making(workers: usize, batch: usize) -> usize {
+    workers.saturating_mul(ITEMS_PER_WORKER).div_ceil(batch.max(1)) + 1
 }
 
 fn spawn(name: &'static str, body: impl FnOnce() + Send + 'static) -> Result<Thread, StreamError> {
@@ -334,14 +330,30 @@ fn spawn(name: &'static str, body: impl FnOnce() + Send + 'static) -> Result<Thr
     Ok((name, thread.map_err(StreamError::Thread)?))
 }
 
-/// Names the samples in order. Ends when all are named or nobody listens.
-fn read(order: &Order, settings: &Delivery, free: &Receiver<Item>, tickets: &Sender<Ticket>) {
-    for position in settings.start..settings.end {
-        let Ok(item) = free.recv() else { return };
-        let epoch = position / settings.epoch;
-        let draw = Draw { seed: settings.seed, epoch, sample: order.at(epoch, position % settings.epoch) };
-        if tickets.send(Ticket { position, draw, item }).is_err() {
+/// Names the samples in order, and gives each its place in a batch. Ends when all are named or nobody listens.
+fn read(
+    order: &Order,
+    settings: &Delivery,
+    sizes: Sizes,
+    permits: &Receiver<()>,
+    reused: &Receiver<Batch>,
+    begun: &Sender<Making>,
+    tickets: &Sender<Ticket>,
+) {
+    let mut position = settings.start;
+    while position < settings.end && permits.recv().is_ok() {
+        let samples = usize::try_from(settings.end - position).map_or(settings.batch, |left| left.min(settings.batch));
+        let (making, places) = reused.try_recv().unwrap_or_default().begin(samples, sizes);
+        if begun.send(making).is_err() {
             return;
+        }
+        for places in places {
+            let epoch = position / settings.epoch;
+            let draw = Draw { seed: settings.seed, epoch, sample: order.at(epoch, position % settings.epoch) };
+            if tickets.send(Ticket { position, draw, places }).is_err() {
+                return;
+            }
+            position += 1;
         }
     }
 }
@@ -354,10 +366,14 @@ fn work(
     tickets: &Receiver<Ticket>,
     done: &Sender<Made>,
 ) {
-    let mut chain = Chain { shards, stages: stages.iter().map(|stage| (stage.name(), stage.worker())).collect() };
-    for Ticket { position, draw, mut item } in tickets {
-        item.begin(position, draw);
-        let result = make(&mut chain, policy, &mut item).map(|()| item);
+    let stages = stages.iter().map(|stage| (stage.name(), stage.worker())).collect();
+    let mut chain = Chain { shards, stages, space: Workspace::default() };
+    for Ticket { position, draw, places: Places { pixels, bytes, mask, target } } in tickets {
+        let mut item = Item { position, draw, bytes, pixels, flip: false, mask, target, faults: Vec::new() };
+        let result = make(&mut chain, policy, &mut item).map(|()| {
+            chain.space.end(&mut item);
+            item
+        });
         if done.send((position, result)).is_err() {
             return;
         }
@@ -368,13 +384,15 @@ fn work(
 struct Chain<'a> {
     shards: &'a ShardSet,
     stages: Vec<(&'static str, Box<dyn Work>)>,
+    space: Workspace,
 }
 
 impl Chain<'_> {
     /// Takes the item through all stages. The outer error is a panic, the inner one the sample's fault.
     fn run(&mut self, item: &mut Item) -> Result<Result<(), convnext_data::Error>, StreamError> {
+        self.space.begin();
         for (stage, work) in &mut self.stages {
-            match panics::catch(|| work.process(self.shards, item)) {
+            match panics::catch(|| work.process(self.shards, &mut self.space, item)) {
                 Ok(Ok(())) => {}
                 Ok(Err(fault)) => return Ok(Err(fault)),
                 Err(message) => {
@@ -406,45 +424,39 @@ fn make(chain: &mut Chain<'_>, policy: &Policy, item: &mut Item) -> Result<(), S
     chain.run(item)?.map_err(|source| StreamError::NoSubstitute { tried: SUBSTITUTES + 1, source })
 }
 
-/// Puts samples in order and joins them. Ends at the end, after an error, or when nobody listens.
+/// Counts samples in order, and passes batches on that have all of theirs. Ends at the end, after an error, or when nobody
+/// listens.
 fn assemble(
-    settings: &Delivery,
+    start: u64,
     mut quarantine: Quarantine,
-    form: Form,
+    begun: &Receiver<Making>,
     done: &Receiver<Made>,
-    free: &Sender<Item>,
-    reused: &Receiver<Batch>,
+    permit: &Sender<()>,
     batches: &Sender<Result<Batch, StreamError>>,
 ) {
-    let mut early = BTreeMap::new();
-    let mut batch = Batch::default();
-    let mut next = settings.start;
-    for (position, result) in done {
-        early.insert(position, result);
-        while let Some(result) = early.remove(&next) {
-            let checked = result.and_then(|item| {
-                quarantine.note(next, &item.faults)?;
-                Ok(item)
-            });
-            let mut item = match checked {
-                Ok(item) => item,
-                Err(error) => {
-                    let _ = batches.send(Err(error));
-                    return;
-                }
+    let (mut early, mut next) = (BTreeMap::new(), start);
+    for mut making in begun {
+        while !making.is_full() {
+            let Some(result) = early.remove(&next) else {
+                let Ok((position, result)) = done.recv() else { return };
+                early.insert(position, result);
+                continue;
             };
-            batch.push(&mut item, form.normalised());
-            let _ = free.try_send(item);
-            next += 1;
-            if batch.samples == settings.batch || next == settings.end {
-                batch.finish();
-                batch.replaced = quarantine.replaced();
-                let mut fresh = reused.try_recv().unwrap_or_default();
-                fresh.clear();
-                if batches.send(Ok(std::mem::replace(&mut batch, fresh))).is_err() {
-                    return;
-                }
+            let noted = result.and_then(|item: Item| {
+                quarantine.note(next, &item.faults)?;
+                making.note(item);
+                Ok(())
+            });
+            if let Err(error) = noted {
+                let _ = batches.send(Err(error));
+                return;
             }
+            next += 1;
+        }
+        let batch = making.end(quarantine.replaced());
+        let _ = permit.try_send(());
+        if batches.send(Ok(batch)).is_err() {
+            return;
         }
     }
 }

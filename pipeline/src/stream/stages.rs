@@ -4,12 +4,12 @@ use std::{fmt::Debug, sync::Arc};
 
 use convnext_data::{
     Decoder, Error, ShardSet, TargetKind,
-    augment::{Chain, Flip, Normalise as Table, Scratch},
+    augment::{Chain, Flip, Normalise as Table},
     mask::random_mask,
     random::Purpose,
 };
 
-use super::{Form, Item, Mismatch};
+use super::{Form, Item, Mismatch, Workspace};
 
 /// A stage: its settings, shared by all workers.
 pub trait Stage: Debug + Send + Sync {
@@ -25,8 +25,8 @@ pub trait Stage: Debug + Send + Sync {
 
 /// One worker's copy of a stage.
 pub trait Work {
-    /// Takes the item one stage further.
-    fn process(&mut self, shards: &ShardSet, item: &mut Item) -> Result<(), Error>;
+    /// Takes the sample of `item` one stage further: what it is made of lies in `space`, what comes out in `item`.
+    fn process(&mut self, shards: &ShardSet, space: &mut Workspace, item: &mut Item) -> Result<(), Error>;
 }
 
 /// Reads a sample's bytes, checks them, and decodes them.
@@ -61,9 +61,9 @@ impl Stage for Decode {
 }
 
 impl Work for DecodeWork {
-    fn process(&mut self, shards: &ShardSet, item: &mut Item) -> Result<(), Error> {
+    fn process(&mut self, shards: &ShardSet, space: &mut Workspace, item: &mut Item) -> Result<(), Error> {
         let sample = shards.sample(item.draw.sample)?;
-        Ok(sample.example_into(self.target, &mut self.decoder, &mut item.bytes, &mut item.example)?)
+        Ok(sample.example_into(self.target, &mut self.decoder, &mut space.encoded, &mut space.example)?)
     }
 }
 
@@ -74,14 +74,13 @@ pub struct Augmented {
     pub chain: Arc<Chain>,
     /// Channels that the chain takes.
     pub channels: usize,
-    /// The last step of the chain, where whoever takes the bytes mirrors them ([`Chain::split_flip`]).
+    /// The last step of the chain, if it is left to who takes the bytes ([`Chain::split_flip`]): [`Normalise`], or a device.
     pub flip: Option<Flip>,
 }
 
 struct AugmentWork {
     chain: Arc<Chain>,
     flip: Option<Flip>,
-    scratch: Scratch,
 }
 
 impl Stage for Augmented {
@@ -99,19 +98,19 @@ impl Stage for Augmented {
     }
 
     fn worker(&self) -> Box<dyn Work> {
-        Box::new(AugmentWork { chain: self.chain.clone(), flip: self.flip, scratch: Scratch::default() })
+        Box::new(AugmentWork { chain: self.chain.clone(), flip: self.flip })
     }
 }
 
 impl Work for AugmentWork {
-    fn process(&mut self, _: &ShardSet, item: &mut Item) -> Result<(), Error> {
-        self.chain.apply(&mut item.example, &item.draw, &mut self.scratch)?;
-        item.flip = self.flip.is_some_and(|flip| flip.leave_image(&mut item.example, &item.draw));
+    fn process(&mut self, _: &ShardSet, space: &mut Workspace, item: &mut Item) -> Result<(), Error> {
+        self.chain.apply(&mut space.example, &item.draw, &mut space.scratch)?;
+        item.flip = self.flip.is_some_and(|flip| flip.leave_image(&mut space.example, &item.draw));
         Ok(())
     }
 }
 
-/// Bytes to floats of about mean 0 and variance 1.
+/// Bytes to floats of about mean 0 and variance 1, mirrored on the way where that is still to be done.
 #[derive(Debug, Clone)]
 pub struct Normalise {
     /// What each value of each channel becomes.
@@ -142,10 +141,13 @@ impl Stage for Normalise {
 }
 
 impl Work for NormaliseWork {
-    fn process(&mut self, _: &ShardSet, item: &mut Item) -> Result<(), Error> {
-        let image = &item.example.image;
-        item.pixels.resize(image.pixels.len(), 0.0);
-        Ok(self.0.run(image.view(), &mut item.pixels)?)
+    fn process(&mut self, _: &ShardSet, space: &mut Workspace, item: &mut Item) -> Result<(), Error> {
+        let image = space.example.image.view();
+        match std::mem::take(&mut item.flip) {
+            true => self.0.run_mirrored(image, &mut item.pixels)?,
+            false => self.0.run(image, &mut item.pixels)?,
+        }
+        Ok(())
     }
 }
 
@@ -193,9 +195,7 @@ impl Stage for Mask {
 }
 
 impl Work for Mask {
-    fn process(&mut self, _: &ShardSet, item: &mut Item) -> Result<(), Error> {
-        let image = &item.example.image;
-        item.mask.resize(self.patches(image.height, image.width), 0);
+    fn process(&mut self, _: &ShardSet, _: &mut Workspace, item: &mut Item) -> Result<(), Error> {
         random_mask(&mut item.draw.random(Purpose::Mask), self.visible, &mut item.mask);
         Ok(())
     }

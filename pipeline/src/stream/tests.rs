@@ -41,7 +41,7 @@ impl Stage for Trap {
 }
 
 impl Work for Trap {
-    fn process(&mut self, _: &ShardSet, item: &mut Item) -> Result<(), Error> {
+    fn process(&mut self, _: &ShardSet, _: &mut Workspace, item: &mut Item) -> Result<(), Error> {
         assert!(item.draw.sample != self.0, "no room for {}", self.0);
         Ok(())
     }

@@ -40,7 +40,13 @@ const HOMES: &[(&str, &[&str], &[&str])] = &[
     (
         "permission for unsafe code",
         &["allow(unsafe_code"],
-        &["cuda/src/lib.rs", "core/src/simd/mod.rs", "data/src/shard/mod.rs", "cli/src/lib.rs"],
+        &[
+            "cuda/src/lib.rs",
+            "core/src/simd/mod.rs",
+            "data/src/shard/mod.rs",
+            "pipeline/src/stream/mod.rs",
+            "cli/src/lib.rs",
+        ],
     ),
 ];
 

@@ -166,11 +166,12 @@ fn stages(plan: &Plan) -> Outcome<Vec<Box<dyn Stage>>> {
     let unknown = || Failure::failed(format!("`{}`: no image decodes to {channels} channels", plan.name));
     let decoded = Channels::of_count(channels).ok_or_else(unknown)?;
     let crop = RandomResizedCrop::new(height, width);
-    let chain = Chain::new(vec![Box::new(crop), Box::new(Flip::default())], Geometry::decoded(channels))?;
+    let mut chain = Chain::new(vec![Box::new(crop), Box::new(Flip::default())], Geometry::decoded(channels))?;
+    let flip = chain.split_flip();
     let table = Table::new(&vec![0.5; channels], &vec![0.25; channels])?;
     let mut stages: Vec<Box<dyn Stage>> = vec![
         Box::new(Decode { decoder: Decoder::new(decoded), target: TargetKind::None }),
-        Box::new(Augmented { chain: Arc::new(chain), channels, flip: None }),
+        Box::new(Augmented { chain: Arc::new(chain), channels, flip }),
         Box::new(Normalise { table: Arc::new(table), size: (height, width, channels) }),
     ];
     if let Some((fcmae, patches)) = plan.fcmae.zip(plan.patches()) {
