@@ -342,7 +342,8 @@ fn read(
 ) {
     let mut position = settings.start;
     while position < settings.end && permits.recv().is_ok() {
-        let samples = usize::try_from(settings.end - position).map_or(settings.batch, |left| left.min(settings.batch));
+        let most = settings.batch.max(1);
+        let samples = usize::try_from(settings.end - position).map_or(most, |left| left.min(most));
         let (making, places) = reused.try_recv().unwrap_or_default().begin(samples, sizes);
         if begun.send(making).is_err() {
             return;
