@@ -23,8 +23,9 @@ pub struct Slot<T> {
 struct Cells<T>(Vec<UnsafeCell<T>>);
 
 // SAFETY: the cells are reached through slots alone, whose ranges do not overlap, and through `Whole::join`, which has the
-// only reference left. So a thread that has a slot is the only one at its values: what it needs is that they may be sent.
-unsafe impl<T: Send> Sync for Cells<T> {}
+// only reference left. So a thread that has a slot may change its values, which are sent to it, and threads that share a slot
+// share its values: they must be fit for both.
+unsafe impl<T: Send + Sync> Sync for Cells<T> {}
 
 /// Gives `values` away in `count` slots of equal length.
 ///
@@ -77,15 +78,9 @@ mod tests {
 
     #[test]
     fn slots_are_filled_by_threads_and_joined() {
-        let values = Vec::with_capacity(100);
-        let (whole, slots) = split(
-            {
-                let mut values: Vec<String> = values;
-                values.resize(12, String::new());
-                values
-            },
-            4,
-        );
+        let mut values = Vec::with_capacity(100);
+        values.resize(12, String::new());
+        let (whole, slots) = split(values, 4);
         std::thread::scope(|scope| {
             for (number, mut slot) in slots.enumerate() {
                 scope.spawn(move || slot.iter_mut().for_each(|value| *value = format!("{number}")));
