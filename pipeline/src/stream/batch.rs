@@ -47,13 +47,13 @@ pub(super) struct Making {
 
 /// How many values a sample has in each buffer of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Sizes {
+pub(super) struct SampleSizes {
     pub(super) images: usize,
     pub(super) bytes: usize,
     pub(super) masks: usize,
 }
 
-impl Sizes {
+impl SampleSizes {
     /// Of samples of `form`; nothing of those whose size nobody knows.
     pub(super) fn of(form: Form) -> Self {
         let (values, masks) = match form {
@@ -77,7 +77,7 @@ impl Sizes {
 
 impl Batch {
     /// Its buffers for a batch of `samples`, and the places that they have for each: what workers are given.
-    pub(super) fn begin(mut self, samples: usize, sizes: Sizes) -> (Making, Vec<Places>) {
+    pub(super) fn begin(mut self, samples: usize, sizes: SampleSizes) -> (Making, Vec<Places>) {
         self.targets.resize_with(samples, Target::default);
         let (images, image) = split(sized(self.images, samples * sizes.images), samples);
         let (bytes, byte) = split(sized(self.bytes, samples * sizes.bytes), samples);

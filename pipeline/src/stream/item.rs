@@ -71,11 +71,11 @@ mod tests {
     use convnext_data::{Draw, Image};
 
     use super::*;
-    use crate::stream::batch::{Batch, Places, Sizes};
+    use crate::stream::batch::{Batch, Places, SampleSizes};
 
     #[test]
     fn one_buffer_has_the_originals_and_none_stays_huge() {
-        let sizes = Sizes { images: 0, bytes: 12, masks: 0 };
+        let sizes = SampleSizes { images: 0, bytes: 12, masks: 0 };
         let (_making, places) = Batch::default().begin(3, sizes);
         let mut space = Workspace::default();
         let mut original = None;
@@ -94,7 +94,7 @@ mod tests {
         }
         space.begin();
         space.example.image.reset(8192, 4096, 3);
-        let (_making, places) = Batch::default().begin(1, Sizes { images: 0, bytes: 0, masks: 0 });
+        let (_making, places) = Batch::default().begin(1, SampleSizes { images: 0, bytes: 0, masks: 0 });
         let Places { pixels, bytes, mask, target } = places.into_iter().next().unwrap();
         let draw = Draw { seed: 0, epoch: 0, sample: 0 };
         space.end(&mut Item { position: 0, draw, bytes, pixels, flip: false, mask, target, faults: Vec::new() });

@@ -33,7 +33,7 @@ use convnext_data::{Draw, Order, Purpose, Random, ShardSet};
 use crossbeam::channel::{Receiver, Sender, bounded};
 
 pub use batch::Batch;
-use batch::{Making, Places, Sizes};
+use batch::{Making, Places, SampleSizes};
 pub use form::{Form, Mismatch};
 pub use item::{Item, Workspace};
 use quarantine::Quarantine;
@@ -199,7 +199,7 @@ impl Stream {
         let mut threads = Vec::with_capacity(workers + 2);
         let reader = {
             let settings = settings.clone();
-            let sizes = Sizes::of(form);
+            let sizes = SampleSizes::of(form);
             move || read(&order, &settings, sizes, &permits, &reused, &making_sender, &ticket_sender)
         };
         threads.push(spawn("read", reader)?);
@@ -316,7 +316,7 @@ pub fn check(stages: &[Box<dyn Stage>]) -> Result<Form, Mismatch> {
 pub(crate) fn most_bytes(form: Form, batch: usize, workers: usize) -> usize {
     // Those being made, those waiting, and the one in use.
     let batches = making(workers.max(1), batch).saturating_add(BATCHES_AHEAD + 2);
-    Sizes::of(form).total().saturating_mul(batch).saturating_mul(batches)
+    SampleSizes::of(form).total().saturating_mul(batch).saturating_mul(batches)
 }
 
 /// Batches that are being made at once: as many as all workers need, and one so that they need not wait for each other at
@@ -334,7 +334,7 @@ fn spawn(name: &'static str, body: impl FnOnce() + Send + 'static) -> Result<Thr
 fn read(
     order: &Order,
     settings: &Delivery,
-    sizes: Sizes,
+    sizes: SampleSizes,
     permits: &Receiver<()>,
     reused: &Receiver<Batch>,
     begun: &Sender<Making>,
