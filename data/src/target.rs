@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::image::Image;
+use crate::image::{Excerpt, Image};
 
 /// The class of pixels that teach nothing: borders between objects, and what lies outside the picture.
 pub const IGNORED: u8 = 255;
@@ -46,12 +46,27 @@ pub struct Example {
     pub image: Image,
     /// What a model is to say of it.
     pub target: Target,
+    /// Which part of the picture `image` is, where it is not all of it. The target is that of the whole picture.
+    pub excerpt: Option<Excerpt>,
+}
+
+impl Example {
+    /// The whole picture, with its target.
+    pub fn new(image: Image, target: Target) -> Self {
+        Self { image, target, excerpt: None }
+    }
+
+    /// Which part of its picture `image` is: perhaps all of it.
+    pub fn placed(&self) -> Excerpt {
+        let Image { height, width, .. } = self.image;
+        self.excerpt.unwrap_or(Excerpt { top: 0, left: 0, height, width })
+    }
 }
 
 impl From<Image> for Example {
     /// A picture that teaches nothing.
     fn from(image: Image) -> Self {
-        Self { image, target: Target::None }
+        Self::new(image, Target::None)
     }
 }
 

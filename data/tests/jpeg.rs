@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use convnext_data::decode::Chroma;
 use convnext_data::encode;
 use convnext_data::{Channels, DecodeError, Decoder, Image};
 
@@ -69,7 +70,7 @@ fn several_scans() -> Vec<u8> {
 
 fn one_scan() -> Vec<u8> {
     let mut bytes = Vec::new();
-    encode::jpeg(original().view(), 92, &mut bytes).unwrap();
+    encode::jpeg(original().view(), 92, Chroma::Full, &mut bytes).unwrap();
     bytes
 }
 

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use convnext_data::decode::Format;
+use convnext_data::decode::{Chroma, Format};
 use convnext_data::pack::{
     Classes, FolderSource, IdxFault, IdxSource, ListSource, Options, PackError, Packed, Recode, Source, pack,
     pack_split,
@@ -148,7 +148,7 @@ fn tree() -> TempDir {
     let folder = TempDir::new().unwrap();
     let image = |channels| Image::from_pixels(20, 40, channels, vec![100; 800 * channels]).unwrap();
     let (mut jpeg, mut png, mut transparent) = (Vec::new(), Vec::new(), Vec::new());
-    encode::jpeg(image(3).view(), 90, &mut jpeg).unwrap();
+    encode::jpeg(image(3).view(), 90, Chroma::Full, &mut jpeg).unwrap();
     encode::png(image(1).view(), &mut png).unwrap();
     encode::png(image(4).view(), &mut transparent).unwrap();
     file(&folder, "cats/tom.jpg", &jpeg);
@@ -189,7 +189,7 @@ fn images_are_resized_and_encoded_on_request() {
         (Recode::Jpeg(85), Some(Format::Jpeg)),
         (Recode::Png, Some(Format::Png)),
         (Recode::Raw, Some(Format::Pnm)),
-        (Recode::Keep, None),
+        (Recode::Keep(92), None),
     ] {
         let out = TempDir::new().unwrap();
         let options = Options { recode, resize: Some(8), ..Options::default() };
@@ -201,6 +201,69 @@ fn images_are_resized_and_encoded_on_request() {
         }
         for (image, _) in all(&set, Channels::Rgb) {
             assert_eq!((image.height, image.width), (8, 16));
+        }
+    }
+}
+
+/// JPEGs that are kept have restart markers and the same pixels, or the same bytes; on any number of threads.
+#[test]
+fn jpegs_are_marked_unless_each_byte_is_to_stay() {
+    let folder = TempDir::new().unwrap();
+    let mut originals = Vec::new();
+    for number in 0..9u8 {
+        let pixels = (0..160 * 192 * 3).map(|i: usize| (i * (3 + usize::from(number)) % 251) as u8 ^ (i >> 9) as u8);
+        let image = Image::from_pixels(160, 192, 3, pixels.collect()).unwrap();
+        let mut bytes = Vec::new();
+        let encoder = jpeg_encoder::Encoder::new(&mut bytes, 90);
+        encoder.encode(&image.pixels, 192, 160, jpeg_encoder::ColorType::Rgb).unwrap();
+        file(&folder, &format!("a/{number}.jpg"), &bytes);
+        originals.push((Decoder::new(Channels::Rgb).decode(&bytes).unwrap(), bytes));
+    }
+    let source = FolderSource::open(folder.path(), None).unwrap();
+    let packed = |recode, threads| {
+        let out = TempDir::new().unwrap();
+        let options = Options { recode, threads, shuffle: false, ..Options::default() };
+        let (_, set) = run(&source, out.path(), &options).unwrap();
+        (0..set.len()).map(|id| set.sample(id).unwrap().bytes(&mut Vec::new()).unwrap().to_vec()).collect::<Vec<_>>()
+    };
+    let verbatim: Vec<_> = originals.iter().map(|(_, bytes)| bytes.clone()).collect();
+    assert!(packed(Recode::Verbatim(92), 2) == verbatim);
+    let marked = packed(Recode::Keep(92), 1);
+    for ((pixels, bytes), marked) in originals.iter().zip(&marked) {
+        assert!(marked != bytes && Decoder::new(Channels::Rgb).decode(marked).unwrap() == *pixels);
+    }
+    for threads in [2, 3, 8, 20] {
+        assert!(packed(Recode::Keep(92), threads) == marked, "{threads} threads");
+    }
+}
+
+/// The colour of what is encoded anew is as fine as it was.
+#[test]
+fn chroma_is_stored_as_finely_as_it_came() {
+    let folder = TempDir::new().unwrap();
+    let pixels: Vec<u8> = (0..100 * 120 * 3).map(|i: usize| (i % 251) as u8).collect();
+    let image = Image::from_pixels(100, 120, 3, pixels).unwrap();
+    for (name, chroma) in [("a", Chroma::Full), ("b", Chroma::HalfWidth), ("c", Chroma::Quarter)] {
+        let mut bytes = Vec::new();
+        encode::jpeg(image.view(), 90, chroma, &mut bytes).unwrap();
+        assert_eq!(Decoder::chroma(&bytes), Ok(chroma));
+        file(&folder, &format!("x/{name}.jpg"), &bytes);
+    }
+    let mut png = Vec::new();
+    encode::png(image.view(), &mut png).unwrap();
+    file(&folder, "x/d.png", &png);
+    let source = FolderSource::open(folder.path(), None).unwrap();
+    for (recode, resize) in [(Recode::Keep(80), Some(64)), (Recode::Jpeg(80), None)] {
+        let out = TempDir::new().unwrap();
+        let options = Options { recode, resize, shuffle: false, ..Options::default() };
+        let (_, set) = run(&source, out.path(), &options).unwrap();
+        for (id, wanted) in [Chroma::Full, Chroma::HalfWidth, Chroma::Quarter, Chroma::Full].into_iter().enumerate() {
+            let mut scratch = Vec::new();
+            assert_eq!(
+                Decoder::chroma(set.sample(id as u64).unwrap().bytes(&mut scratch).unwrap()),
+                Ok(wanted),
+                "{recode:?}"
+            );
         }
     }
 }

@@ -218,10 +218,10 @@ impl Input<'_> {
         let mut chain = Chain::new(steps, Geometry::decoded(channels).with_target(target))?;
         // Whoever takes the bytes mirrors them on the way.
         let flip = chain.split_flip();
-        let size = (self.plan.height, self.plan.width, channels);
+        let (size, chain) = ((self.plan.height, self.plan.width, channels), Arc::new(chain));
         let mut stages: Vec<Box<dyn Stage>> = vec![
-            Box::new(Decode { decoder: self.decoder()?, target }),
-            Box::new(Augmented { chain: Arc::new(chain), channels, flip }),
+            Box::new(Decode { decoder: self.decoder()?, target, chain: Some(chain.clone()) }),
+            Box::new(Augmented { chain, channels, flip }),
         ];
         if !bytes {
             stages.push(Box::new(Normalise { table: Arc::new(self.table()?), size }));

@@ -61,7 +61,7 @@ impl Command {
             Self::Summary(args) => summary::run(&args, context),
             Self::Quickstart(args) => quickstart::run(&args, context),
             Self::Init(args) => init::run(&args, context),
-            Self::Pack(args) => pack::run(&args),
+            Self::Pack(args) => pack::run(&args, context.threads),
             Self::Index(args) => index::run(&args),
             Self::Inspect(args) => inspect::run(&args),
             Self::Recipes(args) => recipes::run(&args),

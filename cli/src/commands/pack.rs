@@ -66,6 +66,10 @@ pub struct Args {
     /// How images are encoded.
     #[arg(long, value_enum, default_value_t = Format::Keep)]
     format: Format,
+    /// Keeps JPEGs to the byte. Otherwise they get restart markers, without loss, so that loading decodes only the part that a
+    /// crop needs; and what follows a picture's end is left out.
+    #[arg(long, conflicts_with = "format")]
+    verbatim: bool,
     /// Quality of JPEGs that are encoded here.
     #[arg(long, default_value_t = 92, value_parser = clap::value_parser!(u8).range(1..=100))]
     quality: u8,
@@ -133,7 +137,7 @@ struct Pack {
 }
 
 impl Pack {
-    fn resolve(args: &Args) -> Outcome<Self> {
+    fn resolve(args: &Args, threads: usize) -> Outcome<Self> {
         let (folder, name) = match args.split {
             Some(_) => (args.output.clone(), String::new()),
             None => output_of(&args.output)?,
@@ -145,7 +149,8 @@ impl Pack {
                 samples: args.max_samples_per_shard.unwrap_or(u64::MAX),
             },
             recode: match args.format {
-                Format::Keep => Recode::Keep,
+                Format::Keep if args.verbatim => Recode::Verbatim(args.quality),
+                Format::Keep => Recode::Keep(args.quality),
                 Format::Jpeg => Recode::Jpeg(args.quality),
                 Format::Png => Recode::Png,
                 Format::Raw => Recode::Raw,
@@ -159,6 +164,7 @@ impl Pack {
             shuffle: !args.in_order,
             seed: args.seed,
             skip_bad: args.skip_bad,
+            threads,
         };
         let (source, passed_over) = source(args)?;
         Ok(Self { source, passed_over, folder, options, split: args.split })
@@ -236,8 +242,8 @@ impl<'a> Set<'a> {
 }
 
 /// Runs the command.
-pub fn run(args: &Args) -> Outcome {
-    let Pack { source, passed_over, folder, options, split } = Pack::resolve(args)?;
+pub fn run(args: &Args, threads: Option<usize>) -> Outcome {
+    let Pack { source, passed_over, folder, options, split } = Pack::resolve(args, threads.unwrap_or(0))?;
     if args.folder.is_some() {
         if source.class_names().is_none() {
             tell::say("no class folders: the images are packed without labels, for pre-training");

@@ -69,3 +69,17 @@ pub struct ImageView<'a> {
     /// `height * width * channels` bytes.
     pub pixels: &'a [u8],
 }
+
+/// That an image is a part of a picture, and which: its first pixel is the one at (`top`, `left`) of a picture of `height` x
+/// `width`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Excerpt {
+    /// Rows of the picture above the image.
+    pub top: usize,
+    /// Columns of the picture left of the image.
+    pub left: usize,
+    /// Rows of the picture.
+    pub height: usize,
+    /// Columns of the picture.
+    pub width: usize,
+}

@@ -6,5 +6,5 @@
 mod image;
 mod resample;
 
-pub use image::{Image, ImageView};
+pub use image::{Excerpt, Image, ImageView};
 pub use resample::{Filter, Resample, ResampleError, Window};

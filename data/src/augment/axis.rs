@@ -120,7 +120,7 @@ mod tests {
     }
 
     fn augmented(augmentation: &dyn Augment, target: Target) -> Target {
-        let mut example = Example { image: Image::new(HEIGHT, WIDTH, 3), target };
+        let mut example = Example::new(Image::new(HEIGHT, WIDTH, 3), target);
         augmentation.apply(&mut example, &draw(0), &mut Scratch::default()).unwrap();
         example.target
     }
@@ -210,7 +210,7 @@ mod tests {
         ];
         assert_boxes(augmented(&flip, four()), &expected);
         // The same where the image is left to others.
-        let mut example = Example { image: Image::new(HEIGHT, WIDTH, 3), target: numbered() };
+        let mut example = Example::new(Image::new(HEIGHT, WIDTH, 3), numbered());
         assert!(flip.leave_image(&mut example, &draw(0)));
         assert_eq!(example.target, augmented(&flip, numbered()));
     }
@@ -239,7 +239,7 @@ mod tests {
                 let map = Target::Segmentation(Image::new(height, width, 1));
                 let whole = boxes(&[[0.0, 0.0, width as f32, height as f32]]);
                 for target in [map, whole] {
-                    let mut example = Example { image: image.clone(), target };
+                    let mut example = Example::new(image.clone(), target);
                     step.apply(&mut example, &draw(sample), &mut Scratch::default()).unwrap();
                     let (h, w) = (example.image.height, example.image.width);
                     match example.target {

@@ -95,7 +95,7 @@ impl Augment for CentreCrop {
     }
 
     fn apply(&self, example: &mut Example, _: &Draw, scratch: &mut Scratch) -> Result<(), AugmentError> {
-        let Example { image, target } = example;
+        let Example { image, target, .. } = example;
         let (window, size) = self.shrinking(image.height, image.width);
         scratch.resample.run(image.view(), window, size, self.filter, &mut scratch.image)?;
         std::mem::swap(image, &mut scratch.image);

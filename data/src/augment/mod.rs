@@ -72,6 +72,12 @@ pub trait Augment: Debug + Send + Sync {
     /// Changes `example`. `draw` names the sample and decides everything random.
     fn apply(&self, example: &mut Example, draw: &Draw, scratch: &mut Scratch) -> Result<(), AugmentError>;
 
+    /// The part that it will look at of an image of `height` x `width` for this draw; `None` where it needs all of it. What
+    /// does not is given an [`Example`] that may be an [`Excerpt`](crate::image::Excerpt) with that part.
+    fn looks_at(&self, _height: usize, _width: usize, _draw: &Draw) -> Option<Window> {
+        None
+    }
+
     /// The flip that this is, if it is one: see [`Chain::split_flip`].
     fn as_flip(&self) -> Option<Flip> {
         None
@@ -111,6 +117,11 @@ impl Chain {
     /// Height, width and channels of every image that comes out.
     pub fn output(&self) -> (usize, usize, usize) {
         (self.size.0, self.size.1, self.channels)
+    }
+
+    /// The part that is needed of an image of `height` x `width` for this draw; `None` is all of it.
+    pub fn looks_at(&self, height: usize, width: usize, draw: &Draw) -> Option<Window> {
+        self.steps.first()?.looks_at(height, width, draw)
     }
 
     /// Takes the last step off the chain if it is a flip: who takes the images can mirror them on the way, as a GPU does,

@@ -38,7 +38,7 @@ impl Augment for Pad {
     }
 
     fn apply(&self, example: &mut Example, draw: &Draw, scratch: &mut Scratch) -> Result<(), AugmentError> {
-        let Example { image, target } = example;
+        let Example { image, target, .. } = example;
         let (height, width) = (image.height, image.width);
         self.shrink(image, scratch)?;
         let mut random = draw.random(Purpose::Shift);

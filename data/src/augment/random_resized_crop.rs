@@ -78,11 +78,20 @@ impl Augment for RandomResizedCrop {
         Ok(input.resized(self.height, self.width))
     }
 
+    fn looks_at(&self, height: usize, width: usize, draw: &Draw) -> Option<Window> {
+        Some(self.window(height, width, &mut draw.random(Purpose::Crop)))
+    }
+
     fn apply(&self, example: &mut Example, draw: &Draw, scratch: &mut Scratch) -> Result<(), AugmentError> {
-        let Example { image, target } = example;
-        let window = self.window(image.height, image.width, &mut draw.random(Purpose::Crop));
-        scratch.resample.run(image.view(), window, (self.height, self.width), self.filter, &mut scratch.image)?;
+        let placed = example.placed();
+        let Example { image, target, excerpt } = example;
+        let window = self.window(placed.height, placed.width, &mut draw.random(Purpose::Crop));
+        // A window outside of the excerpt is refused by the resampler.
+        let (top, left) = (window.top.wrapping_sub(placed.top), window.left.wrapping_sub(placed.left));
+        let inside = Window { top, left, ..window };
+        scratch.resample.run(image.view(), inside, (self.height, self.width), self.filter, &mut scratch.image)?;
         std::mem::swap(image, &mut scratch.image);
+        *excerpt = None;
         let rows = Axis::resized(window.top, window.height, self.height);
         let columns = Axis::resized(window.left, window.width, self.width);
         move_target(target, rows, columns, scratch);

@@ -15,7 +15,7 @@
 
 mod bands;
 mod convert;
-mod jpeg;
+pub(crate) mod jpeg;
 mod others;
 mod png;
 mod pnm;
@@ -24,7 +24,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub(crate) use convert::luma;
 
-use crate::image::Image;
+use crate::image::{Excerpt, Image, Window};
 
 /// Names the decoders and their versions. Decoders differ by one in some pixels, so this belongs in the fingerprint of
 /// a run. A test holds it equal to the versions that were built.
@@ -66,6 +66,21 @@ impl Channels {
         }
     }
 }
+
+/// How finely a picture stores its colour, beside its luma.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Chroma {
+    /// For each pixel: 4:4:4.
+    #[default]
+    Full,
+    /// For two pixels of a row: 4:2:2.
+    HalfWidth,
+    /// For four pixels: 4:2:0.
+    Quarter,
+}
+
+/// Asked which part of a picture is wanted, by its height and width; `None` wants all of it.
+pub type Wanted<'a> = &'a dyn Fn(usize, usize) -> Option<Window>;
 
 /// The formats that can be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -142,6 +157,8 @@ pub struct Decoder {
     channels: Channels,
     max_pixels: usize,
     scratch: Vec<u8>,
+    /// A part of an encoded picture.
+    part: Vec<u8>,
 }
 
 impl Decoder {
@@ -156,7 +173,7 @@ impl Decoder {
 
     /// A decoder to images of `channels`.
     pub fn new(channels: Channels) -> Self {
-        Self { channels, max_pixels: Self::MAX_PIXELS, scratch: Vec::new() }
+        Self { channels, max_pixels: Self::MAX_PIXELS, scratch: Vec::new(), part: Vec::new() }
     }
 
     /// With another limit on height * width. Memory is limited with it: decoding may take eight bytes for each of so
@@ -185,20 +202,37 @@ impl Decoder {
 
     /// Decodes into `image`, reusing its allocation. After an error its content is unspecified.
     pub fn decode_into(&mut self, bytes: &[u8], image: &mut Image) -> Result<(), DecodeError> {
-        if self.scratch.capacity() > Self::KEPT {
-            self.scratch = Vec::new();
+        self.decode_part_into(bytes, &|_, _| None, image).map(drop)
+    }
+
+    /// Decodes at least the part that is wanted, and more where less cannot be had: says which part that is, or `None` for all
+    /// of the picture. Its pixels are those that decoding all of it gives. Damage outside of it may be passed over.
+    pub fn decode_part_into(
+        &mut self,
+        bytes: &[u8],
+        wanted: Wanted<'_>,
+        image: &mut Image,
+    ) -> Result<Option<Excerpt>, DecodeError> {
+        for buffer in [&mut self.scratch, &mut self.part] {
+            if buffer.capacity() > Self::KEPT {
+                *buffer = Vec::new();
+            }
         }
-        match (sniff(bytes)?, self.channels) {
+        let format = sniff(bytes)?;
+        if let (Format::Jpeg, Channels::Grey | Channels::Rgb | Channels::Rgba) = (format, self.channels) {
+            return guarded("JPEG", || jpeg::decode(self, bytes, wanted, image));
+        }
+        match (format, self.channels) {
             (Format::Npy, _) => guarded("NumPy", || bands::npy_decode(self, bytes, image)),
             (Format::Tiff, Channels::Bands(wanted)) => {
                 guarded("TIFF", || bands::tiff_decode(self, usize::from(wanted), bytes, image))
             }
             (format, Channels::Bands(wanted)) => Err(DecodeError::NoBands { format, wanted }),
-            (Format::Jpeg, _) => guarded("JPEG", || jpeg::decode(self, bytes, image)),
             (Format::Png, _) => guarded("PNG", || png::decode(self, bytes, image)),
             (Format::Pnm, _) => pnm::decode(self, bytes, image),
             (format, _) => guarded(format.name(), || others::decode(self, format, bytes, image)),
-        }
+        }?;
+        Ok(None)
     }
 
     /// Decodes a segmentation into `map`, of one channel: the values of a grey PNG, or the numbers in the palette of one
@@ -221,6 +255,19 @@ impl Decoder {
             Format::Pnm => pnm::info(self, bytes),
             Format::Npy => guarded("NumPy", || bands::npy_info(self, bytes)),
             format => guarded(format.name(), || others::info(self, format, bytes)),
+        }
+    }
+
+    /// How finely `bytes` store colour.
+    ///
+    /// # Errors
+    /// They are no image, or a JPEG without a header.
+    pub fn chroma(bytes: &[u8]) -> Result<Chroma, DecodeError> {
+        match sniff(bytes)? {
+            Format::Jpeg => jpeg::chroma(bytes),
+            // The lossy kind of WebP has no other.
+            Format::Webp if bytes.get(12..16) == Some(b"VP8 ") => Ok(Chroma::Quarter),
+            _ => Ok(Chroma::Full),
         }
     }
 

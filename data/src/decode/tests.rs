@@ -22,7 +22,7 @@ fn gradient(height: usize, width: usize, channels: usize) -> Image {
 
 fn jpeg() -> Vec<u8> {
     let mut bytes = Vec::new();
-    encode::jpeg(gradient(40, 50, 3).view(), 90, &mut bytes).unwrap();
+    encode::jpeg(gradient(40, 50, 3).view(), 90, Chroma::Full, &mut bytes).unwrap();
     bytes
 }
 

@@ -3,20 +3,22 @@
 use std::path::PathBuf;
 
 use crate::augment::{Filter, Resample, Window};
-use crate::decode::{Channels, DecodeError, Decoder, Format, Info};
-use crate::encode::{self, EncodeError};
+use crate::decode::{Channels, Chroma, DecodeError, Decoder, Format, Info};
+use crate::encode::{self, EncodeError, with_restarts};
 use crate::image::{Image, ImageView, ResampleError};
 use crate::pack::{Options, PackError};
 use crate::shard::Encoding;
 
 /// How packed images are encoded.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recode {
-    /// As they are; only those that must be resized are encoded anew: JPEG and WebP as JPEG of quality 92, PNM as PNM,
-    /// images of other channels than 1, 3 and 4 as NumPy arrays, all others as PNG.
-    #[default]
-    Keep,
-    /// JPEG of this quality, 1 to 100. Transparency is composited on white.
+    /// As they are, but for restart markers in JPEGs ([`with_restarts`](crate::encode::with_restarts)); only those that must be
+    /// resized are encoded anew: JPEG and WebP as JPEG of this quality, 1 to 100, PNM as PNM, images of other channels than 1, 3
+    /// and 4 as NumPy arrays, all others as PNG.
+    Keep(u8),
+    /// As they are, to the byte; those that must be resized as with [`Recode::Keep`].
+    Verbatim(u8),
+    /// JPEG of this quality, 1 to 100, with colour as fine as the image's own. Transparency is composited on white.
     Jpeg(u8),
     /// PNG.
     Png,
@@ -24,6 +26,13 @@ pub enum Recode {
     Raw,
     /// An array of NumPy: no decoding when read, and any number of channels.
     Npy,
+}
+
+impl Default for Recode {
+    /// Quality 92, where images are resized.
+    fn default() -> Self {
+        Self::Keep(92)
+    }
 }
 
 /// Why an image was not packed, not yet knowing which.
@@ -59,8 +68,14 @@ impl From<ResampleError> for Failure {
     }
 }
 
-/// Quality of JPEGs that are resized and otherwise kept.
-const KEPT_QUALITY: u8 = 92;
+/// What an image is encoded as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Target {
+    Jpeg(u8),
+    Png,
+    Raw,
+    Npy,
+}
 
 /// Encodes one image after another; keeps its buffers.
 pub(super) struct Encoder {
@@ -89,13 +104,17 @@ impl Encoder {
         let size = self.size(&info);
         let of_file = self.channels.unwrap_or(info.channels);
         let target = self.target(info.format, of_file);
-        if size.is_none() && (self.recode == Recode::Keep || target == lossless(info.format)) {
-            // Nothing changes, but what is packed must decode.
+        let kept =
+            matches!(self.recode, Recode::Keep(_) | Recode::Verbatim(_)) || lossless(info.format) == Some(target);
+        if size.is_none() && kept {
+            let marked = matches!(self.recode, Recode::Keep(_)) && info.format == Format::Jpeg;
+            let bytes = if marked && with_restarts(bytes, &mut self.out) { &self.out } else { bytes };
+            // Nothing changes that can be seen, but what is packed must decode.
             self.decoder(of_file).decode(bytes)?;
             return Ok((info.format.into(), bytes));
         }
         let channels = match (target, of_file) {
-            (Recode::Png | Recode::Npy, channels) => channels,
+            (Target::Png | Target::Npy, channels) => channels,
             (_, Channels::Rgba) => Channels::Rgb,
             (_, channels) => channels,
         };
@@ -106,7 +125,7 @@ impl Encoder {
             std::mem::swap(&mut image, &mut self.resized);
         }
         self.out.clear();
-        let encoding = write(target, image.view(), &mut self.out)?;
+        let encoding = write(target, image.view(), Decoder::chroma(bytes)?, &mut self.out)?;
         Ok((encoding, &self.out))
     }
 
@@ -118,34 +137,38 @@ impl Encoder {
         Some((scaled(info.height), scaled(info.width)))
     }
 
-    /// How to encode an image that comes as `format`; never `Keep`.
-    fn target(&self, format: Format, channels: Channels) -> Recode {
+    /// How to encode an image that comes as `format`.
+    fn target(&self, format: Format, channels: Channels) -> Target {
         match (self.recode, format) {
-            (Recode::Keep, _) if matches!(channels, Channels::Bands(_)) => Recode::Npy,
-            (Recode::Keep, Format::Npy) => Recode::Npy,
-            (Recode::Keep, Format::Jpeg | Format::Webp) => Recode::Jpeg(KEPT_QUALITY),
-            (Recode::Keep, Format::Pnm) => Recode::Raw,
-            (Recode::Keep, _) => Recode::Png,
-            (other, _) => other,
+            (Recode::Keep(quality) | Recode::Verbatim(quality), format) => match (format, channels) {
+                (_, Channels::Bands(_)) | (Format::Npy, _) => Target::Npy,
+                (Format::Jpeg | Format::Webp, _) => Target::Jpeg(quality),
+                (Format::Pnm, _) => Target::Raw,
+                _ => Target::Png,
+            },
+            (Recode::Jpeg(quality), _) => Target::Jpeg(quality),
+            (Recode::Png, _) => Target::Png,
+            (Recode::Raw, _) => Target::Raw,
+            (Recode::Npy, _) => Target::Npy,
         }
     }
 }
 
 /// The target that `format` already is, where encoding anew would only cost time.
-fn lossless(format: Format) -> Recode {
+fn lossless(format: Format) -> Option<Target> {
     match format {
-        Format::Png => Recode::Png,
-        Format::Pnm => Recode::Raw,
-        Format::Npy => Recode::Npy,
-        _ => Recode::Keep,
+        Format::Png => Some(Target::Png),
+        Format::Pnm => Some(Target::Raw),
+        Format::Npy => Some(Target::Npy),
+        _ => None,
     }
 }
 
-fn write(target: Recode, image: ImageView<'_>, out: &mut Vec<u8>) -> Result<Encoding, EncodeError> {
+fn write(target: Target, image: ImageView<'_>, chroma: Chroma, out: &mut Vec<u8>) -> Result<Encoding, EncodeError> {
     match target {
-        Recode::Jpeg(quality) => encode::jpeg(image, quality, out).map(|()| Encoding::Jpeg),
-        Recode::Png => encode::png(image, out).map(|()| Encoding::Png),
-        Recode::Npy => encode::npy(image, out).map(|()| Encoding::Npy),
-        Recode::Keep | Recode::Raw => encode::pnm(image, out).map(|()| Encoding::Pnm),
+        Target::Jpeg(quality) => encode::jpeg(image, quality, chroma, out).map(|()| Encoding::Jpeg),
+        Target::Png => encode::png(image, out).map(|()| Encoding::Png),
+        Target::Npy => encode::npy(image, out).map(|()| Encoding::Npy),
+        Target::Raw => encode::pnm(image, out).map(|()| Encoding::Pnm),
     }
 }

@@ -1,7 +1,8 @@
 //! Making shards: from IDX files, a tree of class folders, a folder of images, or a list.
 //!
 //! All three are a [`Source`]: so many samples, each with a label, loaded one at a time. Which of them are packed, in
-//! which order and how encoded is decided here, from [`Options`]; equal options give equal bytes.
+//! which order and how encoded is decided here, from [`Options`]; equal options give equal bytes on any number of
+//! threads.
 
 mod classes;
 mod encode;
@@ -17,6 +18,7 @@ use std::fs::File;
 use std::io::Read;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{SyncSender, sync_channel};
 
 pub use classes::Classes;
 pub use encode::Recode;
@@ -30,10 +32,10 @@ use convnext_files::FileError;
 use encode::Encoder;
 
 use crate::decode::{Channels, Decoder};
-use crate::shard::{Limits, ShardWriter, Written};
+use crate::shard::{Encoding, Limits, ShardWriter, Written};
 
 /// Where samples come from.
-pub trait Source {
+pub trait Source: Sync {
     /// Number of samples.
     fn len(&self) -> usize;
 
@@ -86,6 +88,17 @@ pub struct Options {
     pub seed: u64,
     /// Leaves out images that cannot be read or decoded, and counts them, instead of failing.
     pub skip_bad: bool,
+    /// Threads that load and encode; 0 is one a core.
+    pub threads: usize,
+}
+
+impl Options {
+    fn threads(&self) -> usize {
+        match self.threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            threads => threads,
+        }
+    }
 }
 
 impl Default for Options {
@@ -93,7 +106,7 @@ impl Default for Options {
         Self {
             name: "shard".to_owned(),
             limits: Limits::default(),
-            recode: Recode::Keep,
+            recode: Recode::default(),
             resize: None,
             channels: None,
             max_pixels: Decoder::MAX_PIXELS,
@@ -102,6 +115,7 @@ impl Default for Options {
             shuffle: true,
             seed: 0,
             skip_bad: false,
+            threads: 0,
         }
     }
 }
@@ -116,6 +130,9 @@ pub struct Packed {
     /// What was left out, and why ([`Options::skip_bad`]).
     pub skipped: Vec<PackError>,
 }
+
+/// Encoded samples of each thread that may wait for one that takes longer.
+const AHEAD: usize = 4;
 
 /// Told (done, of) after each sample; says whether to go on.
 pub type Progress<'a> = dyn FnMut(u64, u64) -> ControlFlow<()> + 'a;
@@ -187,10 +204,11 @@ fn pack_sets<const N: usize>(
         }
         writers.push(writer);
     }
-    let mut packing = Packing { source, options, encoder: Encoder::new(options), bytes: Vec::new(), done: 0, total };
+    let packing = Packing { source, options };
+    let mut done = (0, total);
     let mut packed = sets.each_ref().map(|_| Packed::default());
     for (((_, chosen), writer), packed) in sets.into_iter().zip(&mut writers).zip(&mut packed) {
-        packing.write(chosen, writer, packed, progress)?;
+        packing.write(&chosen, writer, packed, (&mut done, progress))?;
     }
     for (writer, packed) in writers.into_iter().zip(&mut packed) {
         packed.written = writer.finish()?;
@@ -202,47 +220,73 @@ fn pack_sets<const N: usize>(
 struct Packing<'a> {
     source: &'a dyn Source,
     options: &'a Options,
-    encoder: Encoder,
-    bytes: Vec<u8>,
-    done: u64,
-    total: u64,
 }
 
 impl Packing<'_> {
-    /// Writes one set.
+    /// Writes one set. `done` is how many samples there are of how many, over all sets.
     fn write(
-        &mut self,
-        chosen: Vec<usize>,
+        &self,
+        chosen: &[usize],
         writer: &mut ShardWriter,
         packed: &mut Packed,
-        progress: &mut Progress<'_>,
+        (done, progress): (&mut (u64, u64), &mut Progress<'_>),
     ) -> Result<(), PackError> {
-        let (source, most) = (self.source, bytes_of(self.options.max_pixels));
-        let count = chosen.len();
-        for (number, index) in chosen.into_iter().enumerate() {
-            let loaded = source.load(index, most, &mut self.bytes);
-            let encoded =
-                loaded.and_then(|()| self.encoder.run(&self.bytes).map_err(|why| why.of(source.origin(index))));
-            match encoded {
-                Ok((encoding, encoded)) => {
-                    let label = source.label(index);
-                    writer.append(&key(number, &source.origin(index)), encoding, encoded, label)?;
-                    *packed.classes.entry(label).or_default() += 1;
+        let (source, count) = (self.source, chosen.len());
+        let threads = self.options.threads().min(count);
+        std::thread::scope(|scope| {
+            // Each thread has every so-manieth sample: taking turns gives their order back, and bounds what waits.
+            let encoded: Vec<_> = (0..threads)
+                .map(|first| {
+                    let (sender, receiver) = sync_channel(AHEAD);
+                    let (this, indices) = (&*self, chosen.iter().skip(first).step_by(threads));
+                    scope.spawn(move || this.encode(indices, &sender));
+                    receiver
+                })
+                .collect();
+            for (number, &index) in chosen.iter().enumerate() {
+                // A thread that ended before its last sample panicked, and the scope says so.
+                let Ok(encoded) = encoded[number % threads].recv() else { break };
+                match encoded {
+                    Ok((encoding, bytes)) => {
+                        let (key, label) = (key(number, &source.origin(index)), source.label(index));
+                        writer.append(&key, encoding, &bytes, label)?;
+                        *packed.classes.entry(label).or_default() += 1;
+                    }
+                    Err(error) if self.options.skip_bad => packed.skipped.push(error),
+                    Err(error) => return Err(error),
                 }
-                Err(error) if self.options.skip_bad => packed.skipped.push(error),
-                Err(error) => return Err(error),
+                done.0 += 1;
+                if progress(done.0, done.1).is_break() {
+                    return Err(PackError::Stopped);
+                }
             }
-            self.done += 1;
-            if progress(self.done, self.total).is_break() {
-                return Err(PackError::Stopped);
-            }
-        }
+            Ok(())
+        })?;
         if packed.skipped.len() == count && count > 0 {
             return Err(packed.skipped.swap_remove(0));
         }
         Ok(())
     }
+
+    /// Loads and encodes samples until nobody wants them.
+    fn encode<'i>(&self, indices: impl Iterator<Item = &'i usize>, to: &SyncSender<Encoded>) {
+        let (mut encoder, mut bytes, most) =
+            (Encoder::new(self.options), Vec::new(), bytes_of(self.options.max_pixels));
+        let mut load = |index| {
+            self.source.load(index, most, &mut bytes)?;
+            let (encoding, encoded) = encoder.run(&bytes).map_err(|why| why.of(self.source.origin(index)))?;
+            Ok((encoding, encoded.to_vec()))
+        };
+        for &index in indices {
+            if to.send(load(index)).is_err() {
+                return;
+            }
+        }
+    }
 }
+
+/// A sample as it is packed.
+type Encoded = Result<(Encoding, Vec<u8>), PackError>;
 
 /// `00000012-dogs-rex`: unique by its number, and telling where the sample came from.
 fn key(number: usize, origin: &Path) -> String {

@@ -4,8 +4,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::error::SetError;
-use crate::decode::{Decoder, Format};
-use crate::image::Image;
+use crate::decode::{Decoder, Format, Wanted};
+use crate::image::{Excerpt, Image};
 use crate::pack::{FolderSource, Options, PassedOver, Source, bytes_of, read_file, select};
 use crate::shard::{Encoding, Labels, ShardError, Summary};
 use crate::target::{Example, Target, TargetKind};
@@ -203,18 +203,29 @@ impl File<'_> {
     /// # Errors
     /// As [`File::bytes`], with the decoder's limit, or it is no image.
     pub fn decode_into(&self, decoder: &mut Decoder, scratch: &mut Vec<u8>, image: &mut Image) -> Result<(), SetError> {
-        self.read(decoder.max_pixels(), scratch)?;
-        let undecodable = |source| SetError::Undecodable { path: self.path(), source };
-        decoder.decode_into(scratch, image).map_err(undecodable)
+        self.decode_part_into(&|_, _| None, decoder, scratch, image).map(drop)
     }
 
-    /// Reads and decodes it, with its target of `kind`, into `example`.
+    fn decode_part_into(
+        &self,
+        wanted: Wanted<'_>,
+        decoder: &mut Decoder,
+        scratch: &mut Vec<u8>,
+        image: &mut Image,
+    ) -> Result<Option<Excerpt>, SetError> {
+        self.read(decoder.max_pixels(), scratch)?;
+        let undecodable = |source| SetError::Undecodable { path: self.path(), source };
+        decoder.decode_part_into(scratch, wanted, image).map_err(undecodable)
+    }
+
+    /// Reads and decodes it, or the part of it that is wanted, with its target of `kind`, into `example`.
     ///
     /// # Errors
     /// As [`File::decode_into`], or it has no target of this kind.
     pub fn example_into(
         &self,
         kind: TargetKind,
+        wanted: Wanted<'_>,
         decoder: &mut Decoder,
         scratch: &mut Vec<u8>,
         example: &mut Example,
@@ -224,7 +235,8 @@ impl File<'_> {
             TargetKind::Class => Target::Class(self.require_label()?),
             _ => return Err(SetError::NoTarget { path: self.path(), kind }),
         };
-        self.decode_into(decoder, scratch, &mut example.image)
+        example.excerpt = self.decode_part_into(wanted, decoder, scratch, &mut example.image)?;
+        Ok(())
     }
 
     fn read(&self, max_pixels: usize, bytes: &mut Vec<u8>) -> Result<(), SetError> {

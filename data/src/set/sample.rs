@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::error::SetError;
 use super::folder::File;
-use crate::decode::Decoder;
+use crate::decode::{Decoder, Wanted};
 use crate::image::Image;
 use crate::shard::{self, Encoding, ShardError};
 use crate::target::{Example, TargetKind};
@@ -138,20 +138,22 @@ impl<'a> Sample<'a> {
         }
     }
 
-    /// Reads and decodes the picture and its target of `kind` into `example`; errors name the sample.
+    /// Reads and decodes the picture, or at least the part of it that is wanted ([`Decoder::decode_part_into`]), and its target
+    /// of `kind` into `example`; errors name the sample.
     ///
     /// # Errors
     /// It has no target of this kind, cannot be read or decoded, or its bytes changed.
     pub fn example_into(
         &self,
         kind: TargetKind,
+        wanted: Wanted<'_>,
         decoder: &mut Decoder,
         scratch: &mut Vec<u8>,
         example: &mut Example,
     ) -> Result<(), SetError> {
         match self {
-            Self::Packed(sample) => Ok(sample.example_into(kind, decoder, scratch, example)?),
-            Self::File(file) => Ok(file.example_into(kind, decoder, scratch, example)?),
+            Self::Packed(sample) => Ok(sample.example_into(kind, wanted, decoder, scratch, example)?),
+            Self::File(file) => Ok(file.example_into(kind, wanted, decoder, scratch, example)?),
         }
     }
 }

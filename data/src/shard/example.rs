@@ -2,13 +2,13 @@
 
 use super::index::{Extent, Targets};
 use super::{IndexFault, Labels, Sample, Shard, ShardError, annotation, annotation::Read, read_error};
-use crate::decode::Decoder;
-use crate::image::Image;
+use crate::decode::{Decoder, Wanted};
+use crate::image::{Excerpt, Image};
 use crate::target::{Example, IGNORED, Target, TargetKind};
 
 impl Sample<'_> {
-    /// Verifies and decodes the picture and its target of `kind` into `example`; errors name the sample. `scratch` holds the
-    /// encoded bytes of either on the way.
+    /// Verifies and decodes the picture, or the part of it that is wanted, and its target of `kind` into `example`; errors name
+    /// the sample. `scratch` holds the encoded bytes of either on the way.
     ///
     /// # Errors
     /// It has no target of this kind, bytes changed since they were indexed, they cannot be decoded, or a segmentation is
@@ -16,14 +16,16 @@ impl Sample<'_> {
     pub fn example_into(
         &self,
         kind: TargetKind,
+        wanted: Wanted<'_>,
         decoder: &mut Decoder,
         scratch: &mut Vec<u8>,
         example: &mut Example,
     ) -> Result<(), ShardError> {
         self.target_into(kind, decoder, scratch, &mut example.target)?;
-        self.decode_into(decoder, scratch, &mut example.image)?;
-        let Example { image, target: Target::Segmentation(map) } = example else { return Ok(()) };
-        let (found, wanted) = ((map.height, map.width), (image.height, image.width));
+        example.excerpt = self.decode_part_into(wanted, decoder, scratch, &mut example.image)?;
+        let Target::Segmentation(map) = &example.target else { return Ok(()) };
+        let Excerpt { height, width, .. } = example.placed();
+        let (found, wanted) = ((map.height, map.width), (height, width));
         match found == wanted {
             true => Ok(()),
             false => Err(ShardError::SegmentationSize { sample: self.to_string(), found, wanted }),

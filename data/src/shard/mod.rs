@@ -44,8 +44,8 @@ use convnext_files::FileError;
 use index::{Extent, HEADER, Header, RECORD, Record, modified, touchstone};
 use map::Bytes;
 
-use crate::decode::Decoder;
-use crate::image::Image;
+use crate::decode::{Decoder, Wanted};
+use crate::image::{Excerpt, Image};
 use crate::target::TargetKind;
 
 /// One tar and its index, open.
@@ -527,10 +527,21 @@ impl<'a> Sample<'a> {
         scratch: &mut Vec<u8>,
         image: &mut Image,
     ) -> Result<(), ShardError> {
+        self.decode_part_into(&|_, _| None, decoder, scratch, image).map(drop)
+    }
+
+    /// The same with at least the part that is wanted: see [`Decoder::decode_part_into`].
+    pub(super) fn decode_part_into(
+        &self,
+        wanted: Wanted<'_>,
+        decoder: &mut Decoder,
+        scratch: &mut Vec<u8>,
+        image: &mut Image,
+    ) -> Result<Option<Excerpt>, ShardError> {
         self.copy_member(self.record.extent(), scratch)?;
         self.check(scratch, self.record.crc)?;
         let undecodable = |source| ShardError::Undecodable { sample: self.to_string(), source };
-        decoder.decode_into(scratch, image).map_err(undecodable)
+        decoder.decode_part_into(scratch, wanted, image).map_err(undecodable)
     }
 
     fn copy_member(&self, member: Extent, copy: &mut Vec<u8>) -> Result<(), ShardError> {

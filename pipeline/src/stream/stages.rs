@@ -36,11 +36,8 @@ pub struct Decode {
     pub decoder: Decoder,
     /// The target that is read with it; a sample without one is an error.
     pub target: TargetKind,
-}
-
-struct DecodeWork {
-    decoder: Decoder,
-    target: TargetKind,
+    /// What the pictures are for, if it is known: of a picture from which it will cut a part, only that has to be decoded.
+    pub chain: Option<Arc<Chain>>,
 }
 
 impl Stage for Decode {
@@ -56,14 +53,16 @@ impl Stage for Decode {
     }
 
     fn worker(&self) -> Box<dyn Work> {
-        Box::new(DecodeWork { decoder: self.decoder.clone(), target: self.target })
+        Box::new(self.clone())
     }
 }
 
-impl Work for DecodeWork {
+impl Work for Decode {
     fn process(&mut self, shards: &ShardSet, space: &mut Workspace, item: &mut Item) -> Result<(), Error> {
         let sample = shards.sample(item.draw.sample)?;
-        Ok(sample.example_into(self.target, &mut self.decoder, &mut space.encoded, &mut space.example)?)
+        let Workspace { encoded, example, .. } = space;
+        let wanted = |height, width| self.chain.as_ref()?.looks_at(height, width, &item.draw);
+        Ok(sample.example_into(self.target, &wanted, &mut self.decoder, encoded, example)?)
     }
 }
 

@@ -65,6 +65,7 @@ fn start(set: &Arc<ShardSet>, trap: u64, settings: Delivery) -> Stream {
         Box::new(Decode {
             decoder: convnext_data::Decoder::new(convnext_data::Channels::Grey),
             target: convnext_data::TargetKind::Class,
+            chain: None,
         }),
         Box::new(Trap(trap)),
     ];
@@ -113,6 +114,7 @@ fn a_stream_that_ends_early_is_an_error() {
     let stages: Vec<Box<dyn Stage>> = vec![Box::new(Decode {
         decoder: convnext_data::Decoder::new(convnext_data::Channels::Grey),
         target: convnext_data::TargetKind::Class,
+        chain: None,
     })];
     let settings = Delivery { epoch: 1 << 40, start: 4, end: 20, ..settings(8, 1, Policy::Fail) };
     let mut stream = Stream::start(set, order, stages.into(), settings).unwrap();

@@ -1,4 +1,4 @@
-//! Declarations that compile, and run: one file for each kind. What does not compile is in `convnext-macros/tests/ui`.
+//! Declarations that compile, and run: one file for each kind. What does not compile is in `convnext-macros/ui`.
 //!
 //! The modules are public, so that lints see their models as those of a library.
 

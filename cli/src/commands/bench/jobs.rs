@@ -168,10 +168,11 @@ fn stages(plan: &Plan) -> Outcome<Vec<Box<dyn Stage>>> {
     let crop = RandomResizedCrop::new(height, width);
     let mut chain = Chain::new(vec![Box::new(crop), Box::new(Flip::default())], Geometry::decoded(channels))?;
     let flip = chain.split_flip();
+    let chain = Arc::new(chain);
     let table = Table::new(&vec![0.5; channels], &vec![0.25; channels])?;
     let mut stages: Vec<Box<dyn Stage>> = vec![
-        Box::new(Decode { decoder: Decoder::new(decoded), target: TargetKind::None }),
-        Box::new(Augmented { chain: Arc::new(chain), channels, flip }),
+        Box::new(Decode { decoder: Decoder::new(decoded), target: TargetKind::None, chain: Some(chain.clone()) }),
+        Box::new(Augmented { chain, channels, flip }),
         Box::new(Normalise { table: Arc::new(table), size: (height, width, channels) }),
     ];
     if let Some((fcmae, patches)) = plan.fcmae.zip(plan.patches()) {

@@ -107,7 +107,7 @@ pub fn run(args: &Args, context: &Context<'_>) -> Outcome {
     let seconds = wanted.seconds(&entry.plan);
     let folder = one_folder(&args.data)?;
     let (train, validation) = match folder {
-        Some(folder) => pack_folder(folder, args, &entry.plan)?,
+        Some(folder) => pack_folder(folder, args, &entry.plan, threads)?,
         None => (args.data.clone(), args.validation.clone()),
     };
     let set = shards::open_set(&train, Io::Mmap)?;
@@ -133,7 +133,7 @@ fn one_folder(data: &[String]) -> Outcome<Option<&Path>> {
 }
 
 /// Packs a folder into `OUT/data`; the patterns of its sets.
-fn pack_folder(folder: &Path, args: &Args, plan: &Plan) -> Outcome<(Vec<String>, Vec<String>)> {
+fn pack_folder(folder: &Path, args: &Args, plan: &Plan, threads: usize) -> Outcome<(Vec<String>, Vec<String>)> {
     let source = FolderSource::open(folder, None)?;
     let to = args.out.join("data");
     let side = plan.height.max(plan.width) * PACKED;
@@ -144,6 +144,7 @@ fn pack_folder(folder: &Path, args: &Args, plan: &Plan) -> Outcome<(Vec<String>,
         // Pages of a TIFF are bands for a model of bands alone.
         channels: Channels::of_count(plan.channels).filter(|channels| matches!(channels, Channels::Bands(_))),
         skip_bad: true,
+        threads,
         ..Options::default()
     };
     let packed = pack::write(&source, &to, &options, split)?;

@@ -5,12 +5,16 @@
 //! second picture, a thumbnail that is cut. And first, because all that decides whether and by which decoder a picture
 //! is decoded stands here, before anything of its size is allocated.
 
+use std::ops::Range;
+
 use memchr::memchr;
 
 use crate::decode::{DecodeError, Format};
 
-const END: u8 = 0xD9;
-const SCAN: u8 = 0xDA;
+pub(crate) const HUFFMAN_TABLES: u8 = 0xC4;
+pub(crate) const END: u8 = 0xD9;
+pub(crate) const SCAN: u8 = 0xDA;
+pub(crate) const RESTART_INTERVAL: u8 = 0xDD;
 const TWO_FRAMES: &str = "another picture begins before its end";
 /// More scans than any encoder makes. Each costs a pass over the picture, and may be a few bytes.
 const MOST_SCANS: usize = 1000;
@@ -19,18 +23,18 @@ const GUESSED: usize = 9;
 
 /// A colour component of the frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Component {
+pub(crate) struct Component {
     id: u8,
     /// Samples of it in each direction, beside those of the other components: 1 to 4.
-    pub(super) horizontal: u8,
-    pub(super) vertical: u8,
+    pub(crate) horizontal: u8,
+    pub(crate) vertical: u8,
     /// What of each coefficient the scans have brought: nothing, or all but so many low bits.
     brought: [Option<u8>; 64],
 }
 
 /// What three or four components mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Colour {
+pub(crate) enum Colour {
     Grey,
     YCbCr,
     Rgb,
@@ -40,19 +44,27 @@ pub(super) enum Colour {
 
 /// The picture's own markers, up to its end.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Layout {
-    pub(super) height: usize,
-    pub(super) width: usize,
-    pub(super) components: Vec<Component>,
+pub(crate) struct Layout {
+    pub(crate) height: usize,
+    pub(crate) width: usize,
+    pub(crate) components: Vec<Component>,
     pub(super) progressive: bool,
     /// Scans, and whether the first one has all components in their order.
-    pub(super) scans: usize,
+    scans: usize,
     pub(super) interleaved: bool,
     /// One past the picture's end.
-    pub(super) end: usize,
-    /// Where the height stands in the frame, and where segments lie that give it after the first scan (DNL).
-    height_at: usize,
+    end: usize,
+    /// Where the height and after it the width stand in the frame, and where segments lie that give the height after the
+    /// first scan (DNL).
+    pub(super) height_at: usize,
     heights: Vec<usize>,
+    /// The last segment, without its marker and length.
+    pub(crate) body: Range<usize>,
+    /// Smallest coded units between two restarts; 0 where there are none.
+    pub(crate) restart_interval: usize,
+    /// The compressed data, and the restart markers in them.
+    pub(crate) data: Range<usize>,
+    pub(crate) restarts: Vec<usize>,
     jfif: bool,
     adobe: Option<u8>,
     /// Bytes of compressed data.
@@ -64,12 +76,16 @@ impl Layout {
     ///
     /// # Errors
     /// There is no end, or what leads to it is no JPEG that can be decoded.
-    pub(super) fn read(bytes: &[u8]) -> Result<Self, DecodeError> {
+    pub(crate) fn read(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut layout = Self::default();
         let mut at = 2;
         loop {
             match layout.segment(bytes, &mut at)? {
-                SCAN => at = layout.skip_data(bytes, at)?,
+                SCAN => {
+                    let from = at;
+                    at = layout.skip_data(bytes, at)?;
+                    layout.data = from..at;
+                }
                 END => break,
                 _ => {}
             }
@@ -95,8 +111,27 @@ impl Layout {
         if layout.height == 0 { Self::read(bytes) } else { Ok(layout) }
     }
 
+    /// Whether all of it is one scan of Huffman codes, each block whole: what can be cut into parts.
+    pub(crate) fn is_one_scan(&self) -> bool {
+        self.scans == 1 && self.interleaved && !self.progressive && self.heights.is_empty()
+    }
+
+    /// Rows and columns of the picture that a smallest coded unit covers. Of one component, a unit is one block.
+    pub(crate) fn unit(&self) -> (usize, usize) {
+        match self.components.as_slice() {
+            [_] => (8, 8),
+            _ => (8 * usize::from(self.most(|c| c.vertical)), 8 * usize::from(self.most(|c| c.horizontal))),
+        }
+    }
+
+    /// How many units there are, from top to bottom and from left to right.
+    pub(crate) fn units(&self) -> (usize, usize) {
+        let (rows, columns) = self.unit();
+        (self.height.div_ceil(rows), self.width.div_ceil(columns))
+    }
+
     /// As libjpeg decides it: a JFIF is YCbCr, then Adobe's word counts, then the names of the components.
-    pub(super) fn colour(&self) -> Colour {
+    pub(crate) fn colour(&self) -> Colour {
         let names: Vec<u8> = self.components.iter().map(|component| component.id).collect();
         match (names.len(), self.jfif, self.adobe) {
             (1, ..) => Colour::Grey,
@@ -130,7 +165,7 @@ impl Layout {
     }
 
     /// Takes in the next marker and what belongs to it. `at` moves behind it.
-    fn segment(&mut self, bytes: &[u8], at: &mut usize) -> Result<u8, DecodeError> {
+    pub(crate) fn segment(&mut self, bytes: &[u8], at: &mut usize) -> Result<u8, DecodeError> {
         let cut = || DecodeError::Truncated { format: Format::Jpeg, len: bytes.len() };
         let rest = bytes.get(*at..).ok_or_else(cut)?;
         // Any number of 0xFF may come before a marker, and libjpeg passes over anything else.
@@ -148,12 +183,17 @@ impl Layout {
         let end = start + usize::from(u16::from_be_bytes([high, low]));
         let body = bytes.get(start + 2..end.max(start + 2)).ok_or_else(cut)?;
         *at = end.max(start + 2);
+        self.body = start + 2..*at;
         match marker {
             0xC0..=0xC2 => self.frame(body, marker == 0xC2, start + 3)?,
-            0xC4 => {}
+            HUFFMAN_TABLES => {}
             0xC3..=0xCF if self.components.is_empty() => return Err(unsupported(marker)),
             0xC3..=0xCF => return Err(damaged(TWO_FRAMES)),
             0xDC => self.number_of_lines(body, start - 2),
+            RESTART_INTERVAL => match body {
+                &[high, low, ..] => self.restart_interval = usize::from(u16::from_be_bytes([high, low])),
+                _ => return Err(damaged("its restart interval is cut")),
+            },
             0xE0 => self.jfif |= body.starts_with(b"JFIF\0") && body.len() >= 12,
             0xEE if body.starts_with(b"Adobe") && body.len() >= 12 => self.adobe = Some(body[11]),
             SCAN => self.scan(body)?,
@@ -238,7 +278,11 @@ impl Layout {
                 // Another picture begins where this one has not ended.
                 0xD8 => return Err(cut()),
                 0xFF => here += 1,
-                // A byte of 0xFF, a restart, or damage that decoders step over.
+                0xD0..=0xD7 => {
+                    self.restarts.push(here);
+                    here += 2;
+                }
+                // A byte of 0xFF, or damage that decoders step over.
                 _ => here += 2,
             }
         }
@@ -265,10 +309,14 @@ impl Layout {
 
     /// Blocks of 8x8 values that a component has.
     fn blocks(&self, component: &Component) -> usize {
-        let most = |factor: fn(&Component) -> u8| usize::from(self.components.iter().map(factor).max().unwrap_or(1));
+        let most = |factor: fn(&Component) -> u8| usize::from(self.most(factor));
         let rows = (self.height * usize::from(component.vertical)).div_ceil(8 * most(|c| c.vertical));
         let columns = (self.width * usize::from(component.horizontal)).div_ceil(8 * most(|c| c.horizontal));
         rows * columns
+    }
+
+    fn most(&self, factor: fn(&Component) -> u8) -> u8 {
+        self.components.iter().map(factor).max().unwrap_or(1)
     }
 }
 

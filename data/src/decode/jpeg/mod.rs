@@ -4,7 +4,8 @@
 //! scans of their own, and for sampling factors other than those in [`is_common`]. jpeg-decoder is right on all that
 //! libjpeg's `cjpeg` can make (the tests hold both to it), slower, and asks for more memory.
 
-mod layout;
+pub(crate) mod layout;
+mod part;
 
 use jpeg_decoder::ColorTransform;
 use zune_core::bytestream::ZCursor;
@@ -14,9 +15,10 @@ use zune_jpeg::JpegDecoder;
 use zune_jpeg::errors::DecodeErrors;
 
 use super::convert::convert;
-use super::{Channels, DecodeError, Decoder, Format, Info};
-use crate::image::Image;
+use super::{Channels, Chroma, DecodeError, Decoder, Format, Info, Wanted};
+use crate::image::{Excerpt, Image};
 use layout::{Colour, Layout};
+use part::Part;
 
 type Reader<'a> = JpegDecoder<ZCursor<&'a [u8]>>;
 
@@ -31,19 +33,50 @@ pub(super) fn info(decoder: &Decoder, bytes: &[u8]) -> Result<Info, DecodeError>
     })
 }
 
-pub(super) fn decode(decoder: &mut Decoder, bytes: &[u8], image: &mut Image) -> Result<(), DecodeError> {
+pub(super) fn chroma(bytes: &[u8]) -> Result<Chroma, DecodeError> {
+    let Layout { components, .. } = Layout::header(bytes)?;
+    let factors: Vec<_> = components.iter().map(|part| (part.horizontal, part.vertical)).collect();
+    Ok(match factors[..] {
+        [(2, 1), (1, 1), (1, 1)] => Chroma::HalfWidth,
+        [(2, 2), (1, 1), (1, 1)] => Chroma::Quarter,
+        _ => Chroma::Full,
+    })
+}
+
+/// Decodes all of a picture, or the part of it that is wanted where that can be cut out.
+pub(super) fn decode(
+    decoder: &mut Decoder,
+    bytes: &[u8],
+    wanted: Wanted<'_>,
+    image: &mut Image,
+) -> Result<Option<Excerpt>, DecodeError> {
     let layout = Layout::header(bytes)?;
     decoder.check_size(layout.height, layout.width)?;
     let layout = Layout::read(bytes)?;
     let mut copy = Vec::new();
     let bytes = layout.plain(bytes, &mut copy);
     if is_common(&layout) {
-        let mut reader = open(bytes)?;
-        if reader.input_colorspace() == Some(space(layout.colour())) {
-            return decode_common(decoder, &layout, &mut reader, bytes, image);
+        let window = wanted(layout.height, layout.width);
+        let part = window.and_then(|window| Part::of(&layout, window));
+        let mut cut = std::mem::take(&mut decoder.part);
+        let (bytes, size) = match &part {
+            Some(part) => {
+                part.write(&layout, bytes, &mut cut);
+                (cut.as_slice(), part.size)
+            }
+            None => (bytes, (layout.height, layout.width)),
+        };
+        let decoded = open(bytes).and_then(|mut reader| {
+            let known = reader.input_colorspace() == Some(space(layout.colour()));
+            known.then(|| decode_common(decoder, &layout, size, &mut reader, bytes, image)).transpose()
+        });
+        decoder.part = cut;
+        if decoded?.is_some() {
+            return Ok(part.map(|part| part.excerpt));
         }
     }
-    decode_any(decoder, &layout, bytes, image)
+    decode_any(decoder, &layout, bytes, image)?;
+    Ok(None)
 }
 
 /// Whether zune-jpeg is known to decode it right: one scan, or progressive; chroma at one sample, luma at one to eight.
@@ -60,11 +93,11 @@ fn is_common(layout: &Layout) -> bool {
 fn decode_common(
     decoder: &mut Decoder,
     layout: &Layout,
+    (height, width): (usize, usize),
     reader: &mut Reader<'_>,
     bytes: &[u8],
     image: &mut Image,
 ) -> Result<(), DecodeError> {
-    let (height, width) = (layout.height, layout.width);
     // Luma where it is there to be taken, else RGB. (The conversions from CMYK to RGBA step by three: they are not used.)
     let grey = match layout.colour() {
         Colour::Grey => true,

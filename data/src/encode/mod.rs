@@ -1,9 +1,14 @@
 //! Pixels to the bytes of an image file.
 
-use image::codecs::jpeg::JpegEncoder;
-use image::{ColorType, ImageEncoder};
+mod huffman;
+mod restarts;
+
+use jpeg_encoder::{ColorType, SamplingFactor};
 use npyz::WriterBuilder;
 
+pub use restarts::with_restarts;
+
+use crate::decode::Chroma;
 use crate::image::ImageView;
 
 /// Pixels that an encoder refuses.
@@ -17,20 +22,34 @@ impl EncodeError {
     }
 }
 
-/// Appends `image`, grey or RGB, as a JPEG of `quality` 1 to 100 to `out`.
+/// Appends `image`, grey or RGB, as a JPEG of `quality` 1 to 100 and with colour as fine as `chroma` to `out`. One that is not
+/// small has restart markers, as [`with_restarts`] sets them.
 ///
 /// # Errors
 /// Four channels, no pixels, or a side longer than 65535.
-pub fn jpeg(image: ImageView<'_>, quality: u8, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+pub fn jpeg(image: ImageView<'_>, quality: u8, chroma: Chroma, out: &mut Vec<u8>) -> Result<(), EncodeError> {
     let colour = match image.channels {
-        1 => ColorType::L8,
-        3 => ColorType::Rgb8,
+        1 => ColorType::Luma,
+        3 => ColorType::Rgb,
         other => return Err(EncodeError(format!("JPEG has 1 or 3 channels, not {other}"))),
     };
-    let (height, width) = size(image)?;
-    JpegEncoder::new_with_quality(out, quality.clamp(1, 100))
-        .write_image(image.pixels, width, height, colour.into())
-        .map_err(|error| EncodeError(error.to_string()))
+    size(image)?;
+    let side =
+        |side| u16::try_from(side).map_err(|_| EncodeError(format!("{side} pixels, and a JPEG has at most 65535")));
+    let (height, width) = (side(image.height)?, side(image.width)?);
+    let factor = match chroma {
+        Chroma::Full => SamplingFactor::R_4_4_4,
+        Chroma::HalfWidth => SamplingFactor::R_4_2_2,
+        Chroma::Quarter => SamplingFactor::R_4_2_0,
+    };
+    let mut plain = Vec::new();
+    let mut encoder = jpeg_encoder::Encoder::new(&mut plain, quality.clamp(1, 100));
+    encoder.set_sampling_factor(factor);
+    encoder.encode(image.pixels, width, height, colour).map_err(|error| EncodeError(error.to_string()))?;
+    // The encoder itself makes codes that fit in a scan for each component only.
+    let mut marked = Vec::new();
+    out.append(if with_restarts(&plain, &mut marked) { &mut marked } else { &mut plain });
+    Ok(())
 }
 
 /// Appends `image` as a PNG to `out`.

@@ -1,6 +1,6 @@
 //! What the compiler says: one file for each mistake, named by it, beside the message that it must earn.
 //!
-//! A changed message is reviewed as a diff after `TRYBUILD=overwrite cargo test --release -p convnext-macros --test ui`.
+//! A changed message is reviewed as a diff after `TRYBUILD=overwrite cargo test --release -p convnext-macros-ui --test ui`.
 //! The toolchain is pinned, as rustc's own part of a message changes with it.
 //!
 //! What compiles is in `tests/tests/declarations`. A case that has to pass would make trybuild build core and all below
