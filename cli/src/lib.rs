@@ -29,7 +29,9 @@
 #![warn(clippy::print_stderr, clippy::print_stdout)]
 
 pub mod commands;
-pub mod models;
+
+/// The built-in variants.
+pub use convnext_models as models;
 
 mod context;
 mod device;

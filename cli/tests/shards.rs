@@ -110,6 +110,32 @@ fn patterns_are_files_and_not_folders() {
     assert_eq!(load("--data @data/train-{000000..000000}.tar --io pread").code, 0);
 }
 
+/// More shards than a process may have open files: which limit, and what to do.
+#[cfg(unix)]
+#[test]
+fn too_many_shards_are_an_error_with_advice() {
+    let folder = Folder::new();
+    folder.idx(30);
+    assert_eq!(folder.run(&format!("{PACK} --max-samples-per-shard 1")).code, 0);
+    let bench = "bench --job load --model micro --batch 2 --steps 1 --warmup 0 --io pread --data";
+    let line = format!("ulimit -n 40; exec {} {bench} data/train-*.tar", env!("CARGO_BIN_EXE_convnext"));
+    let output = std::process::Command::new("sh").args(["-c", &line]).current_dir(folder.path("")).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("after 1") && said.contains("ulimit -n") && said.contains("larger shards"), "{said}");
+}
+
+#[test]
+fn how_well_a_set_mixes_is_said() {
+    let folder = Folder::new();
+    folder.idx(300);
+    assert_eq!(folder.run(PACK).code, 0);
+    let text = folder.run("inspect @data/train-000000.tar").out;
+    assert!(text.contains("classes are mixed; training reads 64 neighbours together and mixes 64"), "{text}");
+    let mixing = folder.run("inspect @data/train-000000.tar --json").json()["mixing"].clone();
+    assert_eq!((&mixing["block"], &mixing["window"]), (&json!(64), &json!(64)));
+}
+
 #[test]
 fn a_folder_is_no_name_for_shards() {
     let folder = Folder::new();

@@ -34,11 +34,6 @@ enum Kind {
 }
 
 impl Order {
-    /// Samples in a block where nothing else is asked for: at 100 KB a JPEG, a read of 6 MB.
-    pub const BLOCK: u64 = 64;
-    /// Blocks in a window where nothing else is asked for: a batch mixes 4,096 samples of 64 places.
-    pub const WINDOW: u64 = 64;
-
     /// A shuffled order of `len` samples. `block` (samples) and `window` (blocks) are at least 1; 0 is taken as 1.
     pub fn new(len: u64, seed: u64, block: u64, window: u64) -> Self {
         let block = block.clamp(1, len.max(1));

@@ -28,7 +28,7 @@ fn open(paths: &[&Path]) -> Result<ShardSet, SetError> {
 
 fn example(set: &ShardSet, id: u64, kind: TargetKind) -> Result<Example, SetError> {
     let (mut decoder, mut example) = (Decoder::new(Channels::Grey), Example::default());
-    set.sample(id)?.example_into(kind, &|_, _| None, &mut decoder, &mut Vec::new(), &mut example).map(|()| example)
+    set.sample(id)?.example_into(kind, &mut decoder, &mut Vec::new(), &mut example).map(|()| example)
 }
 
 #[test]

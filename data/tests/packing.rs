@@ -7,6 +7,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use convnext_data::decode::{Chroma, Format};
+use convnext_data::image::Jpeg;
 use convnext_data::pack::{
     Classes, FolderSource, IdxFault, IdxSource, ListSource, Options, PackError, Packed, Recode, Source, pack,
     pack_split,
@@ -214,8 +215,8 @@ fn jpegs_are_marked_unless_each_byte_is_to_stay() {
         let pixels = (0..160 * 192 * 3).map(|i: usize| (i * (3 + usize::from(number)) % 251) as u8 ^ (i >> 9) as u8);
         let image = Image::from_pixels(160, 192, 3, pixels.collect()).unwrap();
         let mut bytes = Vec::new();
-        let encoder = jpeg_encoder::Encoder::new(&mut bytes, 90);
-        encoder.encode(&image.pixels, 192, 160, jpeg_encoder::ColorType::Rgb).unwrap();
+        let jpeg = Jpeg { quality: 90, chroma: (2, 2), restart_interval: 0 };
+        jpeg.encode(image.view(), &mut bytes).unwrap();
         file(&folder, &format!("a/{number}.jpg"), &bytes);
         originals.push((Decoder::new(Channels::Rgb).decode(&bytes).unwrap(), bytes));
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 use convnext_data::augment::{Flip, RandomResizedCrop};
 use convnext_data::decode::{Chroma, Format};
 use convnext_data::encode::{self, with_restarts};
-use convnext_data::image::Window;
+use convnext_data::image::{Jpeg, Window};
 use convnext_data::{Augment, Chain, Channels, Decoder, Draw, Example, Geometry, Image, Scratch};
 use proptest::prelude::*;
 
@@ -27,13 +27,10 @@ fn encoded(image: &Image, quality: u8, chroma: Chroma) -> Vec<u8> {
     bytes
 }
 
-/// By image's sibling crates: an encoder that sets no markers.
-fn without_restarts(image: &Image, quality: u8, factors: (u8, u8)) -> Vec<u8> {
-    let colour = if image.channels == 1 { jpeg_encoder::ColorType::Luma } else { jpeg_encoder::ColorType::Rgb };
+/// With markers at `interval`, or none.
+fn plain(image: &Image, quality: u8, chroma: (u8, u8), restart_interval: u16) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let mut encoder = jpeg_encoder::Encoder::new(&mut bytes, quality);
-    encoder.set_sampling_factor(jpeg_encoder::SamplingFactor::from_factors(factors.0, factors.1).unwrap());
-    encoder.encode(&image.pixels, image.width as u16, image.height as u16, colour).unwrap();
+    Jpeg { quality, chroma, restart_interval }.encode(image.view(), &mut bytes).unwrap();
     bytes
 }
 
@@ -69,7 +66,7 @@ proptest! {
         place in prop::array::uniform4(0.0f64..1.0), quality in 30u8..=100,
     ) {
         let image = picture(height, width, if grey { 1 } else { 3 }, seed);
-        let plain = without_restarts(&image, quality, FACTORS[factors]);
+        let plain = plain(&image, quality, FACTORS[factors], 0);
         let mut bytes = Vec::new();
         if !marked || !with_restarts(&plain, &mut bytes) {
             bytes = plain;
@@ -93,15 +90,8 @@ proptest! {
         own in prop::option::of(1u16..100),
     ) {
         let image = picture(height, width, if grey { 1 } else { 3 }, seed);
-        let colour = if grey { jpeg_encoder::ColorType::Luma } else { jpeg_encoder::ColorType::Rgb };
-        let mut plain = Vec::new();
-        let mut encoder = jpeg_encoder::Encoder::new(&mut plain, quality);
         let (horizontal, vertical) = FACTORS[factors];
-        encoder.set_sampling_factor(jpeg_encoder::SamplingFactor::from_factors(horizontal, vertical).unwrap());
-        if let Some(own) = own {
-            encoder.set_restart_interval(own);
-        }
-        encoder.encode(&image.pixels, width as u16, height as u16, colour).unwrap();
+        let plain = plain(&image, quality, FACTORS[factors], own.unwrap_or(0));
         let mut marked = Vec::new();
         let done = with_restarts(&plain, &mut marked);
         let units = if grey { (8, 8) } else { (8 * usize::from(vertical), 8 * usize::from(horizontal)) };
@@ -118,7 +108,7 @@ proptest! {
 
     #[test]
     fn damage_is_left_as_it_is_or_decodes_alike(at in 0.0f64..1.0, value: u8, cut in prop::option::of(0.0f64..1.0)) {
-        let mut bytes = without_restarts(&picture(120, 130, 3, 1), 90, (2, 2));
+        let mut bytes = plain(&picture(120, 130, 3, 1), 90, (2, 2), 0);
         let length = bytes.len();
         bytes[(at * length as f64) as usize] = value;
         if let Some(cut) = cut {
@@ -136,13 +126,23 @@ proptest! {
 }
 
 #[test]
+fn of_a_raw_picture_the_window_is_copied() {
+    let mut bytes = Vec::new();
+    encode::pnm(picture(40, 50, 3, 2).view(), &mut bytes).unwrap();
+    let window = Window { top: 7, left: 11, height: 20, width: 30 };
+    assert_eq!(hold_to_whole(&bytes, window, Channels::Rgb), 600.0 / 2000.0);
+    assert_eq!(hold_to_whole(&bytes, window, Channels::Grey), 1.0);
+    hold_to_whole(&bytes, Window { top: 39, left: 49, height: 1, width: 1 }, Channels::Rgb);
+}
+
+#[test]
 fn a_small_window_decodes_little() {
     let bytes = encoded(&picture(375, 500, 3, 5), 90, Chroma::Quarter);
     let window = Window { top: 100, left: 130, height: 90, width: 110 };
     let share = hold_to_whole(&bytes, window, Channels::Rgb);
     assert!(share < 0.25, "{share:.2} of the picture was decoded for {:.2} of it", 90.0 * 110.0 / (375.0 * 500.0));
     // Without markers, nothing below it.
-    let bytes = without_restarts(&picture(375, 500, 3, 5), 90, (2, 2));
+    let bytes = plain(&picture(375, 500, 3, 5), 90, (2, 2), 0);
     let share = hold_to_whole(&bytes, window, Channels::Rgb);
     assert!((0.5..0.6).contains(&share), "{share:.2}");
 }

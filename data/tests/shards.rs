@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use convnext_data::shard::{
     CLASS_NAMES, ClassDifference, ClassNamesFault, IndexFault, Indexing, Limits, Opening, TarFault,
 };
-use convnext_data::{Access, Channels, Decoder, Encoding, Image, SetError, Shard, ShardError, ShardSet, ShardWriter};
+use convnext_data::{
+    Access, Channels, Decoder, Encoding, Image, Mixing, SetError, Shard, ShardError, ShardSet, ShardWriter,
+};
 use tempfile::TempDir;
 
 /// A PGM of 2x2 pixels.
@@ -708,4 +710,22 @@ fn sets_are_joined_by_the_names_of_their_classes() {
     let error = set.require_labels().unwrap_err().to_string();
     assert!(error.contains("a.classes.txt") && error.contains("add the missing lines"), "{error}");
     assert!(set.sample(1).is_ok());
+}
+
+/// Sorted and shuffled, of small pictures: what an order reads follows from the labels in the index.
+#[test]
+fn a_sorted_set_is_mixed_more() {
+    let folder = TempDir::new().unwrap();
+    let set = |name: &str, label: &dyn Fn(u32) -> u32| {
+        let mut writer =
+            ShardWriter::create(folder.path(), name, Limits { samples: 2000, ..Limits::default() }).unwrap();
+        for number in 0..6000 {
+            let pixels = format!("P5\n1 1\n255\n{}", char::from(b'a' + (number % 26) as u8));
+            writer.append(&format!("{number:06}"), Encoding::Pnm, pixels.as_bytes(), Some(label(number))).unwrap();
+        }
+        ShardSet::open(&writer.finish().unwrap().shards).unwrap().mixing().unwrap()
+    };
+    assert_eq!(set("mixed", &|number| number % 60), Mixing::default());
+    let Mixing { block, window } = set("sorted", &|number| number / 100);
+    assert!(block == 64 && window > 1000, "{block} x {window}");
 }

@@ -65,7 +65,7 @@ fn indexed(folder: &TempDir, members: &[(&str, &[u8])]) -> (PathBuf, Indexed) {
 
 fn read(shard: &Shard, number: u64, kind: TargetKind) -> Result<Target, ShardError> {
     let (mut decoder, mut scratch, mut example) = (Decoder::new(Channels::Grey), Vec::new(), Example::default());
-    shard.sample(number)?.example_into(kind, &|_, _| None, &mut decoder, &mut scratch, &mut example)?;
+    shard.sample(number)?.example_into(kind, &mut decoder, &mut scratch, &mut example)?;
     assert_eq!((example.image.height, example.image.width), (2, 3));
     Ok(example.target)
 }

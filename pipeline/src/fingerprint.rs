@@ -1,6 +1,6 @@
 //! Which images a run is made of: told apart from others when it goes on.
 
-use convnext_data::{DECODER, Error, ShardSet};
+use convnext_data::{DECODER, Error, Mixing, ShardSet};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -14,6 +14,9 @@ pub struct Fingerprint {
     pub decoder: String,
     /// The images that are trained on.
     pub train: SetPrint,
+    /// Blocks of their order. Where they are not noted, they were those of a set that is mixed.
+    #[serde(default)]
+    pub mixing: Mixing,
     /// The images that are measured on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation: Option<SetPrint>,
@@ -42,7 +45,7 @@ impl Fingerprint {
     /// A record of an index is damaged.
     pub fn of(train: &ShardSet, validation: Option<&ShardSet>) -> Result<Self, Error> {
         let validation = validation.map(SetPrint::of).transpose()?;
-        Ok(Self { decoder: DECODER.to_owned(), train: SetPrint::of(train)?, validation })
+        Ok(Self { decoder: DECODER.to_owned(), train: SetPrint::of(train)?, mixing: train.mixing()?, validation })
     }
 }
 
@@ -94,6 +97,14 @@ mod tests {
     fn print(samples: u64, names: &[&str], contents: &str) -> SetPrint {
         let names = names.iter().map(|&name| name.to_owned()).collect();
         SetPrint { samples, classes: 2, names: Some(names), contents: contents.to_owned() }
+    }
+
+    #[test]
+    fn a_run_that_notes_no_blocks_had_the_usual_ones() {
+        let print = serde_json::to_value(print(16, &["ant"], "a")).unwrap();
+        let old = serde_json::json!({ "decoder": "a decoder", "train": print });
+        let read: Fingerprint = serde_json::from_value(old).unwrap();
+        assert_eq!(read.mixing, Mixing::default());
     }
 
     #[test]

@@ -4,8 +4,8 @@ use std::{path::PathBuf, sync::Arc};
 
 use convnext_core::plan::Plan;
 use convnext_data::{
-    Access, Augment as Step, AugmentError, Chain, Channels, Decoder, Geometry, Normalise as Table, Order, ShardSet,
-    TargetKind,
+    Access, Augment as Step, AugmentError, Chain, Channels, Decoder, Geometry, Mixing, Normalise as Table, Order,
+    ShardSet, TargetKind,
     augment::{CentreCrop, Pad},
 };
 use convnext_weights::checkpoint::Usage;
@@ -14,7 +14,7 @@ pub use convnext_weights::checkpoint::View;
 use crate::{
     settings::{Augment, BadPolicy, Data, Io},
     stream::{
-        self, Augmented, Bounds, Decode, Delivery, Form, Normalise, Policy, Replaced, Stage, Stream, StreamError,
+        self, Augmented, Bounds, Decode, Delivery, Form, Normalise, Policy, Read, Replaced, Stage, Stream, StreamError,
     },
 };
 
@@ -95,6 +95,8 @@ pub struct Span {
     pub end: u64,
     /// Seed of every random decision.
     pub seed: u64,
+    /// Blocks of the order.
+    pub mixing: Mixing,
     /// Where bad samples are listed.
     pub quarantine: PathBuf,
     /// What was replaced before `start`.
@@ -113,7 +115,7 @@ impl Input<'_> {
         span: Span,
     ) -> Result<Stream, InputError> {
         let stages = self.training_stages(augment, samples, span.bytes)?;
-        let order = Order::new(shards.len(), span.seed, Order::BLOCK, Order::WINDOW);
+        let order = Order::new(shards.len(), span.seed, span.mixing.block, span.mixing.window);
         let delivery = Delivery {
             batch: span.batch,
             epoch: span.epoch,
@@ -220,7 +222,8 @@ impl Input<'_> {
         let flip = chain.split_flip();
         let (size, chain) = ((self.plan.height, self.plan.width, channels), Arc::new(chain));
         let mut stages: Vec<Box<dyn Stage>> = vec![
-            Box::new(Decode { decoder: self.decoder()?, target, chain: Some(chain.clone()) }),
+            Box::new(Read { decoder: self.decoder()?, target }),
+            Box::new(Decode { decoder: self.decoder()?, chain: Some(chain.clone()) }),
             Box::new(Augmented { chain, channels, flip }),
         ];
         if !bytes {

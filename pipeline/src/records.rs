@@ -15,6 +15,7 @@ mod confusion;
 mod metric;
 
 use std::{
+    collections::BTreeMap,
     io::{self, BufRead, Read},
     path::PathBuf,
 };
@@ -181,7 +182,7 @@ impl Line {
 }
 
 /// Progress of training since the previous such record.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrainRecord {
     /// Optimiser steps done.
     pub step: u64,
@@ -205,6 +206,19 @@ pub struct TrainRecord {
     /// Seconds since the run started.
     #[serde(deserialize_with = "number")]
     pub elapsed_seconds: f64,
+    /// What the pipeline did; older records do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loading: Option<LoadingRecord>,
+}
+
+/// What the pipeline did between two records.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LoadingRecord {
+    /// Share of the batches that were ready when the model asked for them, 0 to 1.
+    #[serde(deserialize_with = "number")]
+    pub ready: f64,
+    /// Share of all workers' time that each stage took, 0 to 1.
+    pub busy: BTreeMap<String, f64>,
 }
 
 /// A measurement between two steps of training.

@@ -26,6 +26,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use convnext_data::Mixing;
 use convnext_files::UNFINISHED;
 use convnext_weights::checkpoint::{Keep, Store};
 use serde::{Deserialize, Serialize};
@@ -150,6 +151,8 @@ pub struct RunDir {
     path: PathBuf,
     _lock: File,
     changes: Vec<Difference>,
+    /// Blocks of the order that the run has had from its start.
+    mixing: Mixing,
 }
 
 /// Time that a run took, of all its sittings so far.
@@ -216,7 +219,7 @@ impl RunDir {
     }
 
     /// Holds the data to those that the run was started on.
-    fn check_data(&self, data: &Fingerprint) -> Result<(), RunDirError> {
+    fn check_data(&mut self, data: &Fingerprint) -> Result<(), RunDirError> {
         let Some(was) = self.json::<Fingerprint>(DATA, DATA_BYTES)? else {
             tell::warn(format_args!(
                 "{}: an older version started this run and did not note on which images; see to it that they are the same",
@@ -228,6 +231,7 @@ impl RunDir {
         if !differences.is_empty() {
             return Err(RunDirError::OtherData { path: self.path.clone(), differences });
         }
+        self.mixing = was.mixing;
         if data.decoder != was.decoder {
             let what = "images are decoded by another version than before";
             tell::warn(format_args!("{what} ({}, was {}); pixels may differ a little", data.decoder, was.decoder));
@@ -262,7 +266,7 @@ impl RunDir {
             )),
             Err(TryLockError::Error(error)) => return Err(at("lock", &file)(error)),
         }
-        Ok(Self { path, _lock: lock, changes: Vec::new() })
+        Ok(Self { path, _lock: lock, changes: Vec::new(), mixing: Mixing::default() })
     }
 
     /// Removes what a start left that came to nothing.
@@ -290,6 +294,11 @@ impl RunDir {
     /// What this process changed of the recipe when it resumed the run.
     pub fn changes(&self) -> &[Difference] {
         &self.changes
+    }
+
+    /// Blocks of the order with which a run that goes on was started.
+    pub fn mixing(&self) -> Mixing {
+        self.mixing
     }
 
     /// `quarantine.tsv`: samples that could not be read.
@@ -603,7 +612,7 @@ mod tests {
 
     fn data(samples: u64) -> Fingerprint {
         let train = SetPrint { samples, classes: 2, names: None, contents: samples.to_string() };
-        Fingerprint { decoder: "a decoder".to_owned(), train, validation: None }
+        Fingerprint { decoder: "a decoder".to_owned(), train, mixing: Mixing::default(), validation: None }
     }
 
     #[test]

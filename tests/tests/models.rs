@@ -65,3 +65,25 @@ fn nineteen_of_forty_nine_patches_are_visible() {
     let atto = builtin().into_iter().find(|entry| entry.plan.name == "atto").unwrap().plan;
     assert_eq!(atto.patches().map(|patches| (patches.count(), patches.visible)), Some((49, 19)));
 }
+
+#[test]
+fn names_of_built_in_variants_differ() {
+    let names: std::collections::BTreeSet<_> = builtin().iter().map(|entry| entry.plan.name).collect();
+    assert_eq!(names.len(), builtin().len());
+}
+
+/// What the documentation of the small variants promises, in millions.
+#[test]
+fn small_variants_are_small() {
+    let numbers = |name: &str| {
+        let plan = builtin().into_iter().find(|entry| entry.plan.name == name).unwrap().plan;
+        let millions = |number: u64| number as f64 / 1e6;
+        (
+            format!("{:.1}", millions(plan.classifier().parameters())),
+            format!("{:.0}", millions(plan.classifier().multiply_adds())),
+        )
+    };
+    assert_eq!(numbers("micro"), ("0.5".into(), "18".into()));
+    assert_eq!(numbers("nano64"), ("1.1".into(), "43".into()));
+    assert_eq!(numbers("mini96"), ("1.1".into(), "57".into()));
+}

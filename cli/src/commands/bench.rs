@@ -4,7 +4,10 @@ mod breakdown;
 mod jobs;
 mod model;
 
-use std::sync::{Arc, LazyLock};
+use std::{
+    cell::RefCell,
+    sync::{Arc, LazyLock},
+};
 
 use clap::{ValueEnum, builder::PossibleValue};
 use convnext_core::{
@@ -17,6 +20,7 @@ use convnext_data::ShardSet;
 use convnext_pipeline::{
     device::Device,
     recipe::{Io, Precision},
+    stream::Busy,
     tasks::{self, Task},
 };
 use serde::{Serialize, Serializer};
@@ -137,6 +141,8 @@ struct Bench<'a> {
     warmup: usize,
     steps: usize,
     data: Option<Arc<ShardSet>>,
+    /// What the loaders have done up to the last step.
+    loading: RefCell<Busy>,
 }
 
 impl<'a> Bench<'a> {
@@ -146,7 +152,17 @@ impl<'a> Bench<'a> {
         let [batch, warmup, steps] = [args.batch, args.warmup, args.steps].map(|number| number as usize);
         check_memory(&entry.plan, batch)?;
         let device = if matches!(args.job, Job::Load) { Device::Cpu } else { args.device.resolve()? };
-        Ok(Self { job: args.job, entry, device, precision: args.dtype, batch, warmup, steps, data })
+        Ok(Self {
+            job: args.job,
+            entry,
+            device,
+            precision: args.dtype,
+            batch,
+            warmup,
+            steps,
+            data,
+            loading: RefCell::default(),
+        })
     }
 }
 
@@ -185,6 +201,15 @@ struct Report {
     peak_rss_mb: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     breakdown: Option<Breakdown>,
+    /// Of loading: milliseconds of a core that an image takes in each stage.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    stages: Vec<StageTime>,
+}
+
+#[derive(Serialize)]
+struct StageTime {
+    stage: &'static str,
+    ms: f64,
 }
 
 /// Runs the command.
@@ -204,6 +229,7 @@ pub fn run(args: &Args, context: &Context<'_>) -> Outcome {
         profile::start();
     }
     let (mut times, mut rates) = (Vec::new(), Vec::new());
+    let warm = bench.loading.borrow().clone();
     // Loaders and a GPU would work on meanwhile, and their next step look faster than it is.
     let alone = !matches!(bench.job, Job::Load) && matches!(bench.device, Device::Cpu);
     for number in 0..bench.steps {
@@ -215,14 +241,16 @@ pub fn run(args: &Args, context: &Context<'_>) -> Outcome {
     times.sort_by(f64::total_cmp);
     rates.sort_by(f64::total_cmp);
     let breakdown = args.breakdown.then(|| Breakdown::of(bench.steps, median(&rates), &profile::stop()));
-    let report = Report::of(&bench, &times, breakdown);
+    let report = Report::of(&bench, &times, breakdown, &bench.loading.borrow().since(&warm));
     if args.json { output::json_line(&report) } else { output::text(&text(&report)) }
 }
 
 impl Report {
     /// From the times of the steps, in milliseconds, ascending.
-    fn of(bench: &Bench<'_>, times: &[f64], breakdown: Option<Breakdown>) -> Self {
+    fn of(bench: &Bench<'_>, times: &[f64], breakdown: Option<Breakdown>, loading: &Busy) -> Self {
         let ms_median = median(times);
+        let images = (bench.steps * bench.batch) as f64;
+        let stages = loading.stages.iter().map(|&(stage, took)| StageTime { stage, ms: took * 1e3 / images });
         Self {
             job: bench.job,
             model: bench.entry.plan.name,
@@ -239,6 +267,7 @@ impl Report {
             level: Level::current().name(),
             peak_rss_mb: host::peak_rss_mb(),
             breakdown,
+            stages: stages.collect(),
         }
     }
 }
@@ -252,8 +281,13 @@ fn text(report: &Report) -> String {
     let job = report.job.name();
     let breakdown = report.breakdown.as_ref().map_or_else(String::new, Breakdown::text);
     let memory = report.peak_rss_mb.map_or_else(String::new, |mb| format!(", at most {mb:.0} MiB in use"));
+    let stages = report.stages.iter().map(|StageTime { stage, ms }| format!("{stage} {ms:.2} ms"));
+    let stages = match stages.collect::<Vec<_>>().join(", ") {
+        none if none.is_empty() => none,
+        stages => format!("a worker's time for an image: {stages}\n"),
+    };
     format!(
-        "{job} {}: {:.1} img/s; {:.1} ms a step (median of {}; {:.1} to {:.1}), batch {}, {} threads, {} on {}{memory}\n{breakdown}",
+        "{job} {}: {:.1} img/s; {:.1} ms a step (median of {}; {:.1} to {:.1}), batch {}, {} threads, {} on {}{memory}\n{stages}{breakdown}",
         report.model,
         report.img_s,
         report.ms_median,

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use convnext_data::{Channels, Decoder, Image, Part, SetError, shard::Summary};
+use convnext_data::{Channels, Decoder, Image, Mixing, Part, SetError, shard::Summary};
 use convnext_pipeline::{recipe::Io, tell};
 use rayon::prelude::*;
 use serde::Serialize;
@@ -41,7 +41,29 @@ struct Report {
     unlabelled: u64,
     classes: u32,
     class_names: Option<Vec<String>>,
+    mixing: Mixed,
     shards: Vec<Contents>,
+}
+
+/// How well training mixes the classes of all shards together.
+#[derive(Serialize)]
+struct Mixed {
+    /// How many times fewer classes 64 neighbours have than they would have in a shuffled set.
+    likeness: f64,
+    /// Neighbours that training reads together, and how many such blocks it mixes.
+    #[serde(flatten)]
+    blocks: Mixing,
+}
+
+impl Mixed {
+    fn text(&self) -> String {
+        let Self { likeness, blocks: Mixing { block, window } } = self;
+        let how = match *likeness < 1.1 {
+            true => "classes are mixed".to_owned(),
+            false => format!("64 neighbours have {likeness:.1} times fewer classes than in a shuffled set"),
+        };
+        format!("order: {how}; training reads {block} neighbours together and mixes {window} such blocks\n")
+    }
 }
 
 #[derive(Serialize)]
@@ -125,6 +147,7 @@ pub fn run(args: &Args) -> Outcome {
         unlabelled: contents.iter().map(|shard| shard.unlabelled).sum(),
         classes: set.classes(),
         class_names: set.class_names().map(<[String]>::to_vec),
+        mixing: Mixed { likeness: set.neighbours()?.likeness(64), blocks: set.mixing()? },
         shards: contents,
     };
     if args.json { output::json(&report) } else { output::text(&text(&report)) }?;
@@ -233,6 +256,9 @@ fn text(report: &Report) -> String {
     let mut text = table.text();
     if let Some(names) = &report.class_names {
         text += &format!("classes: {}\n", names.join(", "));
+    }
+    if report.samples > 0 {
+        text += &report.mixing.text();
     }
     for shard in &report.shards {
         text += &details(shard);

@@ -219,17 +219,18 @@ impl Decoder {
             }
         }
         let format = sniff(bytes)?;
-        if let (Format::Jpeg, Channels::Grey | Channels::Rgb | Channels::Rgba) = (format, self.channels) {
-            return guarded("JPEG", || jpeg::decode(self, bytes, wanted, image));
-        }
         match (format, self.channels) {
+            (Format::Jpeg | Format::Pnm, Channels::Bands(wanted)) => {
+                return Err(DecodeError::NoBands { format, wanted });
+            }
+            (Format::Jpeg, _) => return guarded("JPEG", || jpeg::decode(self, bytes, wanted, image)),
+            (Format::Pnm, _) => return pnm::decode(self, bytes, wanted, image),
             (Format::Npy, _) => guarded("NumPy", || bands::npy_decode(self, bytes, image)),
             (Format::Tiff, Channels::Bands(wanted)) => {
                 guarded("TIFF", || bands::tiff_decode(self, usize::from(wanted), bytes, image))
             }
             (format, Channels::Bands(wanted)) => Err(DecodeError::NoBands { format, wanted }),
             (Format::Png, _) => guarded("PNG", || png::decode(self, bytes, image)),
-            (Format::Pnm, _) => pnm::decode(self, bytes, image),
             (format, _) => guarded(format.name(), || others::decode(self, format, bytes, image)),
         }?;
         Ok(None)

@@ -1,8 +1,8 @@
 //! Binary PGM and PPM of 8 bits: `P5` or `P6`, width, height, 255, one white space, pixels.
 
 use super::convert::convert;
-use super::{Channels, DecodeError, Decoder, Format, Info};
-use crate::image::{Image, ImageView};
+use super::{Channels, DecodeError, Decoder, Format, Info, Wanted};
+use crate::image::{Excerpt, Image, ImageView, Window};
 
 /// The pixels of a PGM or PPM where they lie, without a copy.
 ///
@@ -26,11 +26,30 @@ pub(super) fn info(decoder: &Decoder, bytes: &[u8]) -> Result<Info, DecodeError>
     Ok(header)
 }
 
-pub(super) fn decode(decoder: &mut Decoder, bytes: &[u8], image: &mut Image) -> Result<(), DecodeError> {
+/// Copies all of it, or the part that is wanted where its channels are.
+pub(super) fn decode(
+    decoder: &mut Decoder,
+    bytes: &[u8],
+    wanted: Wanted<'_>,
+    image: &mut Image,
+) -> Result<Option<Excerpt>, DecodeError> {
     info(decoder, bytes)?;
     let ImageView { height, width, channels, pixels } = raw_view(bytes)?;
+    let fits = |part: &Window| {
+        part.height.min(part.width) > 0 && part.top + part.height <= height && part.left + part.width <= width
+    };
+    if channels == decoder.channels.count()
+        && let Some(part) = wanted(height, width).filter(fits)
+    {
+        image.reset(part.height, part.width, channels);
+        let lines = pixels.chunks_exact(width * channels).skip(part.top);
+        for (to, line) in image.pixels.chunks_exact_mut(part.width * channels).zip(lines) {
+            to.copy_from_slice(&line[part.left * channels..][..part.width * channels]);
+        }
+        return Ok(Some(Excerpt { top: part.top, left: part.left, height, width }));
+    }
     convert(pixels, channels, decoder.channels, height, width, image);
-    Ok(())
+    Ok(None)
 }
 
 /// The header, and all that follows it.

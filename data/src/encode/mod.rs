@@ -3,13 +3,12 @@
 mod huffman;
 mod restarts;
 
-use jpeg_encoder::{ColorType, SamplingFactor};
 use npyz::WriterBuilder;
 
 pub use restarts::with_restarts;
 
 use crate::decode::Chroma;
-use crate::image::ImageView;
+use crate::image::{ImageView, Jpeg};
 
 /// Pixels that an encoder refuses.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -28,25 +27,15 @@ impl EncodeError {
 /// # Errors
 /// Four channels, no pixels, or a side longer than 65535.
 pub fn jpeg(image: ImageView<'_>, quality: u8, chroma: Chroma, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-    let colour = match image.channels {
-        1 => ColorType::Luma,
-        3 => ColorType::Rgb,
-        other => return Err(EncodeError(format!("JPEG has 1 or 3 channels, not {other}"))),
-    };
     size(image)?;
-    let side =
-        |side| u16::try_from(side).map_err(|_| EncodeError(format!("{side} pixels, and a JPEG has at most 65535")));
-    let (height, width) = (side(image.height)?, side(image.width)?);
-    let factor = match chroma {
-        Chroma::Full => SamplingFactor::R_4_4_4,
-        Chroma::HalfWidth => SamplingFactor::R_4_2_2,
-        Chroma::Quarter => SamplingFactor::R_4_2_0,
+    let chroma = match chroma {
+        Chroma::Full => (1, 1),
+        Chroma::HalfWidth => (2, 1),
+        Chroma::Quarter => (2, 2),
     };
     let mut plain = Vec::new();
-    let mut encoder = jpeg_encoder::Encoder::new(&mut plain, quality.clamp(1, 100));
-    encoder.set_sampling_factor(factor);
-    encoder.encode(image.pixels, width, height, colour).map_err(|error| EncodeError(error.to_string()))?;
-    // The encoder itself makes codes that fit in a scan for each component only.
+    let jpeg = Jpeg { quality, chroma, restart_interval: 0 };
+    jpeg.encode(image, &mut plain).map_err(|error| EncodeError(error.to_string()))?;
     let mut marked = Vec::new();
     out.append(if with_restarts(&plain, &mut marked) { &mut marked } else { &mut plain });
     Ok(())

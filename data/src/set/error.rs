@@ -17,6 +17,18 @@ pub enum SetError {
     /// A folder cannot be listed, or a file of it cannot be read.
     #[error(transparent)]
     Folder(#[from] PackError),
+    /// More shards than a process may have open.
+    #[error(
+        "{source}, after {opened} shards; a shard that is mapped takes two of the maps that a process may have (`sysctl \
+         vm.max_map_count`, as a rule 65530), one that is read two of its open files (`ulimit -n`): raise that limit, or make \
+         larger shards (`pack --max-mib-per-shard`)"
+    )]
+    TooMany {
+        /// Shards that were opened before it.
+        opened: usize,
+        /// What the operating system said.
+        source: ShardError,
+    },
     /// A file is no picture that can be decoded.
     #[error("{}: cannot be decoded: {source}; remove or convert it", path.display())]
     Undecodable {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::SetError;
 use crate::decode::{Decoder, Format, Wanted};
-use crate::image::{Excerpt, Image};
+use crate::image::Image;
 use crate::pack::{FolderSource, Options, PassedOver, Source, bytes_of, read_file, select};
 use crate::shard::{Encoding, Labels, ShardError, Summary};
 use crate::target::{Example, Target, TargetKind};
@@ -203,43 +203,61 @@ impl File<'_> {
     /// # Errors
     /// As [`File::bytes`], with the decoder's limit, or it is no image.
     pub fn decode_into(&self, decoder: &mut Decoder, scratch: &mut Vec<u8>, image: &mut Image) -> Result<(), SetError> {
-        self.decode_part_into(&|_, _| None, decoder, scratch, image).map(drop)
-    }
-
-    fn decode_part_into(
-        &self,
-        wanted: Wanted<'_>,
-        decoder: &mut Decoder,
-        scratch: &mut Vec<u8>,
-        image: &mut Image,
-    ) -> Result<Option<Excerpt>, SetError> {
         self.read(decoder.max_pixels(), scratch)?;
         let undecodable = |source| SetError::Undecodable { path: self.path(), source };
-        decoder.decode_part_into(scratch, wanted, image).map_err(undecodable)
+        decoder.decode_into(scratch, image).map_err(undecodable)
     }
 
-    /// Reads and decodes it, or the part of it that is wanted, with its target of `kind`, into `example`.
+    /// Reads and decodes it, with its target of `kind`, into `example`.
     ///
     /// # Errors
     /// As [`File::decode_into`], or it has no target of this kind.
     pub fn example_into(
         &self,
         kind: TargetKind,
-        wanted: Wanted<'_>,
         decoder: &mut Decoder,
         scratch: &mut Vec<u8>,
         example: &mut Example,
     ) -> Result<(), SetError> {
-        example.target = match kind {
+        self.target_into(kind, &mut example.target)?;
+        self.read(decoder.max_pixels(), scratch)?;
+        self.picture_into(scratch, &|_, _| None, decoder, example)
+    }
+
+    /// Its target of `kind`.
+    ///
+    /// # Errors
+    /// It has none.
+    pub fn target_into(&self, kind: TargetKind, target: &mut Target) -> Result<(), SetError> {
+        *target = match kind {
             TargetKind::None => Target::None,
             TargetKind::Class => Target::Class(self.require_label()?),
             _ => return Err(SetError::NoTarget { path: self.path(), kind }),
         };
-        example.excerpt = self.decode_part_into(wanted, decoder, scratch, &mut example.image)?;
         Ok(())
     }
 
-    fn read(&self, max_pixels: usize, bytes: &mut Vec<u8>) -> Result<(), SetError> {
+    /// Decodes its bytes, `encoded`, or the part of the picture that is wanted into `example`.
+    ///
+    /// # Errors
+    /// They are no image.
+    pub fn picture_into(
+        &self,
+        encoded: &[u8],
+        wanted: Wanted<'_>,
+        decoder: &mut Decoder,
+        example: &mut Example,
+    ) -> Result<(), SetError> {
+        let undecodable = |source| SetError::Undecodable { path: self.path(), source };
+        example.excerpt = decoder.decode_part_into(encoded, wanted, &mut example.image).map_err(undecodable)?;
+        Ok(())
+    }
+
+    /// Reads its bytes, for an image of at most so many pixels.
+    ///
+    /// # Errors
+    /// As [`File::bytes`].
+    pub fn read(&self, max_pixels: usize, bytes: &mut Vec<u8>) -> Result<(), SetError> {
         let path = self.path();
         read_file(&path, bytes_of(max_pixels), bytes)?;
         match bytes.len() as u64 {

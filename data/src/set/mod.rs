@@ -75,6 +75,16 @@ impl fmt::Display for Origin {
     }
 }
 
+/// An error of opening a shard after so many others, with a word on what to do where that is their number's fault.
+fn or_too_many(error: SetError, opened: usize) -> SetError {
+    match error {
+        SetError::Shard(source @ ShardError::File(_)) if source.is_of_open_files() => {
+            SetError::TooMany { opened, source }
+        }
+        error => error,
+    }
+}
+
 impl ShardSet {
     /// Opens all of `paths`, shards mapped, in the order given. A path to a folder is a folder of images.
     ///
@@ -101,7 +111,9 @@ impl ShardSet {
             true => Ok(Part::Folder(Folder::open(path)?)),
             false => Ok(Part::Shard(Shard::open_with(path, opening)?)),
         };
-        let parts: Vec<Part> = paths.iter().map(open).collect::<Result<_, SetError>>()?;
+        let parts =
+            paths.iter().enumerate().map(|(opened, path)| open(path).map_err(|error| or_too_many(error, opened)));
+        let parts: Vec<Part> = parts.collect::<Result<_, SetError>>()?;
         let mut len = 0;
         let mut starts = Vec::with_capacity(parts.len());
         for part in &parts {

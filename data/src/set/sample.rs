@@ -7,7 +7,7 @@ use super::folder::File;
 use crate::decode::{Decoder, Wanted};
 use crate::image::Image;
 use crate::shard::{self, Encoding, ShardError};
-use crate::target::{Example, TargetKind};
+use crate::target::{Example, Target, TargetKind};
 
 /// A sample of a set.
 #[derive(Clone, Copy, Debug)]
@@ -99,6 +99,14 @@ impl<'a> Sample<'a> {
         }
     }
 
+    /// Says that its bytes will be wanted soon: the system may begin to read those of a shard that is mapped.
+    pub fn expect(&self) {
+        match self {
+            Self::Packed(sample) => sample.expect(),
+            Self::File(_) => {}
+        }
+    }
+
     /// Its bytes; `scratch` may hold them.
     ///
     /// # Errors
@@ -138,22 +146,66 @@ impl<'a> Sample<'a> {
         }
     }
 
-    /// Reads and decodes the picture, or at least the part of it that is wanted ([`Decoder::decode_part_into`]), and its target
-    /// of `kind` into `example`; errors name the sample.
+    /// Reads and decodes the picture and its target of `kind` into `example`; errors name the sample.
     ///
     /// # Errors
     /// It has no target of this kind, cannot be read or decoded, or its bytes changed.
     pub fn example_into(
         &self,
         kind: TargetKind,
-        wanted: Wanted<'_>,
         decoder: &mut Decoder,
         scratch: &mut Vec<u8>,
         example: &mut Example,
     ) -> Result<(), SetError> {
         match self {
-            Self::Packed(sample) => Ok(sample.example_into(kind, wanted, decoder, scratch, example)?),
-            Self::File(file) => Ok(file.example_into(kind, wanted, decoder, scratch, example)?),
+            Self::Packed(sample) => Ok(sample.example_into(kind, decoder, scratch, example)?),
+            Self::File(file) => Ok(file.example_into(kind, decoder, scratch, example)?),
+        }
+    }
+
+    /// A copy of its bytes, held to what is known of them, for a decoder with such a limit.
+    ///
+    /// # Errors
+    /// They cannot be read, changed, or are more than an image of so many pixels may have.
+    pub fn copy_into(&self, max_pixels: usize, copy: &mut Vec<u8>) -> Result<(), SetError> {
+        match self {
+            Self::Packed(sample) => Ok(sample.copy_into(copy)?),
+            Self::File(file) => file.read(max_pixels, copy),
+        }
+    }
+
+    /// Reads its target of `kind`.
+    ///
+    /// # Errors
+    /// It has none of this kind, or it cannot be read or decoded.
+    pub fn target_into(
+        &self,
+        kind: TargetKind,
+        decoder: &mut Decoder,
+        scratch: &mut Vec<u8>,
+        target: &mut Target,
+    ) -> Result<(), SetError> {
+        match self {
+            Self::Packed(sample) => Ok(sample.target_into(kind, decoder, scratch, target)?),
+            Self::File(file) => file.target_into(kind, target),
+        }
+    }
+
+    /// Decodes the picture, its bytes being `encoded`, or at least the part of it that is wanted
+    /// ([`Decoder::decode_part_into`]) into `example`, which has the target already.
+    ///
+    /// # Errors
+    /// It cannot be decoded, or its target is not for a picture of this size.
+    pub fn picture_into(
+        &self,
+        encoded: &[u8],
+        wanted: Wanted<'_>,
+        decoder: &mut Decoder,
+        example: &mut Example,
+    ) -> Result<(), SetError> {
+        match self {
+            Self::Packed(sample) => Ok(sample.picture_into(encoded, wanted, decoder, example)?),
+            Self::File(file) => file.picture_into(encoded, wanted, decoder, example),
         }
     }
 }

@@ -4,6 +4,8 @@ use super::ShardSet;
 use super::sample::Sample;
 use crate::decode::{Channels, Decoder};
 use crate::image::Image;
+use crate::mixing::{Mixing, Neighbours};
+use crate::shard::ShardError;
 
 /// Sizes of pictures.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,11 +77,28 @@ impl ShardSet {
         Some(Colours { pictures, deviation: deviation.collect(), mean })
     }
 
+    /// The classes of neighbours, from the indices alone.
+    ///
+    /// # Errors
+    /// The record of a shard lies.
+    pub fn neighbours(&self) -> Result<Neighbours, ShardError> {
+        Neighbours::of(self.len(), |id| Ok(self.sample(id)?.label()))
+    }
+
+    /// The blocks that an order of this set needs, so that its classes are mixed.
+    ///
+    /// # Errors
+    /// The record of a shard lies.
+    pub fn mixing(&self) -> Result<Mixing, ShardError> {
+        let (bytes, count) = self.some(1024).fold((0, 0), |(bytes, count), sample| (bytes + sample.size(), count + 1));
+        Ok(Mixing::of(&self.neighbours()?, bytes / count.max(1)))
+    }
+
     /// How many samples each class has, class 0 first.
     ///
     /// # Errors
     /// The record of a shard lies.
-    pub fn class_counts(&self) -> Result<Vec<u64>, crate::shard::ShardError> {
+    pub fn class_counts(&self) -> Result<Vec<u64>, ShardError> {
         let mut counts = vec![0; self.class_names().map_or(self.classes() as usize, <[String]>::len)];
         for id in 0..self.len() {
             if let Some(label) = self.sample(id)?.label() {

@@ -186,6 +186,18 @@ pub enum ShardError {
     },
 }
 
+impl ShardError {
+    /// Whether the process has as many files open as it may.
+    pub(crate) fn is_of_open_files(&self) -> bool {
+        let Self::File(FileError { source, .. }) = self else { return false };
+        #[cfg(unix)]
+        let full = source.raw_os_error().is_some_and(|code| [libc::EMFILE, libc::ENFILE].contains(&code));
+        #[cfg(not(unix))]
+        let full = false;
+        full
+    }
+}
+
 /// Where in a shard a target of this kind lies.
 fn members(kind: TargetKind) -> &'static str {
     match kind {

@@ -7,8 +7,8 @@ use crate::image::{Excerpt, Image};
 use crate::target::{Example, IGNORED, Target, TargetKind};
 
 impl Sample<'_> {
-    /// Verifies and decodes the picture, or the part of it that is wanted, and its target of `kind` into `example`; errors name
-    /// the sample. `scratch` holds the encoded bytes of either on the way.
+    /// Verifies and decodes the picture and its target of `kind` into `example`; errors name the sample. `scratch` holds the
+    /// encoded bytes of either on the way.
     ///
     /// # Errors
     /// It has no target of this kind, bytes changed since they were indexed, they cannot be decoded, or a segmentation is
@@ -16,13 +16,28 @@ impl Sample<'_> {
     pub fn example_into(
         &self,
         kind: TargetKind,
-        wanted: Wanted<'_>,
         decoder: &mut Decoder,
         scratch: &mut Vec<u8>,
         example: &mut Example,
     ) -> Result<(), ShardError> {
         self.target_into(kind, decoder, scratch, &mut example.target)?;
-        example.excerpt = self.decode_part_into(wanted, decoder, scratch, &mut example.image)?;
+        self.copy_into(scratch)?;
+        self.picture_into(scratch, &|_, _| None, decoder, example)
+    }
+
+    /// Decodes the picture `encoded`, its own, or the part of it that is wanted into `example`, which has the target already.
+    ///
+    /// # Errors
+    /// It cannot be decoded, or a segmentation is not as large.
+    pub fn picture_into(
+        &self,
+        encoded: &[u8],
+        wanted: Wanted<'_>,
+        decoder: &mut Decoder,
+        example: &mut Example,
+    ) -> Result<(), ShardError> {
+        let undecodable = |source| ShardError::Undecodable { sample: self.to_string(), source };
+        example.excerpt = decoder.decode_part_into(encoded, wanted, &mut example.image).map_err(undecodable)?;
         let Target::Segmentation(map) = &example.target else { return Ok(()) };
         let Excerpt { height, width, .. } = example.placed();
         let (found, wanted) = ((map.height, map.width), (height, width));
@@ -63,7 +78,11 @@ impl Sample<'_> {
         self.shard.targets(self.number)
     }
 
-    fn target_into(
+    /// Its target of `kind`; `scratch` holds the encoded bytes on the way.
+    ///
+    /// # Errors
+    /// It has none of this kind, its bytes changed since they were indexed, or they cannot be decoded.
+    pub fn target_into(
         &self,
         kind: TargetKind,
         decoder: &mut Decoder,

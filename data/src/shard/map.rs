@@ -107,6 +107,17 @@ impl Bytes {
         }
     }
 
+    /// Says that those bytes will be wanted soon: the system may begin to read them.
+    pub(super) fn expect(&self, offset: u64, len: usize) {
+        #[cfg(unix)]
+        if let Source::Mapped(Mapped { map, .. }) = &self.source
+            && offset.checked_add(len as u64).is_some_and(|end| end <= self.len)
+        {
+            // Without it they are read when they are used.
+            let _ = map.advise_range(memmap2::Advice::WillNeed, offset as usize, len);
+        }
+    }
+
     /// The `N` bytes at `offset`. `UnexpectedEof` outside the file as it was opened.
     pub(super) fn array<const N: usize>(&self, offset: u64) -> io::Result<[u8; N]> {
         let mut array = [0; N];

@@ -44,8 +44,8 @@ use convnext_files::FileError;
 use index::{Extent, HEADER, Header, RECORD, Record, modified, touchstone};
 use map::Bytes;
 
-use crate::decode::{Decoder, Wanted};
-use crate::image::{Excerpt, Image};
+use crate::decode::Decoder;
+use crate::image::Image;
 use crate::target::TargetKind;
 
 /// One tar and its index, open.
@@ -480,6 +480,11 @@ impl<'a> Sample<'a> {
             .map_err(|source| read_error(source, &self.shard.tar, &self.shard.path))
     }
 
+    /// Says that its bytes will be wanted soon.
+    pub fn expect(&self) {
+        self.shard.tar.expect(self.record.offset, self.record.len as usize);
+    }
+
     /// Its bytes, after holding them to their checksum.
     ///
     /// # Errors
@@ -519,29 +524,25 @@ impl<'a> Sample<'a> {
         Ok(record == found.record && (!recorded || targets == found.targets))
     }
 
-    /// Verifies and decodes its picture into `image`; errors name the sample. The bytes are copied before: decoding takes
-    /// long, and a mapped file may be cut meanwhile.
+    /// Verifies and decodes its picture into `image`; errors name the sample.
     pub fn decode_into(
         &self,
         decoder: &mut Decoder,
         scratch: &mut Vec<u8>,
         image: &mut Image,
     ) -> Result<(), ShardError> {
-        self.decode_part_into(&|_, _| None, decoder, scratch, image).map(drop)
+        self.copy_into(scratch)?;
+        let undecodable = |source| ShardError::Undecodable { sample: self.to_string(), source };
+        decoder.decode_into(scratch, image).map_err(undecodable)
     }
 
-    /// The same with at least the part that is wanted: see [`Decoder::decode_part_into`].
-    pub(super) fn decode_part_into(
-        &self,
-        wanted: Wanted<'_>,
-        decoder: &mut Decoder,
-        scratch: &mut Vec<u8>,
-        image: &mut Image,
-    ) -> Result<Option<Excerpt>, ShardError> {
-        self.copy_member(self.record.extent(), scratch)?;
-        self.check(scratch, self.record.crc)?;
-        let undecodable = |source| ShardError::Undecodable { sample: self.to_string(), source };
-        decoder.decode_part_into(scratch, wanted, image).map_err(undecodable)
+    /// A verified copy of its bytes: decoding them takes long, and a mapped file may be cut meanwhile.
+    ///
+    /// # Errors
+    /// They changed since the shard was indexed, or cannot be read.
+    pub fn copy_into(&self, copy: &mut Vec<u8>) -> Result<(), ShardError> {
+        self.copy_member(self.record.extent(), copy)?;
+        self.check(copy, self.record.crc)
     }
 
     fn copy_member(&self, member: Extent, copy: &mut Vec<u8>) -> Result<(), ShardError> {

@@ -38,8 +38,9 @@ pub(super) fn table(runs: &[Run]) -> Result<String, csv::Error> {
 }
 
 fn trained(run: &str, record: &TrainRecord, metrics: usize) -> Vec<String> {
-    let TrainRecord { step, epoch, loss, lr, gradient_norm, images_per_second, waited_seconds, elapsed_seconds } =
-        *record;
+    let &TrainRecord {
+        step, epoch, loss, lr, gradient_norm, images_per_second, waited_seconds, elapsed_seconds, ..
+    } = record;
     let values = [loss, lr, gradient_norm, images_per_second, waited_seconds, elapsed_seconds].map(number);
     let begin = [run.to_owned(), step.to_string(), number(epoch), String::new()];
     begin.into_iter().chain(values).chain(std::iter::repeat_n(String::new(), metrics)).collect()

@@ -26,6 +26,7 @@ fn train(step: u64) -> TrainRecord {
         images_per_second: 812.0,
         waited_seconds: 0.3,
         elapsed_seconds: step as f64 * 0.8,
+        loading: None,
     }
 }
 

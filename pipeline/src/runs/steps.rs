@@ -16,11 +16,11 @@ use std::{
     collections::{BTreeMap, VecDeque},
     path::{Path, PathBuf},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use convnext_core::plan::Plan;
-use convnext_data::ShardSet;
+use convnext_data::{Mixing, ShardSet};
 use convnext_weights::checkpoint::{self, Snapshot, Store, Usage};
 
 use serde::Serialize;
@@ -69,6 +69,7 @@ pub(crate) struct Source<'a> {
     pub(crate) recipe: &'a Resolved,
     pub(crate) run: &'a Run,
     pub(crate) shards: Arc<ShardSet>,
+    pub(crate) mixing: Mixing,
     pub(crate) quarantine: PathBuf,
     /// As bytes, or normalised.
     pub(crate) bytes: bool,
@@ -85,6 +86,7 @@ impl Source<'_> {
             start,
             end,
             seed: self.recipe.seed,
+            mixing: self.mixing,
             quarantine: self.quarantine.clone(),
             replaced,
             bytes: self.bytes,
@@ -184,6 +186,9 @@ struct Training<'a> {
     not_finite: Option<String>,
     /// Why the last step was skipped.
     skipped: Option<String>,
+    /// When the steps of this process began, and the time since then that was no step's.
+    begun: Instant,
+    aside: Duration,
 }
 
 /// Trains from the start or from the newest checkpoint to the end.
@@ -278,6 +283,8 @@ impl<'a> Training<'a> {
             measured: None,
             not_finite: None,
             skipped: None,
+            begun: Instant::now(),
+            aside: Duration::ZERO,
         };
         Ok((training, measured))
     }
@@ -323,12 +330,12 @@ impl<'a> Training<'a> {
 
     fn record_step(&mut self, loss: f64, lr: f64, norm: f64) -> Result<(), RunError> {
         let run = self.context.run;
-        let (step, waited) = (self.reached.step, self.stream.waited());
+        let (step, busy) = (self.reached.step, self.stream.busy());
         self.window.add(loss);
-        self.progress.show(self.window.now(step, run.images_per_step, waited));
+        self.progress.show(self.window.now(step, run.images_per_step, &busy));
         let every = (run.steps_per_epoch / RECORDS_PER_EPOCH).max(1);
         if step.is_multiple_of(every) || step == run.steps() {
-            let record = self.window.record(step, run, lr, norm, waited, self.clock.spent().seconds);
+            let record = self.window.record(step, run, lr, norm, busy, self.clock.spent().seconds);
             write_train(&mut self.log, &record)?;
         }
         Ok(())
@@ -383,6 +390,7 @@ impl<'a> Training<'a> {
         if epoch.is_some_and(|epoch| self.measurement.is_due(self.reached.step, epoch)) {
             self.measure()?;
         }
+        self.aside += begun.elapsed();
         self.window.leave_out(begun.elapsed());
         self.progress.leave_out(begun.elapsed());
         Ok(())
@@ -497,6 +505,10 @@ impl<'a> Training<'a> {
             return Err(RunError::SkippedInVain { step, steps, what, newest });
         }
         let (spent, replaced) = (self.clock.spent(), self.stream.replaced());
+        let training = self.begun.elapsed().saturating_sub(self.aside);
+        if let Some(why) = self.stream.busy().bottleneck(training.as_secs_f64()) {
+            tell::say(why);
+        }
         Ok(RunRecord {
             kind: context.name.to_owned(),
             model: context.model.to_owned(),
@@ -553,7 +565,7 @@ fn tell_changes(dir: &RunDir, log: &mut MetricsLog, step: u64) -> Result<(), Run
 }
 
 fn write_train(log: &mut MetricsLog, record: &TrainRecord) -> Result<(), RunError> {
-    log.append(&Line::Train(*record))?;
+    log.append(&Line::Train(record.clone()))?;
     let values = [
         ("train/loss", record.loss),
         ("train/learning_rate", record.lr),

@@ -44,8 +44,11 @@ pub fn train(
     let Some(Training { section, augment, .. }) = &recipe.training else { return Err(RunError::NothingToTrain) };
     let task = section.task();
     let validation = task.accept(plan, &shards, validation)?.map(Arc::new);
-    let data = Fingerprint::of(&shards, validation.as_deref())?;
+    let mut data = Fingerprint::of(&shards, validation.as_deref())?;
     let reopened = destination.reopen(recipe, &data)?;
+    if let Some(dir) = &reopened {
+        data.mixing = dir.mixing();
+    }
     let run = recipe.run(shards.len(), 1)?;
     if let Some(record) = reopened.as_ref().map_or(Ok(None), |dir| finished(dir, &run, task.metrics()))? {
         return Ok(record);
@@ -85,7 +88,7 @@ pub fn train(
     };
     tell_start(plan.name, trainer.layout().len(), device, &start, dir.path());
     let quarantine = dir.quarantine_path();
-    let source = Source { plan, recipe, run: &run, shards, quarantine, bytes };
+    let source = Source { plan, recipe, run: &run, shards, mixing: data.mixing, quarantine, bytes };
     let measure = Measure { data: &recipe.data, view, batch: evaluate.batch as usize, workers: recipe.machine.workers };
     let held_out = HeldOut { task, entry, measure, evaluate, steps: run.steps(), validation };
     let context = RunContext {

@@ -57,7 +57,7 @@ impl SampleSizes {
     /// Of samples of `form`; nothing of those whose size nobody knows.
     pub(super) fn of(form: Form) -> Self {
         let (values, masks) = match form {
-            Form::Encoded | Form::Image { .. } => (0, 0),
+            Form::Stored | Form::Encoded | Form::Image { .. } => (0, 0),
             Form::Sized { height, width, channels } | Form::Pixels { height, width, channels } => {
                 (height * width * channels, 0)
             }

@@ -5,6 +5,8 @@ use std::fmt;
 /// The form of a sample at one point of the pipeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
+    /// A number in a set.
+    Stored,
     /// The bytes of a file.
     Encoded,
     /// Bytes `[H, W, C]` of any height and width.
@@ -55,6 +57,7 @@ impl Form {
 impl fmt::Display for Form {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
+            Self::Stored => write!(f, "samples of a set"),
             Self::Encoded => write!(f, "encoded bytes"),
             Self::Image { channels } => write!(f, "images of any size with {channels} channels"),
             Self::Sized { height, width, channels } => write!(f, "images of {height}x{width}x{channels}"),

@@ -1,7 +1,7 @@
 //! The streaming pipeline: shards to batches.
 //!
 //! ```text
-//! read (1 thread) -> workers: decode, augment, mask (n threads) -> batch (1 thread) -> the run
+//! tickets (1 thread) -> workers: read, decode, augment, mask (n threads) -> batch (1 thread) -> the run
 //! ```
 //!
 //! The joints are bounded crossbeam channels. A sample's stages share a worker, so that its pixels stay in one core's cache;
@@ -11,6 +11,7 @@
 //! before all were delivered, or a stage that panics, is an error.
 
 mod batch;
+mod busy;
 mod form;
 mod item;
 mod panics;
@@ -34,11 +35,13 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 
 pub use batch::Batch;
 use batch::{Making, Places, SampleSizes};
+pub use busy::Busy;
+use busy::Times;
 pub use form::{Form, Mismatch};
 pub use item::{Item, Workspace};
 use quarantine::Quarantine;
 pub use quarantine::{Bounds, Policy, Replaced};
-pub use stages::{Augmented, Decode, Mask, Normalise, Stage, Work};
+pub use stages::{Augmented, Decode, Mask, Normalise, Read, Stage, Work};
 
 /// What can end a stream.
 #[derive(Debug, thiserror::Error)]
@@ -139,6 +142,9 @@ const BATCHES_AHEAD: usize = 1;
 /// Samples in flight per worker: one being worked on and one waiting on either side.
 const ITEMS_PER_WORKER: usize = 3;
 
+/// Samples of which the system is told before they are asked for: of a disk, a read takes as long as decoding some of them.
+const EXPECTED: u64 = 64;
+
 /// How often a substitute may be bad itself.
 const SUBSTITUTES: u64 = 16;
 
@@ -150,6 +156,10 @@ pub struct Stream {
     form: Form,
     ceiling: usize,
     waited: Duration,
+    /// Batches that were asked for, and of them those that were there already.
+    served: (u64, u64),
+    times: Arc<Times>,
+    workers: usize,
     /// Samples that are to come, and that have come.
     asked: u64,
     delivered: u64,
@@ -198,15 +208,17 @@ impl Stream {
 
         let mut threads = Vec::with_capacity(workers + 2);
         let reader = {
-            let settings = settings.clone();
+            let (settings, shards) = (settings.clone(), shards.clone());
             let sizes = SampleSizes::of(form);
-            move || read(&order, &settings, sizes, &permits, &reused, &making_sender, &ticket_sender)
+            move || read(&shards, &order, &settings, sizes, &permits, &reused, &making_sender, &ticket_sender)
         };
-        threads.push(spawn("read", reader)?);
+        threads.push(spawn("tickets", reader)?);
+        let times = Arc::new(Times::of(stages.iter().map(|stage| stage.name())));
         for _ in 0..workers {
+            let times = times.clone();
             let (tickets, done_sender) = (tickets.clone(), done_sender.clone());
             let (shards, stages, policy) = (shards.clone(), stages.clone(), settings.policy.clone());
-            let worker = move || work(&shards, &stages, &policy, &tickets, &done_sender);
+            let worker = move || work(&shards, &stages, &times, &policy, &tickets, &done_sender);
             threads.push(spawn("work", worker)?);
         }
         let start = settings.start;
@@ -220,6 +232,9 @@ impl Stream {
             form,
             ceiling,
             waited: Duration::ZERO,
+            served: (0, 0),
+            times,
+            workers,
             asked: settings.end.saturating_sub(settings.start),
             delivered: 0,
             replaced: settings.replaced,
@@ -234,7 +249,9 @@ impl Stream {
     #[expect(clippy::should_implement_trait, reason = "an iterator could not take the batches back")]
     pub fn next(&mut self) -> Option<Result<Batch, StreamError>> {
         let begin = Instant::now();
-        let received = self.batches.as_ref()?.recv();
+        let batches = self.batches.as_ref()?;
+        self.served = (self.served.0 + 1, self.served.1 + u64::from(!batches.is_empty()));
+        let received = batches.recv();
         self.waited += begin.elapsed();
         match received {
             Ok(Ok(batch)) => {
@@ -280,9 +297,9 @@ impl Stream {
         self.form
     }
 
-    /// How long [`next`](Self::next) has waited for data, in total.
-    pub fn waited(&self) -> Duration {
-        self.waited
+    /// Where the time has gone, up to now.
+    pub fn busy(&self) -> Busy {
+        Busy::now(&self.times, self.workers, self.served, self.waited)
     }
 
     /// What has been replaced since the start of the run, up to the batch that came last.
@@ -308,7 +325,7 @@ impl Drop for Stream {
 
 /// The form that leaves the last stage, if every stage takes what the one before it gives.
 pub fn check(stages: &[Box<dyn Stage>]) -> Result<Form, Mismatch> {
-    stages.iter().try_fold(Form::Encoded, |form, stage| stage.output(form))
+    stages.iter().try_fold(Form::Stored, |form, stage| stage.output(form))
 }
 
 /// Most bytes in flight of a stream of `form`, in batches of `batch` by `workers`; `usize::MAX` if that is more than there
@@ -331,7 +348,9 @@ fn spawn(name: &'static str, body: impl FnOnce() + Send + 'static) -> Result<Thr
 }
 
 /// Names the samples in order, and gives each its place in a batch. Ends when all are named or nobody listens.
+#[expect(clippy::too_many_arguments, reason = "the ends of the joints are its own")]
 fn read(
+    shards: &ShardSet,
     order: &Order,
     settings: &Delivery,
     sizes: SampleSizes,
@@ -340,7 +359,11 @@ fn read(
     begun: &Sender<Making>,
     tickets: &Sender<Ticket>,
 ) {
-    let mut position = settings.start;
+    let draw = |position: u64| {
+        let epoch = position / settings.epoch;
+        Draw { seed: settings.seed, epoch, sample: order.at(epoch, position % settings.epoch) }
+    };
+    let (mut position, mut expected) = (settings.start, settings.start);
     while position < settings.end && permits.recv().is_ok() {
         let most = settings.batch.max(1);
         let samples = usize::try_from(settings.end - position).map_or(most, |left| left.min(most));
@@ -349,9 +372,13 @@ fn read(
             return;
         }
         for places in places {
-            let epoch = position / settings.epoch;
-            let draw = Draw { seed: settings.seed, epoch, sample: order.at(epoch, position % settings.epoch) };
-            if tickets.send(Ticket { position, draw, places }).is_err() {
+            while expected < settings.end.min(position + EXPECTED) {
+                if let Ok(sample) = shards.sample(draw(expected).sample) {
+                    sample.expect();
+                }
+                expected += 1;
+            }
+            if tickets.send(Ticket { position, draw: draw(position), places }).is_err() {
                 return;
             }
             position += 1;
@@ -363,12 +390,13 @@ fn read(
 fn work(
     shards: &ShardSet,
     stages: &[Box<dyn Stage>],
+    times: &Times,
     policy: &Policy,
     tickets: &Receiver<Ticket>,
     done: &Sender<Made>,
 ) {
     let stages = stages.iter().map(|stage| (stage.name(), stage.worker())).collect();
-    let mut chain = Chain { shards, stages, space: Workspace::default() };
+    let mut chain = Chain { shards, stages, times, space: Workspace::default() };
     for Ticket { position, draw, places: Places { pixels, bytes, mask, target } } in tickets {
         let mut item = Item { position, draw, bytes, pixels, flip: false, mask, target, faults: Vec::new() };
         let result = make(&mut chain, policy, &mut item).map(|()| {
@@ -385,6 +413,7 @@ fn work(
 struct Chain<'a> {
     shards: &'a ShardSet,
     stages: Vec<(&'static str, Box<dyn Work>)>,
+    times: &'a Times,
     space: Workspace,
 }
 
@@ -392,8 +421,11 @@ impl Chain<'_> {
     /// Takes the item through all stages. The outer error is a panic, the inner one the sample's fault.
     fn run(&mut self, item: &mut Item) -> Result<Result<(), convnext_data::Error>, StreamError> {
         self.space.begin();
-        for (stage, work) in &mut self.stages {
-            match panics::catch(|| work.process(self.shards, &mut self.space, item)) {
+        for (number, (stage, work)) in self.stages.iter_mut().enumerate() {
+            let begin = Instant::now();
+            let done = panics::catch(|| work.process(self.shards, &mut self.space, item));
+            self.times.add(number, begin.elapsed());
+            match done {
                 Ok(Ok(())) => {}
                 Ok(Err(fault)) => return Ok(Err(fault)),
                 Err(message) => {

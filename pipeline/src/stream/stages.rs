@@ -29,13 +29,46 @@ pub trait Work {
     fn process(&mut self, shards: &ShardSet, space: &mut Workspace, item: &mut Item) -> Result<(), Error>;
 }
 
-/// Reads a sample's bytes, checks them, and decodes them.
+/// Reads a sample's target and the bytes of its picture, and holds them to their checksums.
+#[derive(Debug, Clone)]
+pub struct Read {
+    /// Decodes targets; its limit is that on pictures.
+    pub decoder: Decoder,
+    /// The target that is read; a sample without one is an error.
+    pub target: TargetKind,
+}
+
+impl Stage for Read {
+    fn name(&self) -> &'static str {
+        "read"
+    }
+
+    fn output(&self, input: Form) -> Result<Form, Mismatch> {
+        match input {
+            Form::Stored => Ok(Form::Encoded),
+            gets => Err(Mismatch { stage: self.name(), takes: Form::Stored.to_string(), gets }),
+        }
+    }
+
+    fn worker(&self) -> Box<dyn Work> {
+        Box::new(self.clone())
+    }
+}
+
+impl Work for Read {
+    fn process(&mut self, shards: &ShardSet, space: &mut Workspace, item: &mut Item) -> Result<(), Error> {
+        let sample = shards.sample(item.draw.sample)?;
+        let Workspace { encoded, example, .. } = space;
+        sample.target_into(self.target, &mut self.decoder, encoded, &mut example.target)?;
+        Ok(sample.copy_into(self.decoder.max_pixels(), encoded)?)
+    }
+}
+
+/// Decodes a picture.
 #[derive(Debug, Clone)]
 pub struct Decode {
     /// Decodes, to the channels it is for.
     pub decoder: Decoder,
-    /// The target that is read with it; a sample without one is an error.
-    pub target: TargetKind,
     /// What the pictures are for, if it is known: of a picture from which it will cut a part, only that has to be decoded.
     pub chain: Option<Arc<Chain>>,
 }
@@ -62,7 +95,7 @@ impl Work for Decode {
         let sample = shards.sample(item.draw.sample)?;
         let Workspace { encoded, example, .. } = space;
         let wanted = |height, width| self.chain.as_ref()?.looks_at(height, width, &item.draw);
-        Ok(sample.example_into(self.target, &wanted, &mut self.decoder, encoded, example)?)
+        Ok(sample.picture_into(encoded, &wanted, &mut self.decoder, example)?)
     }
 }
 

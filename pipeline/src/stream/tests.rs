@@ -60,13 +60,14 @@ fn settings(samples: u64, workers: usize, policy: Policy) -> Delivery {
     }
 }
 
+fn grey() -> convnext_data::Decoder {
+    convnext_data::Decoder::new(convnext_data::Channels::Grey)
+}
+
 fn start(set: &Arc<ShardSet>, trap: u64, settings: Delivery) -> Stream {
     let stages: Vec<Box<dyn Stage>> = vec![
-        Box::new(Decode {
-            decoder: convnext_data::Decoder::new(convnext_data::Channels::Grey),
-            target: convnext_data::TargetKind::Class,
-            chain: None,
-        }),
+        Box::new(Read { decoder: grey(), target: convnext_data::TargetKind::Class }),
+        Box::new(Decode { decoder: grey(), chain: None }),
         Box::new(Trap(trap)),
     ];
     Stream::start(set.clone(), Order::sequential(set.len()), stages.into(), settings).unwrap()
@@ -111,15 +112,14 @@ fn a_stream_that_ends_early_is_an_error() {
 
     // The thread that names the samples dies: of a position that no order has.
     let order = Order::sequential(8);
-    let stages: Vec<Box<dyn Stage>> = vec![Box::new(Decode {
-        decoder: convnext_data::Decoder::new(convnext_data::Channels::Grey),
-        target: convnext_data::TargetKind::Class,
-        chain: None,
-    })];
+    let stages: Vec<Box<dyn Stage>> = vec![
+        Box::new(Read { decoder: grey(), target: convnext_data::TargetKind::Class }),
+        Box::new(Decode { decoder: grey(), chain: None }),
+    ];
     let settings = Delivery { epoch: 1 << 40, start: 4, end: 20, ..settings(8, 1, Policy::Fail) };
     let mut stream = Stream::start(set, order, stages.into(), settings).unwrap();
     let (_, error) = drain(&mut stream);
-    let Some(StreamError::Panicked { stage: "read", message }) = error else { panic!("{error:?}") };
+    let Some(StreamError::Panicked { stage: "tickets", message }) = error else { panic!("{error:?}") };
     assert!(message.contains("position 8 is beyond an epoch of 8"), "{message}");
 }
 

@@ -23,7 +23,18 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("convnext-pixels", &[]),
     ("convnext-data", &["convnext-files", "convnext-pixels"]),
     ("convnext-pipeline", &["convnext-core", "convnext-files", "convnext-weights", "convnext-cuda", "convnext-data"]),
-    ("convnext", &["convnext-core", "convnext-weights", "convnext-cuda", "convnext-data", "convnext-pipeline"]),
+    ("convnext-models", &["convnext-core"]),
+    (
+        "convnext",
+        &[
+            "convnext-core",
+            "convnext-weights",
+            "convnext-cuda",
+            "convnext-data",
+            "convnext-pipeline",
+            "convnext-models",
+        ],
+    ),
     ("convnext-examples", &["convnext-core", "convnext-weights", "convnext-data", "convnext"]),
     (
         "convnext-tests",

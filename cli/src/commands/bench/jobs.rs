@@ -13,7 +13,7 @@ use convnext_data::{
 use convnext_pipeline::{
     device::Device,
     recipe::{Precision, Recipe, Resolved, Training},
-    stream::{Augmented, Batch, Decode, Delivery, Mask, Normalise, Policy, Replaced, Stage, Stream},
+    stream::{Augmented, Batch, Decode, Delivery, Mask, Normalise, Policy, Read, Replaced, Stage, Stream},
     tasks::{Setup, Task},
     trainer::{self, Outcome as Made},
 };
@@ -139,7 +139,8 @@ fn infer_on_gpu<'a>(bench: &'a Bench<'_>, device: &detect::Device) -> Outcome<St
 
 fn load<'a>(bench: &'a Bench<'_>) -> Outcome<Step<'a>> {
     let shards = bench.data.clone().ok_or_else(|| Failure::usage("no data; give --data GLOB"))?;
-    let order = Order::new(shards.len(), SEED, Order::BLOCK, Order::WINDOW);
+    let mixing = shards.mixing()?;
+    let order = Order::new(shards.len(), SEED, mixing.block, mixing.window);
     let delivery = Delivery {
         batch: bench.batch,
         epoch: shards.len(),
@@ -156,7 +157,9 @@ fn load<'a>(bench: &'a Bench<'_>) -> Outcome<Step<'a>> {
         let start = Instant::now();
         let batch = stream.next().ok_or_else(ended)??;
         stream.recycle(batch);
-        Ok(milliseconds(start))
+        let took = milliseconds(start);
+        *bench.loading.borrow_mut() = stream.busy();
+        Ok(took)
     }))
 }
 
@@ -171,7 +174,8 @@ fn stages(plan: &Plan) -> Outcome<Vec<Box<dyn Stage>>> {
     let chain = Arc::new(chain);
     let table = Table::new(&vec![0.5; channels], &vec![0.25; channels])?;
     let mut stages: Vec<Box<dyn Stage>> = vec![
-        Box::new(Decode { decoder: Decoder::new(decoded), target: TargetKind::None, chain: Some(chain.clone()) }),
+        Box::new(Read { decoder: Decoder::new(decoded), target: TargetKind::None }),
+        Box::new(Decode { decoder: Decoder::new(decoded), chain: Some(chain.clone()) }),
         Box::new(Augmented { chain, channels, flip }),
         Box::new(Normalise { table: Arc::new(table), size: (height, width, channels) }),
     ];

@@ -249,7 +249,15 @@ fn run_given(trainer: &mut Late, folder: &Path, given: Given<'_>) -> Left {
     };
     dir.adopt(&recipe, None).unwrap();
     let quarantine = dir.quarantine_path();
-    let source = Source { plan: &PLAN, recipe: &recipe, run: &numbers, shards, quarantine, bytes: true };
+    let source = Source {
+        plan: &PLAN,
+        recipe: &recipe,
+        run: &numbers,
+        shards,
+        mixing: Mixing::default(),
+        quarantine,
+        bytes: true,
+    };
     let (questions, stopped) = (Cell::new(0), Cell::new(false));
     let asked = || {
         questions.set(questions.get() + 1);
@@ -286,7 +294,7 @@ fn metrics(out: &Path) -> Vec<String> {
     let line = |line: &str| {
         let mut line: serde_json::Value = serde_json::from_str(line).unwrap();
         let fields = line.as_object_mut().unwrap();
-        for field in ["images_per_second", "waited_seconds", "elapsed_seconds"] {
+        for field in ["images_per_second", "waited_seconds", "elapsed_seconds", "loading"] {
             fields.remove(field);
         }
         line.to_string()

@@ -5,7 +5,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{progress::Now, records::TrainRecord, settings::Run};
+use crate::{
+    progress::Now,
+    records::{LoadingRecord, TrainRecord},
+    settings::Run,
+    stream::Busy,
+};
 
 /// Names of what a checkpoint keeps of it, so that a run that is resumed makes the records of one that was not.
 const LOSSES: &str = "window_losses";
@@ -18,8 +23,8 @@ pub(super) struct Window {
     begin: Instant,
     /// Time that was no step's.
     aside: Duration,
-    /// Time that the stream had waited when it began.
-    waited: Duration,
+    /// What the stream had done when it began.
+    before: Busy,
     losses: f64,
     steps: u64,
     /// Of them, those that this process made.
@@ -27,15 +32,15 @@ pub(super) struct Window {
 }
 
 impl Window {
-    fn new(waited: Duration) -> Self {
-        Self { begin: Instant::now(), aside: Duration::ZERO, waited, losses: 0.0, steps: 0, made: 0 }
+    fn new(before: Busy) -> Self {
+        Self { begin: Instant::now(), aside: Duration::ZERO, before, losses: 0.0, steps: 0, made: 0 }
     }
 
     /// What a checkpoint kept, with a new stream.
     pub(super) fn of(counters: &BTreeMap<String, f64>) -> Self {
         let number = |name| counters.get(name).copied();
         let losses = if number(NOT_FINITE).is_some() { f64::NAN } else { number(LOSSES).unwrap_or(0.0) };
-        Self { losses, steps: number(STEPS).unwrap_or(0.0) as u64, ..Self::new(Duration::ZERO) }
+        Self { losses, steps: number(STEPS).unwrap_or(0.0) as u64, ..Self::new(Busy::default()) }
     }
 
     /// What a checkpoint is to keep: nothing right after a record.
@@ -59,28 +64,26 @@ impl Window {
         self.aside += aside;
     }
 
-    /// The present moment; `waited` is what the stream has waited by now.
-    pub(super) fn now(&self, step: u64, images_per_step: u64, waited: Duration) -> Now {
-        let seconds = self.begin.elapsed().saturating_sub(self.aside).as_secs_f64().max(1e-9);
+    fn seconds(&self) -> f64 {
+        self.begin.elapsed().saturating_sub(self.aside).as_secs_f64().max(1e-9)
+    }
+
+    /// The present moment; `busy` is what the stream has done by now.
+    pub(super) fn now(&self, step: u64, images_per_step: u64, busy: &Busy) -> Now {
+        let seconds = self.seconds();
         Now {
             step,
             loss: self.losses / self.steps.max(1) as f64,
             images_per_second: (self.made * images_per_step) as f64 / seconds,
-            waiting: waited.saturating_sub(self.waited).as_secs_f64() / seconds,
+            waiting: (busy.waited - self.before.waited) / seconds,
         }
     }
 
     /// The record after `step` steps and `elapsed` seconds, the last step at rate `lr` with a gradient of `norm`; begins anew.
-    pub(super) fn record(
-        &mut self,
-        step: u64,
-        run: &Run,
-        lr: f64,
-        norm: f64,
-        waited: Duration,
-        elapsed: f64,
-    ) -> TrainRecord {
-        let now = self.now(step, run.images_per_step, waited);
+    pub(super) fn record(&mut self, step: u64, run: &Run, lr: f64, norm: f64, busy: Busy, elapsed: f64) -> TrainRecord {
+        let now = self.now(step, run.images_per_step, &busy);
+        let lately = busy.since(&self.before);
+        let ready = lately.ready as f64 / lately.asked.max(1) as f64;
         let record = TrainRecord {
             step,
             epoch: step as f64 / run.steps_per_epoch as f64,
@@ -88,10 +91,11 @@ impl Window {
             lr,
             gradient_norm: norm,
             images_per_second: now.images_per_second,
-            waited_seconds: waited.saturating_sub(self.waited).as_secs_f64(),
+            waited_seconds: lately.waited,
             elapsed_seconds: elapsed,
+            loading: Some(LoadingRecord { ready, busy: lately.shares(self.seconds()) }),
         };
-        *self = Self::new(waited);
+        *self = Self::new(busy);
         record
     }
 }
@@ -102,12 +106,12 @@ mod tests {
 
     #[test]
     fn time_aside_is_no_step_s() {
-        let mut window = Window::new(Duration::ZERO);
+        let mut window = Window::new(Busy::default());
         window.begin -= Duration::from_secs(100);
         window.leave_out(Duration::from_secs(90));
         window.add(2.0);
         window.add(4.0);
-        let now = window.now(2, 50, Duration::from_secs(5));
+        let now = window.now(2, 50, &Busy { waited: 5.0, ..Busy::default() });
         assert_eq!(now.loss, 3.0);
         assert!((9.9..=10.0).contains(&now.images_per_second), "{now:?}");
         assert!((0.49..=0.5).contains(&now.waiting), "{now:?}");
@@ -115,7 +119,7 @@ mod tests {
 
     #[test]
     fn a_checkpoint_keeps_it() {
-        let mut window = Window::new(Duration::ZERO);
+        let mut window = Window::new(Busy::default());
         assert!(window.counters().is_empty());
         window.add(0.1);
         window.add(0.2);

@@ -96,31 +96,3 @@ pub fn builtin() -> Vec<Entry> {
         AttoV1::entry(),
     ]
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_differ() {
-        let mut names: Vec<_> = builtin().iter().map(|entry| entry.plan.name).collect();
-        names.sort_unstable();
-        let count = names.len();
-        names.dedup();
-        assert_eq!(names.len(), count);
-    }
-
-    /// What the documentation above promises, in millions.
-    #[test]
-    fn small_variants_are_small() {
-        let millions = |plan: convnext_core::plan::Plan| {
-            (
-                format!("{:.1}", plan.classifier().parameters() as f64 / 1e6),
-                format!("{:.0}", plan.classifier().multiply_adds() as f64 / 1e6),
-            )
-        };
-        assert_eq!(millions(Micro::PLAN), ("0.5".into(), "18".into()));
-        assert_eq!(millions(Nano64::PLAN), ("1.1".into(), "43".into()));
-        assert_eq!(millions(Mini96::PLAN), ("1.1".into(), "57".into()));
-    }
-}
