@@ -125,6 +125,33 @@ fn too_many_shards_are_an_error_with_advice() {
     assert!(said.contains("after 1") && said.contains("ulimit -n") && said.contains("larger shards"), "{said}");
 }
 
+/// Shards of others: their order, the numbers of their classes, their size.
+#[test]
+fn shards_are_packed_anew() {
+    let folder = Folder::new();
+    folder.photographs("photos", &[("ant", 20), ("bee", 30)]);
+    assert_eq!(folder.run("pack --folder @photos --output @data/first --in-order --max-samples-per-shard 20").code, 0);
+    let said = folder.run("pack --shards @data/first-*.tar --output @data/again --resize 14 --seed 3 --json").json();
+    assert_eq!((&said["samples"], said["shards"].as_array().unwrap().len()), (&json!(50), 1));
+    let report = folder.run("inspect @data/again-000000.tar --samples 50 --verify --decode --json").json();
+    assert_eq!((&report["class_names"], &report["unlabelled"]), (&json!(["ant", "bee"]), &json!(0)));
+    let samples = report["shards"][0]["first"].as_array().unwrap();
+    let bees = samples.iter().filter(|sample| sample["label"] == 1).count();
+    assert_eq!(bees, 30);
+    assert!(samples.iter().all(|sample| sample["height"] == 14 && sample["width"] == 14));
+    assert!(samples[..20].iter().any(|sample| sample["label"] == 1), "in the order of the source");
+
+    // Other numbers for the same names; and what would be lost is refused.
+    std::fs::write(folder.path("names.txt"), "wasp\nbee\nant\n").unwrap();
+    let renumbered = "pack --shards @data/first-*.tar --classes @names.txt --output @data/named --in-order";
+    assert_eq!(folder.run(renumbered).code, 0);
+    let first = folder.run("inspect @data/named-000000.tar --samples 1 --json").json()["shards"][0]["first"][0].clone();
+    assert_eq!(first["label"], 2);
+    std::fs::write(folder.path("few.txt"), "ant\n").unwrap();
+    folder.run("pack --shards @data/first-*.tar --classes @few.txt --output @data/few").failed(1, &["bee"]);
+    folder.run("pack --shards @data/none-*.tar --output @data/x").failed(1, &["no file matches"]);
+}
+
 #[test]
 fn how_well_a_set_mixes_is_said() {
     let folder = Folder::new();

@@ -270,6 +270,28 @@ fn chroma_is_stored_as_finely_as_it_came() {
 }
 
 #[test]
+fn either_side_can_be_limited() {
+    let folder = TempDir::new().unwrap();
+    for (name, height, width) in [("wide", 100, 400), ("tall", 300, 150), ("small", 50, 60)] {
+        let mut bytes = Vec::new();
+        encode::png(Image::new(height, width, 3).view(), &mut bytes).unwrap();
+        file(&folder, &format!("x/{name}.png"), &bytes);
+    }
+    let source = FolderSource::open(folder.path(), None).unwrap();
+    let sizes = |resize, max_side| {
+        let out = TempDir::new().unwrap();
+        let (_, set) =
+            run(&source, out.path(), &Options { resize, max_side, shuffle: false, ..Options::default() }).unwrap();
+        all(&set, Channels::Rgb).into_iter().map(|(image, _)| (image.height, image.width)).collect::<Vec<_>>()
+    };
+    // By name: small, tall, wide.
+    assert_eq!(sizes(None, Some(200)), [(50, 60), (200, 100), (50, 200)]);
+    assert_eq!(sizes(Some(75), None), [(50, 60), (150, 75), (75, 300)]);
+    assert_eq!(sizes(Some(75), Some(200)), [(50, 60), (150, 75), (50, 200)]);
+    assert_eq!(sizes(None, Some(1)), [(1, 1), (1, 1), (1, 1)]);
+}
+
+#[test]
 fn a_bad_image_is_named_or_left_out() {
     let (tree, out) = (tree(), TempDir::new().unwrap());
     let bad = file(&tree, "dogs/broken.jpg", b"\xFF\xD8\xFF no");

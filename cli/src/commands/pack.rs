@@ -11,15 +11,15 @@ use std::{
 
 use clap::ValueEnum;
 use convnext_data::{
-    Channels, Decoder,
+    Channels, Decoder, ShardSet,
     pack::{self, Classes, FolderSource, IdxSource, ListSource, Options, Packed, PassedOver, Recode, Source},
     shard::{Limits, Written},
 };
-use convnext_pipeline::{interrupt, tell};
+use convnext_pipeline::{interrupt, recipe::Io, tell};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use crate::{Failure, Outcome, numbers, output, passed_over};
+use crate::{Failure, Outcome, numbers, output, passed_over, shards};
 
 /// Packs images and labels into shards (WebDataset tars) with their indices.
 #[derive(Debug, clap::Args)]
@@ -30,6 +30,7 @@ Examples:
   convnext pack --folder photos --output data/photos --format jpeg --resize 256
   convnext pack --folder photos/val --classes data/photos.classes.txt --output data/val
   convnext pack --list list.tsv --output data/some --per-class 100 --seed 1
+  convnext pack --shards 'data/photos-*.tar' --output data/small --resize 128
 
 A folder holds one folder for each class, or images alone, which are packed without labels: for pre-training. A list has
 one image a line: its path (relative to the list), then, if it has one, a tab and its class: a number, or, with --classes,
@@ -57,6 +58,9 @@ pub struct Args {
     /// A list of images.
     #[arg(long, value_name = "FILE", group = "source")]
     list: Option<PathBuf>,
+    /// Shards, or folders, to pack anew: patterns as --data takes them. Of their targets, classes come along.
+    #[arg(long, value_name = "GLOB", num_args = 1.., group = "source")]
+    shards: Vec<String>,
     /// Where to: DIR/NAME makes DIR/NAME-000000.tar and so on; with --split it is a folder.
     #[arg(long, short, value_name = "DIR/NAME")]
     output: PathBuf,
@@ -76,6 +80,9 @@ pub struct Args {
     /// Shrinks larger images until their short side has N pixels.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     resize: Option<u32>,
+    /// Shrinks larger images until their long side has N pixels.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    max_side: Option<u32>,
     /// Channels that all images must have: bands of NumPy arrays, of a TIFF's pixels, or its pages.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     channels: Option<u16>,
@@ -157,6 +164,7 @@ impl Pack {
                 Format::Npy => Recode::Npy,
             },
             resize: args.resize,
+            max_side: args.max_side,
             channels: args.channels.and_then(|count| Channels::of_count(usize::from(count))),
             max_pixels: usize::try_from(args.max_pixels).unwrap_or(usize::MAX),
             per_class: args.per_class,
@@ -202,9 +210,29 @@ fn source(args: &Args) -> Outcome<(Box<dyn Source>, PassedOver)> {
         let passed_over = source.passed_over().clone();
         return Ok((Box::new(source), passed_over));
     }
+    if !args.shards.is_empty() {
+        return Ok((Box::new(shards_of(&args.shards, classes.as_ref())?), PassedOver::default()));
+    }
     match &args.list {
         Some(list) => Ok((Box::new(ListSource::open(list, classes.as_ref())?), PassedOver::default())),
-        None => Err(Failure::usage("nothing to pack; give --images and --labels, --folder, or --list")),
+        None => Err(Failure::usage("nothing to pack; give --images and --labels, --folder, --list, or --shards")),
+    }
+}
+
+/// Shards that are packed anew, with the numbers that `classes` give to the names of theirs.
+fn shards_of(patterns: &[String], classes: Option<&Classes>) -> Outcome<ShardSet> {
+    let set = shards::open_set(patterns, Io::Mmap)?;
+    set.check_class_names()?;
+    let others: u64 = set.summary()?.targets.iter().sum();
+    if others > 0 {
+        return Err(Failure::failed(format!(
+            "{others} samples have a segmentation, boxes or a list of classes, which packing anew would lose; use these shards as \
+             they are"
+        )));
+    }
+    match classes {
+        Some(classes) => set.relabelled(classes.names()).map_err(|error| Failure::failed(error.to_string())),
+        None => Ok(set),
     }
 }
 

@@ -81,6 +81,7 @@ enum Target {
 pub(super) struct Encoder {
     recode: Recode,
     resize: Option<u32>,
+    max_side: Option<u32>,
     channels: Option<Channels>,
     max_pixels: usize,
     resample: Resample,
@@ -89,9 +90,9 @@ pub(super) struct Encoder {
 }
 
 impl Encoder {
-    pub(super) fn new(&Options { recode, resize, channels, max_pixels, .. }: &Options) -> Self {
+    pub(super) fn new(&Options { recode, resize, max_side, channels, max_pixels, .. }: &Options) -> Self {
         let (resample, resized) = (Resample::default(), Image::default());
-        Self { recode, resize, channels, max_pixels, resample, resized, out: Vec::new() }
+        Self { recode, resize, max_side, channels, max_pixels, resample, resized, out: Vec::new() }
     }
 
     fn decoder(&self, channels: Channels) -> Decoder {
@@ -131,9 +132,13 @@ impl Encoder {
 
     /// Height and width to resize to; `None` where the image is small enough.
     fn size(&self, info: &Info) -> Option<(usize, usize)> {
-        let short = info.height.min(info.width);
-        let wanted = self.resize.map(|side| side.max(1) as usize).filter(|&side| side < short)?;
-        let scaled = |side: usize| ((side * wanted) as f64 / short as f64).round() as usize;
+        let (short, long) = (info.height.min(info.width), info.height.max(info.width));
+        let limits = [(self.resize, short), (self.max_side, long)];
+        let limits = limits.into_iter().filter_map(|(limit, side)| Some((limit?.max(1) as usize, side)));
+        // The one that shrinks most.
+        let (wanted, side) =
+            limits.filter(|(limit, side)| limit < side).min_by(|a, b| (a.0 * b.1).cmp(&(b.0 * a.1)))?;
+        let scaled = |length: usize| (((length * wanted) as f64 / side as f64).round() as usize).max(1);
         Some((scaled(info.height), scaled(info.width)))
     }
 

@@ -18,6 +18,12 @@ pub enum PackError {
     /// The shards cannot be written.
     #[error(transparent)]
     Shard(#[from] ShardError),
+    /// A sample of a set cannot be read.
+    #[error("{what}")]
+    Sample {
+        /// Which, and why.
+        what: String,
+    },
     /// An image cannot be decoded.
     #[error("{}: {source}; remove it, or leave out bad images", path.display())]
     Image {

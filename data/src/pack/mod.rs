@@ -1,6 +1,6 @@
-//! Making shards: from IDX files, a tree of class folders, a folder of images, or a list.
+//! Making shards: from IDX files, a tree of class folders, a folder of images, a list, or other shards.
 //!
-//! All three are a [`Source`]: so many samples, each with a label, loaded one at a time. Which of them are packed, in
+//! All of them are a [`Source`]: so many samples, each with a label, loaded one at a time. Which of them are packed, in
 //! which order and how encoded is decided here, from [`Options`]; equal options give equal bytes on any number of
 //! threads.
 
@@ -73,6 +73,8 @@ pub struct Options {
     pub recode: Recode,
     /// Short side, in pixels, of images that are larger; `None` keeps all sizes.
     pub resize: Option<u32>,
+    /// Long side, likewise.
+    pub max_side: Option<u32>,
     /// The channels that all images must have, or `None` for those that each has. Of a TIFF of several pages, this makes
     /// bands of them; otherwise the first page counts.
     pub channels: Option<Channels>,
@@ -108,6 +110,7 @@ impl Default for Options {
             limits: Limits::default(),
             recode: Recode::default(),
             resize: None,
+            max_side: None,
             channels: None,
             max_pixels: Decoder::MAX_PIXELS,
             per_class: None,

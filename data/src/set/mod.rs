@@ -4,6 +4,7 @@ mod error;
 mod folder;
 mod part;
 mod sample;
+mod source;
 mod survey;
 
 use std::collections::BTreeSet;
