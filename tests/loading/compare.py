@@ -103,6 +103,8 @@ def main() -> None:
         best = max(peers, default=float("nan"))
         print(f"\n{of.about} to {of.side}, one core:\n\n| loader | img/s | of the best other |\n|---|---|---|")
         for loader, found in rates.items():
+            if not found:
+                continue
             middle = statistics.median(found)
             print(f"| {loader} | {middle:.0f} ({min(found):.0f} to {max(found):.0f}) | {middle / best:.2f} x |", flush=True)
 

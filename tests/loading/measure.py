@@ -76,11 +76,12 @@ def webdataset(path: str, side: int, channels: int):
     """webdataset's tars with Pillow, in this process."""
     import webdataset as wds
 
-    mode = "l" if channels == 1 else "pilrgb"
+    mode = "L" if channels == 1 else "RGB"
     transform = pillow_transform(side, channels)
-    data = wds.WebDataset(path, shardshuffle=False, empty_check=False).shuffle(100).decode(mode).repeat()
+    data = wds.WebDataset(path, shardshuffle=False, empty_check=False).shuffle(100).decode("pil").repeat()
     for sample in data:
-        transform(next(value for key, value in sample.items() if key in ("jpg", "png", "ppm", "pgm")))
+        image = next(value for key, value in sample.items() if key in ("jpg", "png"))
+        transform(image.convert(mode))
         yield 1
 
 
