@@ -79,7 +79,7 @@ fn checkpoints(run: &Path) -> Vec<String> {
 fn left(run: &Path) -> (Vec<String>, Vec<(String, Vec<u8>)>) {
     let line = |line: &str| {
         let mut line: serde_json::Value = serde_json::from_str(line).unwrap();
-        for field in ["images_per_second", "waited_seconds", "elapsed_seconds"] {
+        for field in ["images_per_second", "waited_seconds", "elapsed_seconds", "loading"] {
             line.as_object_mut().unwrap().remove(field);
         }
         line.to_string()

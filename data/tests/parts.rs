@@ -117,7 +117,10 @@ proptest! {
         let mut marked = Vec::new();
         if with_restarts(&bytes, &mut marked) {
             let decode = |bytes: &[u8]| Decoder::new(Channels::Rgb).decode(bytes);
-            prop_assert!(decode(&bytes) == decode(&marked));
+            let (was, is) = (decode(&bytes), decode(&marked));
+            let said = format!("{:?} {:?}", was.as_ref().err(), is.as_ref().err());
+            // A table that is damaged where nothing uses it is an error, and made anew.
+            prop_assert!(was.is_err() || was == is, "{}, byte {} of {}", said, (at * length as f64) as usize, length);
         }
         // Whatever is cut out of it: an error or a picture, and no panic.
         let window = Window { top: 40, left: 50, height: 30, width: 20 };

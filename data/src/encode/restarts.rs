@@ -5,6 +5,7 @@
 //! programs, which have the codes of the standard's examples, become smaller all the same.
 
 use super::huffman::{Bits, Codes, Table, Writer};
+use crate::decode::Format;
 use crate::decode::jpeg::layout::{Component, END, HUFFMAN_TABLES, Layout, RESTART_INTERVAL, SCAN};
 
 /// Units that an interval has where it can be chosen. Fewer cost more bytes and fit crops more closely; 8 of 16 pixels add
@@ -46,6 +47,7 @@ struct Token {
 }
 
 fn transcode(bytes: &[u8], out: &mut Vec<u8>) -> Option<()> {
+    Format::sniff(bytes).filter(|&format| format == Format::Jpeg)?;
     let layout = Layout::read(bytes).ok()?;
     let (rows, columns) = layout.units();
     let interval = interval(rows, columns)?;

@@ -109,10 +109,12 @@ impl Encoder {
             matches!(self.recode, Recode::Keep(_) | Recode::Verbatim(_)) || lossless(info.format) == Some(target);
         if size.is_none() && kept {
             let marked = matches!(self.recode, Recode::Keep(_)) && info.format == Format::Jpeg;
-            let bytes = if marked && with_restarts(bytes, &mut self.out) { &self.out } else { bytes };
-            // Nothing changes that can be seen, but what is packed must decode.
-            self.decoder(of_file).decode(bytes)?;
-            return Ok((info.format.into(), bytes));
+            // What is packed must decode, and nothing may change that can be seen.
+            let mut decoder = self.decoder(of_file);
+            let image = decoder.decode(bytes)?;
+            let same =
+                marked && with_restarts(bytes, &mut self.out) && decoder.decode(&self.out).as_ref() == Ok(&image);
+            return Ok((info.format.into(), if same { &self.out } else { bytes }));
         }
         let channels = match (target, of_file) {
             (Target::Png | Target::Npy, channels) => channels,

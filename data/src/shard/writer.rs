@@ -134,10 +134,7 @@ impl ShardWriter {
     pub fn finish(mut self) -> Result<Written, ShardError> {
         self.close()?;
         self.write_class_names()?;
-        for path in &self.written.shards {
-            let index = partial(&build::index_path(path));
-            build::build(&partial(path), &index, &Indexing { left_out: 1.0, ..Indexing::default() })?;
-        }
+        self.index()?;
         let failed = FileError::on("write", &self.folder);
         self.rename().and_then(|()| sync_directory(&self.folder)).map_err(failed)?;
         let written = std::mem::take(&mut self.written);
@@ -147,6 +144,25 @@ impl ShardWriter {
         // The set is there, whether or not the disk knows it by now.
         let _ = sync_directory(&self.folder);
         Ok(written)
+    }
+
+    /// Indexes all shards, on all cores: their bytes are read again.
+    fn index(&self) -> Result<(), ShardError> {
+        let shards = &self.written.shards;
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(shards.len());
+        let index = |first: usize| {
+            shards.iter().skip(first).step_by(threads).try_for_each(|path| {
+                let index = partial(&build::index_path(path));
+                build::build(&partial(path), &index, &Indexing { left_out: 1.0, ..Indexing::default() }).map(drop)
+            })
+        };
+        std::thread::scope(|scope| {
+            let others: Vec<_> = (1..threads).map(|first| scope.spawn(move || index(first))).collect();
+            let own = if threads > 0 { index(0) } else { Ok(()) };
+            let joined =
+                others.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            joined.fold(own, Result::and)
+        })
     }
 
     fn rename(&self) -> io::Result<()> {

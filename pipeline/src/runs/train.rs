@@ -19,7 +19,7 @@ use crate::{
     recipe::{Resolved, Training},
     records::{EvaluateRecord, MetricKind, RunRecord, StartRecord, Weights},
     run_dir,
-    settings::{Evaluate, EvaluatedWeights},
+    settings::{Evaluate, EvaluatedWeights, Run},
     tasks::{Measure, Setup, Task},
     tell,
     trainer::{ModelError, Trainer},
@@ -76,16 +76,8 @@ pub fn train(
     let dir = destination.open(reopened, recipe, &data)?;
     let notifier = destination.notify.as_deref().map(Notifier::start).transpose().map_err(RunError::Notify)?;
     let labelled = task.samples(plan).target != TargetKind::None;
-    let start = StartRecord {
-        images: shards.len(),
-        validation: validation.as_ref().map(|set| set.len()),
-        classes: labelled.then(|| shards.classes().into()),
-        batch: run.batch as u64,
-        accumulation: run.accumulation as u64,
-        epochs: run.epochs,
-        steps: run.steps(),
-        weights: section.starts_from().map_or_else(|| format!("random, seed {seed}"), str::to_owned),
-    };
+    let weights = section.starts_from().map_or_else(|| format!("random, seed {seed}"), str::to_owned);
+    let start = beginning(&run, &shards, validation.as_deref(), labelled, weights);
     tell_start(plan.name, trainer.layout().len(), device, &start, dir.path());
     let quarantine = dir.quarantine_path();
     let source = Source { plan, recipe, run: &run, shards, mixing: data.mixing, quarantine, bytes };
@@ -113,6 +105,26 @@ pub fn train(
         notifier.finish();
     }
     record
+}
+
+/// What a run begins with.
+fn beginning(
+    run: &Run,
+    shards: &ShardSet,
+    validation: Option<&ShardSet>,
+    labelled: bool,
+    weights: String,
+) -> StartRecord {
+    StartRecord {
+        images: shards.len(),
+        validation: validation.map(ShardSet::len),
+        classes: labelled.then(|| shards.classes().into()),
+        batch: run.batch as u64,
+        accumulation: run.accumulation as u64,
+        epochs: run.epochs,
+        steps: run.steps(),
+        weights,
+    }
 }
 
 /// The last that a command is told.
