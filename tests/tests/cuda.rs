@@ -156,8 +156,8 @@ fn modules(models: &[&str]) -> Vec<Module> {
 const DECISIVE: [&str; 12] =
     ["REAL", "VECTOR", "RUN", "KERNEL", "TAP_ROWS", "TEAM", "SPARSE", "GRN", "SCALE", "DROP", "NORMALISED", "MIRROR"];
 
-/// The part of the modules that this process compiles, and of how many: NVRTC compiles one module at a time, so that the gate
-/// runs a process for each core. `CUDA_SHARE=2/2` is the second half.
+/// The part of the modules that this process compiles, and of how many: NVRTC compiles one module at a time, so that a process
+/// for each core takes half as long. `CUDA_SHARE=2/2` is the second half.
 fn share() -> (usize, usize) {
     let share = env::var("CUDA_SHARE").unwrap_or_else(|_| "1/1".into());
     let (part, parts) = share.split_once('/').expect("CUDA_SHARE is such as 1/2");

@@ -17,7 +17,7 @@ const TINY: &str = env!("CARGO_BIN_EXE_tiny");
 
 /// How often each is killed.
 fn kills() -> u64 {
-    std::env::var("CONVNEXT_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(40)
+    std::env::var("CONVNEXT_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(15)
 }
 
 fn start(folder: &Path, line: &str) -> Child {
